@@ -1,0 +1,101 @@
+"""What a bound is, and what a model with a bound can do.
+
+Terms are in nats per example inside the code. The one conversion to bits per dimension, ÷ (D ln 2), is here.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vdm.draws import AbstractDraws
+from vdm.parameterisations import Prediction
+
+Denoise = Callable[[Tensor, Tensor], Prediction]
+"""``denoise(x_t, gamma_t)``: x_t (B, *event), gamma_t (B,) or (B, *event). All the theory knows of a network."""
+
+
+class Batch(NamedTuple):
+    """Examples as the data modules yield them.
+
+    x: (B, *event), integer levels 0 … K − 1, or reals; never scaled. index: (B,), place in the dataset.
+    condition: (B, …) class labels or vectors, or None.
+    """
+
+    x: Tensor
+    index: Tensor  # type: ignore[assignment]
+    condition: Tensor | None = None
+
+
+def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
+    """nats / (D ln 2): a codelength in nats per example, as bits per dimension."""
+    return nats / (dims * math.log(2))
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """An estimate of the evidence lower bound (1.62) by term, in nats per example.
+
+    Attributes:
+        reconstruction: (B,), E log p(x_0 | x_1).
+        prior_matching: (B,), KL(q(x_T | x_0) ‖ p(x_T)) ≥ 0.
+        matching: (B, L), one entry a layer: the T − 1 denoising KLs, or one entry that estimates their sum.
+        dims: D, the dimensions of an example.
+    """
+
+    reconstruction: Tensor
+    prior_matching: Tensor
+    matching: Tensor
+    dims: int
+
+    @property
+    def denoising_matching(self) -> Tensor:
+        """(B,), Σ_t KL(q(x_{t−1} | x_t, x_0) ‖ p_θ(x_{t−1} | x_t)), in nats."""
+        return self.matching.sum(1)
+
+    @property
+    def total(self) -> Tensor:
+        """(B,), reconstruction − prior matching − denoising matching, in nats; at most log p(x) in expectation."""
+        return self.reconstruction - self.prior_matching - self.denoising_matching
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """(B,), −total / (D ln 2)."""
+        return bits_per_dim(-self.total, self.dims)
+
+    def terms(self) -> dict[str, Tensor]:
+        """Every reported number as a codelength in bits/dim, (B,) each: the last three add up to the first."""
+        return {
+            "bits_per_dim": self.bits_per_dim,
+            "reconstruction": bits_per_dim(-self.reconstruction, self.dims),
+            "prior_matching": bits_per_dim(self.prior_matching, self.dims),
+            "denoising_matching": bits_per_dim(self.denoising_matching, self.dims),
+        }
+
+
+class Loss(NamedTuple):
+    """What one training step needs: ``value`` (B,), to be minimised, and the bound seen in passing."""
+
+    value: Tensor
+    bound: Elbo
+
+
+class VariationalModel(nn.Module, ABC):
+    """Something with an ELBO: all that training, evaluation and the commands know of a model."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
+        """One cheap, unbiased training estimate."""
+
+    @abstractmethod
+    def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
+        """One unbiased estimate of the bound for each example of ``x`` (B, *event)."""
+
+    @abstractmethod
+    def sample(
+        self, n: int, event_shape: tuple[int, ...], *, draws: AbstractDraws | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        """``n`` samples in the data's own units, (n, *event_shape)."""

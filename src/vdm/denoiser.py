@@ -1,0 +1,30 @@
+"""A network and the meaning of its output, as one function of (x_t, γ_t)."""
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from vdm.bound import Denoise
+from vdm.parameterisations import Parameterisation, Prediction
+
+
+class Denoiser(nn.Module):
+    """``denoise(x_t, gamma_t) -> Prediction`` from a network (x_t, γ_t, condition) ↦ y and a parameterisation.
+
+    The network's output is brought back to x_t's dtype before x̂_0 is formed: whatever precision the network ran in, the
+    step from y to the loss does not.
+    """
+
+    def __init__(self, network: nn.Module, parameterisation: Parameterisation) -> None:
+        super().__init__()
+        self.network = network
+        self.parameterisation = parameterisation
+
+    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Prediction:
+        """x_t (B, *event), gamma_t (B,) or (B, *event), condition (B, …) or None."""
+        y = self.network(x_t, gamma_t, condition)
+        return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
+
+    def given(self, condition: Tensor | None) -> Denoise:
+        """The denoiser with its condition bound."""
+        return partial(self, condition=condition)

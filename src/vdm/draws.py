@@ -1,0 +1,155 @@
+"""The one door of randomness.
+
+A draw has a name and is a pure function of its key: asked again, it is the same. So estimators can be compared path by
+path, a resumed run repeats the draws of an uninterrupted one, and N processes see what one process sees.
+
+========================  ==========================================================
+class                     key
+========================  ==========================================================
+:class:`Draws`            (seed, step, rank, name): one stream for the whole batch
+:class:`ExampleDraws`     (seed, repeat, example index, name): one stream a row
+:class:`GivenDraws`       none: tensors handed in by name
+========================  ==========================================================
+
+Names in use: ``t`` (the time of a one-t estimate), ``x_1`` (noise of the reconstruction term), ``x_t`` (noise of a
+one-t estimate), ``x_2`` … ``x_T`` (noise of latent number i), ``prior`` and ``step_1`` … (sampling), ``decode``.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vdm.errors import InvalidInput
+
+GOLDEN = 0.6180339887498949
+"""Step of the additive recurrence frac(i·φ), whose every stretch of indices is spread evenly over [0, 1)."""
+
+
+def _stream(*key: int | str, device: torch.device | None = None) -> torch.Generator:
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator(device or "cpu").manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def scalar_dtype(device: torch.device) -> torch.dtype:
+    """Dtype of times and of γ: float64, or float32 on devices that have no float64 (Apple's)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def fresh_seed() -> int:
+    """A seed from torch's global generator, so that ``torch.manual_seed`` governs a call without ``draws``."""
+    return int(torch.randint(2**62, ()).item())
+
+
+class AbstractDraws(ABC):
+    """Named uniforms and normals."""
+
+    @abstractmethod
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        """Standard normals with the shape, dtype and device of ``like``."""
+
+    @abstractmethod
+    def uniform(self, name: str, like: Tensor) -> Tensor:
+        """Independent U[0, 1), shape (B,), one for each row of ``like``; float64."""
+
+    @abstractmethod
+    def stratified(self, name: str, like: Tensor) -> Tensor:
+        """U[0, 1) for each row, spread evenly over the global batch, shape (B,); each is uniform by itself.
+
+        (u_0 + p_i) mod 1 with one shared offset u_0 and fixed, evenly spread places p_i.
+        """
+
+
+class Draws(AbstractDraws):
+    """One stream for the whole batch: training, and estimates by hand.
+
+    Args:
+        seed: the experiment's seed.
+        step: number of the optimiser step.
+        rank: which process; ranks draw different noise, and share the stratification's offset.
+        world_size: how many processes, with equal local batches.
+    """
+
+    def __init__(self, seed: int = 0, step: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.seed, self.step, self.rank, self.world_size = seed, step, rank, world_size
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        stream = _stream(self.seed, self.step, self.rank, name, device=like.device)
+        return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=stream)
+
+    def uniform(self, name: str, like: Tensor) -> Tensor:
+        stream = _stream(self.seed, self.step, self.rank, name, device=like.device)
+        return torch.rand(len(like), dtype=scalar_dtype(like.device), device=like.device, generator=stream)
+
+    def stratified(self, name: str, like: Tensor) -> Tensor:
+        stream = _stream(self.seed, self.step, name, "offset", device=like.device)
+        offset = torch.rand((), dtype=scalar_dtype(like.device), device=like.device, generator=stream)
+        rows = torch.arange(len(like), dtype=scalar_dtype(like.device), device=like.device)
+        return (offset + (rows + self.rank * len(like)) / (self.world_size * len(like))) % 1
+
+
+class ExampleDraws(AbstractDraws):
+    """One stream a row, keyed by the row's index in its dataset (or among the samples to draw).
+
+    A row's draws do not depend on the batch it comes in, the number of processes or the device.
+
+    Args:
+        index: (B,) integers, each row's index in the dataset.
+        seed: the evaluation's seed.
+        repeat: number of the replicate; replicates are independent.
+    """
+
+    def __init__(self, index: Tensor, seed: int = 0, repeat: int = 0) -> None:
+        self.index, self.seed, self.repeat = index.tolist(), seed, repeat
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        self._check(like)
+        rows = torch.empty(like.shape, dtype=like.dtype)
+        for row, i in zip(rows, self.index, strict=True):
+            row.normal_(generator=_stream(self.seed, self.repeat, i, name))
+        return rows.to(like.device)
+
+    def uniform(self, name: str, like: Tensor) -> Tensor:
+        self._check(like)
+        dtype = scalar_dtype(like.device)
+        rows = [torch.rand((), dtype=dtype, generator=_stream(self.seed, self.repeat, i, name)) for i in self.index]
+        return torch.stack(rows).to(like.device)
+
+    def stratified(self, name: str, like: Tensor) -> Tensor:
+        self._check(like)
+        dtype = scalar_dtype(like.device)
+        offset = torch.rand((), dtype=dtype, generator=_stream(self.seed, self.repeat, name, "offset"))
+        return ((offset + torch.tensor(self.index, dtype=dtype) * GOLDEN) % 1).to(like.device)
+
+    def _check(self, like: Tensor) -> None:
+        if len(like) != len(self.index):
+            raise InvalidInput(f"these draws are for {len(self.index)} examples, but were asked for {len(like)} rows")
+
+
+class GivenDraws(AbstractDraws):
+    """Hands out given tensors by name: ``GivenDraws({"t": t, "x_t": eps, "x_1": eps_1})``.
+
+    Raises:
+        InvalidInput: a name that was not given, or a shape that is not the one asked for.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = dict(tensors)
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        return self._given(name, like.shape).to(like)
+
+    def uniform(self, name: str, like: Tensor) -> Tensor:
+        return self._given(name, like.shape[:1]).to(like.device)
+
+    stratified = uniform
+
+    def _given(self, name: str, shape: torch.Size) -> Tensor:
+        if name not in self.tensors:
+            raise InvalidInput(f"no draw named {name!r} was given; given are: {', '.join(sorted(self.tensors))}")
+        tensor = self.tensors[name]
+        if tensor.shape != shape:
+            raise InvalidInput(f"draw {name!r} has shape {tuple(tensor.shape)}, but {tuple(shape)} was asked for")
+        return tensor

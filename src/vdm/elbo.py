@@ -1,0 +1,116 @@
+"""The three terms of the bound (1.62), each a function, and the two kinds of time.
+
+``denoise`` is any function (x_t, γ_t) ↦ Prediction; no network is known here.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
+
+from vdm.bound import Denoise
+from vdm.errors import InvalidInput
+from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
+from vdm.likelihoods import Likelihood
+from vdm.process import ForwardProcess
+from vdm.schedules import NoiseSchedule
+
+
+def noised(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
+    """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: (1.72)."""
+    return align(alpha_bar(gamma_t).sqrt(), x_0) * x_0 + align(sigma2(gamma_t).sqrt(), x_0) * eps
+
+
+def prior_matching(x_0: Tensor, gamma_T: Tensor) -> Tensor:
+    """KL(q(x_T | x_0) ‖ N(0, I)) of (1.62), (B,) in nats."""
+    q = ForwardProcess().marginal(x_0, gamma_T)
+    prior = Independent(Normal(torch.zeros_like(x_0), torch.ones_like(x_0)), x_0.ndim - 1)
+    return kl_divergence(q, prior)
+
+
+def reconstruction(likelihood: Likelihood, x: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+    """log p(x | x_1) at x_1 ~ q(x_1 | x_0) made with ``eps``: one draw of the first term of (1.62), (B,) in nats."""
+    x_1 = noised(likelihood.encode(x), eps, gamma_1)
+    return likelihood.log_prob(x, x_1, gamma_1, denoise)
+
+
+def weighted_error(x_0: Tensor, x_hat: Tensor, weight: Tensor) -> Tensor:
+    """½ Σ_dims weight · (x̂_0 − x_0)², (B,); a sum of squares, no root. weight is (B,) or (B, *event)."""
+    error = (x_hat - x_0).square()
+    if weight.ndim == 1:
+        return 0.5 * weight * sum_event(error)
+    return 0.5 * sum_event(weight * error)
+
+
+def denoising_kl(x_0: Tensor, x_hat: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Tensor:
+    """KL(q(x_s | x_t, x_0) ‖ p_θ(x_s | x_t)) = ½ (SNR(s) − SNR(t)) ‖x̂_0 − x_0‖²: (1.97)–(1.104), (B,) in nats."""
+    return weighted_error(x_0, x_hat, snr_difference(gamma_s, gamma_t))
+
+
+class Located(NamedTuple):
+    """A place in time for each row, and the weight of ½ ‖x̂_0 − x_0‖² there in an estimate of the denoising term."""
+
+    gamma_t: Tensor
+    weight: Tensor
+
+
+class Time(ABC):
+    """How the denoising term is spread over time."""
+
+    @abstractmethod
+    def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
+        """From u ~ U[0, 1), (B,): E ½ weight ‖x̂_0(x_t) − x_0‖² is the whole denoising term of (1.62)."""
+
+
+class DiscreteTime(Time):
+    """T latents x_1 … x_T, at t = 0, 1/(T−1), …, 1; the denoising term has T − 1 summands.
+
+    Kingma et al. count the steps between latents: their "T = 1000" is ``timesteps=1001``.
+
+    Args:
+        timesteps: T, at least 2.
+    """
+
+    def __init__(self, timesteps: int) -> None:
+        if timesteps < 2 or timesteps != int(timesteps):
+            raise InvalidInput(
+                f"timesteps counts the latents x_1 … x_T and must be a whole number of at least 2, got {timesteps}: with "
+                "one latent there is no denoising step"
+            )
+        self.timesteps = int(timesteps)
+
+    @property
+    def steps(self) -> int:
+        """T − 1, the steps between latents."""
+        return self.timesteps - 1
+
+    def ends(self, schedule: NoiseSchedule, i: Tensor) -> tuple[Tensor, Tensor]:
+        """(γ_s, γ_t) of step i = 1 … T − 1, from latent i to latent i + 1."""
+        return schedule((i - 1) / self.steps), schedule(i / self.steps)
+
+    def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
+        i = 1 + (u * self.steps).floor().clamp(max=self.steps - 1)
+        gamma_s, gamma_t = self.ends(schedule, i)
+        return Located(gamma_t, self.steps * snr_difference(gamma_s, gamma_t))
+
+
+class ContinuousTime(Time):
+    """T → ∞: the denoising term is ½ ∫ γ′(t) SNR(t) E‖x̂_0 − x_0‖² dt."""
+
+    def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
+        gamma_t = schedule(u)
+        return Located(gamma_t, schedule.rate(u) * snr(gamma_t))
+
+
+def denoising_at(x_0: Tensor, eps: Tensor, located: Located, denoise: Denoise) -> Tensor:
+    """½ weight ‖x̂_0(x_t, γ_t) − x_0‖² with x_t made with ``eps``, (B,) in nats: one draw of the third term of (1.62)."""
+    x_t = noised(x_0, eps, located.gamma_t)
+    return weighted_error(x_0, denoise(x_t, located.gamma_t).x_0, located.weight)
+
+
+def event_dims(x: Tensor) -> int:
+    """D, the dimensions of one example of (B, *event)."""
+    return math.prod(x.shape[1:])

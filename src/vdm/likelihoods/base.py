@@ -1,0 +1,70 @@
+"""The reconstruction model p(x_0 | x_1): the one place that knows what the data's values are."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from vdm.bound import Denoise
+from vdm.draws import AbstractDraws
+from vdm.errors import InvalidInput
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x_0 | x_1) over the data's own values; sums or integrates to one.
+
+    x has the data's units (levels, or reals); x_0 = encode(x) is what the diffusion runs on. ``denoise`` is there for
+    likelihoods that look at x̂_0(x_1); the others do not call it.
+    """
+
+    @abstractmethod
+    def check(self, x: Tensor) -> None:
+        """Raises InvalidInput, with one line, where ``x`` is not a possible value of the data."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Data (B, *event) in its own units to reals (B, *event), float32 unless x is a floating type."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        """log p(x | x_1), shape (B,), in nats; gamma_1 is (B,) or (B, *event)."""
+
+    @abstractmethod
+    def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
+        """A draw from p(x | x_1), in the data's units."""
+
+    @abstractmethod
+    def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        """The most probable x given x_1, in the data's units."""
+
+
+class LevelLikelihood(Likelihood):
+    """A likelihood of integer levels 0 … K − 1, scaled to level centres in (−1, 1): k ↦ 2(k + ½)/K − 1.
+
+    Args:
+        levels: K, at least 2; 256 for 8-bit images.
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        if levels < 2:
+            raise InvalidInput(f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits")
+        self.levels = int(levels)
+
+    def check(self, x: Tensor) -> None:
+        low, high = x.min().item(), x.max().item()
+        if low < 0 or high >= self.levels:
+            raise InvalidInput(
+                f"pixel values must be integer levels 0 … {self.levels - 1}, got values from {low} to {high}: pass the "
+                "levels as they are stored, unscaled, or set levels= to the data's number of levels"
+            )
+        if x.is_floating_point() and not torch.equal(x, x.round()):
+            raise InvalidInput("pixel values must be whole levels, got fractions: pass levels as they are stored, unscaled")
+
+    def encode(self, x: Tensor) -> Tensor:
+        reals = x if x.is_floating_point() else x.float()
+        return 2 * (reals + 0.5) / self.levels - 1
+
+    def centres(self, like: Tensor) -> Tensor:
+        """The K level centres v_k, in ``like``'s dtype and device."""
+        return self.encode(torch.arange(self.levels, dtype=like.dtype, device=like.device))

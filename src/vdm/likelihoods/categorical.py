@@ -1,0 +1,36 @@
+"""The normalised categorical likelihood of the official VDM."""
+
+import torch
+from torch import Tensor
+
+from vdm.bound import Denoise
+from vdm.draws import AbstractDraws
+from vdm.gamma import align, alpha_bar, sigma2, sum_event
+from vdm.likelihoods.base import LevelLikelihood
+
+
+class CategoricalLikelihood(LevelLikelihood):
+    """p(x = k | x_1) ∝ N(x_1; √ᾱ_1 v_k, σ_1²), normalised over the K levels, each dimension by itself.
+
+    Each factor is the exact posterior of a level under a uniform prior. It looks at one dimension at a time, so it costs
+    little only where γ_1 is small enough for x_1 to give the level away: 0.01 bits/dim at γ_1 = −13.3 for 256 levels,
+    2.4 at DDPM's −9.2 (Kingma et al. 2021, equation 9 and appendix).
+    """
+
+    def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        logits = self._logits(x_1, gamma_1)
+        chosen = logits.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
+        return sum_event(chosen - torch.logsumexp(logits, -1))
+
+    def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
+        uniform = torch.special.ndtr(draws.normal("decode", x_1)).unsqueeze(-1)
+        below = torch.softmax(self._logits(x_1, gamma_1), -1).cumsum(-1) < uniform
+        return below.sum(-1).clamp(max=self.levels - 1)
+
+    def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        return self._logits(x_1, gamma_1).argmax(-1)
+
+    def _logits(self, x_1: Tensor, gamma_1: Tensor) -> Tensor:
+        signal, noise = align(alpha_bar(gamma_1).sqrt(), x_1), align(sigma2(gamma_1).sqrt(), x_1)
+        z = (x_1 / noise).unsqueeze(-1) - (signal / noise).unsqueeze(-1) * self.centres(x_1)
+        return -0.5 * z.square()

@@ -1,0 +1,40 @@
+"""The Gaussian density, for data that are real numbers."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent
+
+from vdm.bound import Denoise
+from vdm.draws import AbstractDraws
+from vdm.errors import InvalidInput
+from vdm.gamma import align, alpha_bar, sigma2
+from vdm.likelihoods.base import Likelihood
+from vdm.process import isotropic
+
+
+class GaussianLikelihood(Likelihood):
+    """p(x_0 | x_1) = N(x_1/√ᾱ_1, e^{γ_1} I): q(x_1 | x_0) normalised as a function of x_0.
+
+    A density: E log p = −D/2 (1 + log 2π + γ_1), so the bound falls without end in γ_1 and γ_min is part of the
+    question, never learned.
+    """
+
+    def check(self, x: Tensor) -> None:
+        if not torch.isfinite(x).all():
+            raise InvalidInput("the data has NaN or infinite values: remove or replace them")
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x if x.is_floating_point() else x.float()
+
+    def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        return self._given(x_1, gamma_1).log_prob(self.encode(x))
+
+    def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
+        given = self._given(x_1, gamma_1)
+        return given.mean + given.stddev * draws.normal("decode", x_1)
+
+    def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        return self._given(x_1, gamma_1).mean
+
+    def _given(self, x_1: Tensor, gamma_1: Tensor) -> Independent:
+        return isotropic(x_1 / align(alpha_bar(gamma_1).sqrt(), x_1), sigma2(gamma_1) / alpha_bar(gamma_1))

@@ -1,0 +1,187 @@
+"""The variational diffusion model of section 4.1.3: an MHVAE with three restrictions."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from vdm.bound import Batch, Denoise, Elbo, Loss, VariationalModel
+from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
+from vdm.elbo import (
+    DiscreteTime,
+    Located,
+    Time,
+    denoising_at,
+    denoising_kl,
+    event_dims,
+    noised,
+    prior_matching,
+    reconstruction,
+)
+from vdm.errors import InvalidInput
+from vdm.likelihoods import Likelihood
+from vdm.parameterisations import Prediction
+from vdm.samplers import AncestralSampler, Sampler, trajectory
+from vdm.schedules import NoiseSchedule
+from vdm.times import TimeSampler, UniformTimes
+
+
+class VDM(VariationalModel):
+    """A variational diffusion model.
+
+    Args:
+        schedule: γ(t).
+        denoiser: any ``denoise(x_t, gamma_t) -> Prediction``; for conditions it needs ``given(condition)`` as well.
+        likelihood: p(x_0 | x_1).
+        time: ``DiscreteTime(T)`` or ``ContinuousTime()``; says what the bound is.
+        times: where a one-t estimate draws t; independent and uniform by default.
+        sampling_steps: steps of ``sample`` in continuous time, unless the call says.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        denoiser: Callable[[Tensor, Tensor], Prediction],
+        likelihood: Likelihood,
+        time: Time,
+        times: TimeSampler | None = None,
+        sampling_steps: int = 250,
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.denoiser = denoiser
+        self.likelihood = likelihood
+        self.time = time
+        self.times = times or UniformTimes()
+        self.sampling_steps = sampling_steps
+
+    def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
+        """(1.62) from one draw of t and of each noise for every example; unbiased.
+
+        Args:
+            x: (B, *event), the data in its own units: integer levels, or reals.
+            draws: where t and the noise come from; fresh ones by default.
+            condition: (B, …), for a denoiser that takes one.
+
+        Raises:
+            InvalidInput: values that are not levels.
+        """
+        self.likelihood.check(x)
+        return self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
+
+    def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
+        """−ELBO per dimension in nats, (B,), from one draw of t for each example, with the SNR weight of (1.104)."""
+        bound = self._one_t(batch.x, draws, self._denoise(batch.condition))
+        return Loss(-bound.total / bound.dims, bound)
+
+    def elbo_all_times(
+        self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None, rows: int = 1024
+    ) -> Elbo:
+        """(1.62) with the full sum over t = 2 … T: no sampling of t; ``matching`` is (B, T − 1), one entry a KL.
+
+        Args:
+            rows: how many (example, t) pairs one call of the denoiser may hold.
+
+        Raises:
+            InvalidInput: continuous time, which has no full sum; values that are not levels.
+        """
+        if not isinstance(self.time, DiscreteTime):
+            raise InvalidInput("elbo_all_times needs discrete time: use DiscreteTime(timesteps=T), or average elbo()")
+        self.likelihood.check(x)
+        draws, time = draws or Draws(fresh_seed()), self.time
+        x_0 = self.likelihood.encode(x)
+        several = max(1, rows // len(x))
+        columns = []
+        for first in range(1, time.timesteps, several):
+            numbers = range(first, min(first + several, time.timesteps))
+            i = torch.tensor(numbers, dtype=scalar_dtype(x.device), device=x.device).repeat_interleave(len(x))
+            gamma_s, gamma_t = time.ends(self.schedule, i)
+            eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
+            tiled = x_0.repeat(len(numbers), *[1] * (x_0.ndim - 1))
+            tiled_condition = None if condition is None else torch.cat([condition] * len(numbers))
+            x_hat = self._denoise(tiled_condition)(noised(tiled, eps, gamma_t), gamma_t).x_0
+            columns.append(denoising_kl(tiled, x_hat, gamma_s, gamma_t).view(len(numbers), len(x)).T)
+        return self._with_ends(x, draws, self._denoise(condition), torch.cat(columns, 1))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        event_shape: tuple[int, ...],
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+        draws: AbstractDraws | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """``n`` samples in the data's own units, (n, *event_shape).
+
+        Args:
+            sampler: ancestral by default.
+            steps: T − 1 in discrete time and ``sampling_steps`` in continuous time, by default.
+        """
+        draws = draws or Draws(fresh_seed())
+        for x_t in self.trajectory(n, event_shape, sampler, steps, draws, condition):
+            x_1 = x_t
+        return self.decode(x_1, draws, condition)
+
+    def trajectory(
+        self,
+        n: int,
+        event_shape: tuple[int, ...],
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+        draws: AbstractDraws | None = None,
+        condition: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """The latents of ``sample`` on their way, from pure noise x_T to x_1: steps + 1 tensors (n, *event_shape)."""
+        draws = draws or Draws(fresh_seed())
+        like = self._prototype().expand(n, *event_shape)
+        return trajectory(
+            sampler or AncestralSampler(),
+            self.schedule,
+            self._denoise(condition),
+            draws.normal("prior", like),
+            steps or self.default_steps,
+            draws,
+        )
+
+    def decode(self, x_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
+        """A draw of the data from p(x_0 | x_1)."""
+        return self.likelihood.decode(x_1, self._gamma(0.0, x_1), self._denoise(condition), draws)
+
+    @property
+    def default_steps(self) -> int:
+        """Steps of ``sample`` when the call does not say."""
+        return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling_steps
+
+    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> Elbo:
+        x_0 = self.likelihood.encode(x)
+        u, density = self.times.draw(draws, x_0)
+        gamma_t, weight = self.time.locate(self.schedule, u)
+        matching = denoising_at(x_0, draws.normal("x_t", x_0), Located(gamma_t, weight / density), denoise)
+        return self._with_ends(x, draws, denoise, matching[:, None])
+
+    def _with_ends(self, x: Tensor, draws: AbstractDraws, denoise: Denoise, matching: Tensor) -> Elbo:
+        x_0 = self.likelihood.encode(x)
+        gamma_1, gamma_T = self._gamma(0.0, x_0), self._gamma(1.0, x_0)
+        first = reconstruction(self.likelihood, x, draws.normal("x_1", x_0), gamma_1, denoise)
+        return Elbo(first, prior_matching(x_0, gamma_T), matching, event_dims(x))
+
+    def _gamma(self, t: float, like: Tensor) -> Tensor:
+        return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))
+
+    def _prototype(self) -> Tensor:
+        parameter = next(self.parameters(), None)
+        return torch.zeros((), device=None if parameter is None else parameter.device)
+
+    def _denoise(self, condition: Tensor | None) -> Denoise:
+        denoiser: Denoise = self.denoiser
+        if condition is not None:
+            if not hasattr(denoiser, "given"):
+                raise InvalidInput("this denoiser takes no condition: it needs a method given(condition), as Denoiser has")
+            denoiser = denoiser.given(condition)
+
+        def denoise(x_t: Tensor, gamma_t: Tensor) -> Prediction:
+            return denoiser(x_t, gamma_t.to(x_t.dtype))
+
+        return denoise

@@ -1,0 +1,7 @@
+"""Backbones (x_t, γ_t, condition) ↦ y. They know nothing of diffusion, nor of a schedule."""
+
+from vdm.networks.embedding import ClassEmbedding, ConditionEmbedding, VectorEmbedding
+from vdm.networks.mlp import MLP
+from vdm.networks.unet import UNet
+
+__all__ = ["MLP", "ClassEmbedding", "ConditionEmbedding", "UNet", "VectorEmbedding"]

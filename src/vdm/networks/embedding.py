@@ -1,0 +1,79 @@
+"""What tells a network the noise level, and the condition if there is one."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from vdm.errors import InvalidInput
+
+
+class ConditionEmbedding(nn.Module, ABC):
+    """A condition (B, …) as a vector (B, channels): the one way in for class labels, vectors and the like."""
+
+    channels: int
+
+    @abstractmethod
+    def forward(self, condition: Tensor) -> Tensor:
+        """(B, …) to (B, channels)."""
+
+
+class ClassEmbedding(ConditionEmbedding):
+    """An integer label (B,) in 0 … classes − 1."""
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.table = nn.Embedding(classes, channels)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.table(condition.long())
+
+
+class VectorEmbedding(ConditionEmbedding):
+    """A real vector (B, features)."""
+
+    def __init__(self, features: int, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.linear = nn.Linear(features, channels)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.linear(condition.float())
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """γ (B,), and the condition, as one vector (B, channels).
+
+    γ is mapped to 1000 (γ − γ_min)/(γ_max − γ_min), then to sines and cosines of geometric frequencies from 1 to 10⁻⁴ as
+    in the official VDM, then through two layers. The ends are constants: a network knows no schedule.
+    """
+
+    def __init__(
+        self, channels: int, gamma_min: float, gamma_max: float, condition: ConditionEmbedding | None = None, width: int = 64
+    ) -> None:
+        super().__init__()
+        self.gamma_min, self.gamma_max, self.width, self.condition = gamma_min, gamma_max, width, condition
+        features = width + (condition.channels if condition is not None else 0)
+        self.layers = nn.Sequential(nn.Linear(features, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU())
+
+    def forward(self, gamma: Tensor, condition: Tensor | None = None) -> Tensor:
+        features = self.sinusoids(gamma)
+        if (condition is None) != (self.condition is None):
+            raise InvalidInput(
+                "this network was built for a condition, and got none: pass condition="
+                if condition is None
+                else "this network was built without a condition, but got one: give the network a condition embedding"
+            )
+        if self.condition is not None:
+            features = torch.cat([features, self.condition(condition)], 1)
+        return self.layers(features)
+
+    def sinusoids(self, gamma: Tensor) -> Tensor:
+        """(B,) to (B, width)."""
+        place = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        half = self.width // 2
+        frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, device=gamma.device))
+        angles = place[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], 1)

@@ -1,0 +1,49 @@
+"""A residual multi-layer perceptron, for toy data."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
+
+
+class MLP(nn.Module):
+    """(x_t, γ_t, condition) ↦ y of x_t's shape, flattened inside.
+
+    Args:
+        event_shape: the shape of one example.
+        hidden: width of every layer.
+        blocks: number of residual blocks.
+        gamma_min, gamma_max: the ends that the noise level is measured between.
+        condition: how a condition enters, if there is one.
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        hidden: int,
+        blocks: int,
+        gamma_min: float,
+        gamma_max: float,
+        condition: ConditionEmbedding | None = None,
+    ) -> None:
+        super().__init__()
+        dims = math.prod(event_shape)
+        self.embedding = NoiseLevelEmbedding(hidden, gamma_min, gamma_max, condition)
+        self.first = nn.Linear(dims, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+            for _ in range(blocks)
+        )
+        self.shifts = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.last = nn.Linear(hidden, dims)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
+        level = self.embedding(gamma_t, condition)
+        h = self.first(x_t.flatten(1))
+        for block, shift in zip(self.blocks, self.shifts, strict=True):
+            h = h + block(h + shift(level))
+        return self.last(torch.nn.functional.silu(h)).view_as(x_t)

@@ -1,0 +1,157 @@
+"""A down-sampling U-Net with self-attention at chosen resolutions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vdm.errors import InvalidInput
+from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with groups of at least four channels, at most 32 groups."""
+    groups = max(g for g in range(1, 33) if channels % g == 0 and channels // g >= min(4, channels))
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with zero weights, so that a residual branch starts as nothing."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions, the second scaled and shifted by the noise level; (B, C, H, W) to (B, out, H, W)."""
+
+    def __init__(self, channels: int, out_channels: int, level_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.level = nn.Linear(level_channels, 2 * out_channels)
+        self.norm_2, self.dropout = norm(out_channels), nn.Dropout(dropout)
+        self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        h = self.conv_1(F.silu(self.norm_1(x)))
+        scale, shift = self.level(level)[:, :, None, None].chunk(2, 1)
+        h = F.silu(self.norm_2(h) * (1 + scale) + shift)
+        return self.skip(x) + self.conv_2(self.dropout(h))
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the pixels, with a residual connection; (B, C, H, W) to the same."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise InvalidInput(f"heads={heads} must divide the {channels} channels of the layers with attention")
+        self.heads = heads
+        self.norm = norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).view(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
+        attended = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
+        return x + self.out(attended.transpose(-1, -2).reshape(b, c, h, w))
+
+
+class Stage(nn.Module):
+    """A residual block, then attention where it is wanted."""
+
+    def __init__(self, block: ResidualBlock, attention: AttentionBlock | None) -> None:
+        super().__init__()
+        self.block, self.attention = block, attention
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        h = self.block(x, level)
+        return h if self.attention is None else self.attention(h)
+
+
+class UNet(nn.Module):
+    """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W).
+
+    Args:
+        event_shape: (C, H, W); H and W divisible by 2 for each level but the first.
+        channels: channels at full resolution.
+        multipliers: channels of each level as a multiple of ``channels``; each level halves the resolution.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention: resolutions (heights) with self-attention.
+        heads: attention heads.
+        dropout: probability, inside every residual block.
+        gamma_min, gamma_max: the ends that the noise level is measured between.
+        condition: how a condition enters, if there is one.
+
+    Raises:
+        InvalidInput: an event that is not an image, or sides that cannot be halved that often.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        channels: int,
+        multipliers: Sequence[int],
+        blocks: int,
+        gamma_min: float,
+        gamma_max: float,
+        attention: Sequence[int] = (),
+        heads: int = 1,
+        dropout: float = 0.0,
+        condition: ConditionEmbedding | None = None,
+    ) -> None:
+        super().__init__()
+        if len(event_shape) != 3:
+            raise InvalidInput(f"the U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
+        image_channels, height, width = event_shape
+        halvings = 2 ** (len(multipliers) - 1)
+        if height % halvings or width % halvings:
+            raise InvalidInput(
+                f"{len(multipliers)} levels halve the image {len(multipliers) - 1} times, which {height}×{width} does not "
+                "allow: give fewer multipliers, or pad the images"
+            )
+        level_channels = 4 * channels
+        widths = [channels * m for m in multipliers]
+
+        def stage(n_in: int, n_out: int, resolution: int) -> Stage:
+            block = ResidualBlock(n_in, n_out, level_channels, dropout)
+            return Stage(block, AttentionBlock(n_out, heads) if resolution in attention else None)
+
+        self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition)
+        self.first = nn.Conv2d(image_channels, channels, 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        skips, current = [channels], channels
+        for depth, n in enumerate(widths):
+            for _ in range(blocks):
+                self.down.append(stage(current, n, height >> depth))
+                current = n
+                skips.append(current)
+            if depth < len(widths) - 1:
+                self.down.append(nn.Conv2d(current, current, 3, stride=2, padding=1))
+                skips.append(current)
+        lowest = height >> (len(widths) - 1)
+        self.middle = nn.ModuleList([stage(current, current, lowest), stage(current, current, 0)])
+        for depth, n in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                self.up.append(stage(current + skips.pop(), n, height >> depth))
+                current = n
+            if depth > 0:
+                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)))
+        self.last = nn.Sequential(norm(current), nn.SiLU(), zeroed(nn.Conv2d(current, image_channels, 3, padding=1)))
+
+    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
+        level = self.embedding(gamma_t, condition)
+        h = self.first(x_t)
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, level) if isinstance(layer, Stage) else layer(h)
+            skips.append(h)
+        for layer in self.middle:
+            h = layer(h, level)
+        for layer in self.up:
+            h = layer(torch.cat([h, skips.pop()], 1), level) if isinstance(layer, Stage) else layer(h)
+        return self.last(h)

@@ -1,0 +1,106 @@
+"""What a network's output means, as a linear combination of the data and the noise.
+
+A network emits y, trained to equal a(γ) x_0 + b(γ) ε. With x_t = √ᾱ x_0 + σ ε (1.72) this is a 2×2 system, solved once
+for all parameterisations:
+
+    x̂_0 = (b x_t − σ y) / d,   ε̂ = (√ᾱ y − a x_t) / d,   d = √ᾱ b − σ a.
+
+The rest of the code sees x̂_0 and ε̂ only, so every loss weight means the same for every parameterisation. Which one is
+used matters in floating point: an error δ in y becomes an error (σ/d) δ in x̂_0, and the bound weighs that by
+SNR = ᾱ/σ². For ``DataParameterisation`` σ/d = 1, so that float32 rounding alone is felt at γ = −13; for the others
+σ/d shrinks with σ.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vdm.errors import InvalidInput
+from vdm.gamma import align, alpha_bar, sigma2
+
+
+class Prediction(NamedTuple):
+    """Estimates of the data and of the noise in x_t, each (B, *event), with x_t = √ᾱ x_0 + σ eps."""
+
+    x_0: Tensor
+    eps: Tensor
+
+    @classmethod
+    def from_x_0(cls, x_0: Tensor, x_t: Tensor, gamma_t: Tensor) -> "Prediction":
+        """The prediction whose data estimate is ``x_0``: ε̂ = (x_t − √ᾱ x̂_0)/σ."""
+        signal, noise = align(alpha_bar(gamma_t).sqrt(), x_t), align(sigma2(gamma_t).sqrt(), x_t)
+        return cls(x_0, (x_t - signal * x_0) / noise)
+
+
+class Parameterisation(ABC):
+    """y = a(γ) x_0 + b(γ) ε."""
+
+    @abstractmethod
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, b), each of γ's shape, with √ᾱ b ≠ σ a for every γ."""
+
+    def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
+        """What a perfect network would emit."""
+        a, b = self.coefficients(gamma)
+        return align(a, x_0) * x_0 + align(b, x_0) * eps
+
+    def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
+        """Solve for x̂_0 and ε̂ from the output y (B, *event), given x_t and γ of shape (B,) or (B, *event)."""
+        a, b = self.coefficients(gamma)
+        signal, noise = alpha_bar(gamma).sqrt(), sigma2(gamma).sqrt()
+        d = signal * b - noise * a
+        x_0 = align(b / d, x_t) * x_t - align(noise / d, x_t) * y
+        eps = align(signal / d, x_t) * y - align(a / d, x_t) * x_t
+        return Prediction(x_0, eps)
+
+
+class DataParameterisation(Parameterisation):
+    """y = x_0. Exact in theory, hard in float32 at high SNR: see the module's text."""
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(gamma), torch.zeros_like(gamma)
+
+
+class NoiseParameterisation(Parameterisation):
+    """y = ε (Ho et al. 2020)."""
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(gamma), torch.ones_like(gamma)
+
+
+class VelocityParameterisation(Parameterisation):
+    """y = √ᾱ ε − σ x_0 (Salimans & Ho 2022)."""
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        return -sigma2(gamma).sqrt(), alpha_bar(gamma).sqrt()
+
+
+class ResidualNoiseParameterisation(Parameterisation):
+    """y = ε − x_t: the official VDM, whose network adds its input to its output (Kingma et al. 2021)."""
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        # 1 − σ = ᾱ/(1 + σ), without a difference of nearly equal numbers
+        return -alpha_bar(gamma).sqrt(), alpha_bar(gamma) / (1 + sigma2(gamma).sqrt())
+
+
+class PreconditionedParameterisation(Parameterisation):
+    """x̂_0 = c_skip x_t + c_out y with unit-variance y (Karras et al. 2022, in variance-preserving form).
+
+    With s² the data's variance and v = ᾱ s² + σ² that of x_t: c_skip = √ᾱ s²/v is the best linear denoiser and
+    c_out = σ s/√v its error, so a = σ/(s √v) and b = −√ᾱ s/√v. For s = 1 this is minus the velocity.
+
+    Args:
+        sigma_data: s, the data's standard deviation about its mean, on the (−1, 1) scale; in (0, ∞).
+    """
+
+    def __init__(self, sigma_data: float) -> None:
+        if not sigma_data > 0:
+            raise InvalidInput(f"sigma_data must be positive, got {sigma_data}: state the data's standard deviation")
+        self.sigma_data = float(sigma_data)
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        signal2, noise2, s = alpha_bar(gamma), sigma2(gamma), self.sigma_data
+        total = torch.sqrt(signal2 * s**2 + noise2)
+        return noise2.sqrt() / (s * total), -signal2.sqrt() * s / total

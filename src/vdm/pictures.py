@@ -1,0 +1,82 @@
+"""Pictures, as pure functions from numbers to images and figures."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+TERM_LABELS = {
+    "bits_per_dim": "total",
+    "reconstruction": "reconstruction",
+    "prior_matching": "prior matching",
+    "denoising_matching": "denoising matching",
+}
+
+
+def to_bytes(x: Tensor, levels: int) -> Tensor:
+    """Integer levels 0 … K − 1 as uint8 grey values 0 … 255."""
+    return (x.double() * 255 / (levels - 1)).round().clamp(0, 255).to(torch.uint8)
+
+
+def image_grid(x: Tensor, levels: int, columns: int = 8, least_side: int = 64) -> Image.Image:
+    """Images (n, C, H, W) of integer levels, C = 1 or 3, in rows of ``columns`` with a thin border.
+
+    Small images are magnified by a whole factor, without smoothing, until a side has ``least_side`` pixels.
+    """
+    n, channels, height = x.shape[:3]
+    rows = -(-n // columns)
+    factor = max(1, -(-least_side // height))
+    tile = to_bytes(x, levels).cpu().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    border = max(1, factor // 4)
+    tall, wide = tile.shape[2] + border, tile.shape[3] + border
+    canvas = torch.full((channels, rows * tall + border, columns * wide + border), 96, dtype=torch.uint8)
+    for i, image in enumerate(tile):
+        top, left = (i // columns) * tall + border, (i % columns) * wide + border
+        canvas[:, top : top + tile.shape[2], left : left + tile.shape[3]] = image
+    array = canvas.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[:, :, 0] if channels == 1 else array)
+
+
+def read_curve(path: Path, name: str) -> tuple[list[int], list[float]]:
+    """(steps, values) of one column of a metrics.csv; empty if the column is not there."""
+    with path.open() as file:
+        rows = [(int(row["step"]), float(row[name])) for row in csv.DictReader(file) if row.get(name)]
+    return [step for step, _ in rows], [value for _, value in rows]
+
+
+def bound_curves(path: Path) -> Figure:
+    """The bound and its three terms over training, in bits/dim, from a metrics.csv."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    total, terms = figure.subplots(1, 2)
+    for stage, style in (("train", {"alpha": 0.45}), ("val", {"linewidth": 2.0})):
+        steps, values = read_curve(path, f"{stage}/bits_per_dim")
+        total.plot(steps, values, label={"train": "training batches", "val": "validation (EMA)"}[stage], **style)
+    _fit_to_tail(total)
+    total.set_title("bound")
+    for name in list(TERM_LABELS)[1:]:
+        steps, values = read_curve(path, f"val/{name}")
+        terms.semilogy(steps, values, label=TERM_LABELS[name])
+    terms.set_title("validation, by term (log scale)")
+    for axes in (total, terms):
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel("bits/dim")
+        axes.legend()
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _fit_to_tail(axes: Axes) -> None:
+    """Limit the y axis to what happens after the first tenth of each curve."""
+    tails: list[Sequence[float]] = []
+    for line in axes.get_lines():
+        y = list(map(float, line.get_ydata()))  # type: ignore[arg-type]
+        tails.append(y[len(y) // 10 :])
+    values = [v for tail in tails for v in tail]
+    if values:
+        low, high = min(values), max(values)
+        axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)

@@ -1,0 +1,77 @@
+"""What a noise schedule is: a strictly increasing γ(t) = −log SNR(t) on [0, 1] and its derivative.
+
+Every schedule takes its end points. A curve whose own domain reaches γ = ±∞ (cosine, sigmoid) or some fixed value
+(DDPM's β) is restricted to the part between ``gamma_min`` and ``gamma_max``, mapped affinely to [0, 1] and never clamped:
+two schedules with the same ends differ in shape only, and a sweep compares shapes.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from vdm.errors import InvalidInput
+
+
+class NoiseSchedule(nn.Module, ABC):
+    """γ(t), strictly increasing from γ(0) = gamma_min to γ(1) = gamma_max.
+
+    Args:
+        gamma_min: γ at t = 0, the least noise; −13.3 for 256 levels, −8 for 17.
+        gamma_max: γ at t = 1, the most noise; 5 leaves a prior term of about 0.001 bits/dim.
+
+    Raises:
+        InvalidInput: end points that are not finite, or not in increasing order.
+    """
+
+    def __init__(self, gamma_min: float, gamma_max: float) -> None:
+        super().__init__()
+        if not (math.isfinite(gamma_min) and math.isfinite(gamma_max) and gamma_min < gamma_max):
+            raise InvalidInput(
+                f"gamma_min must be finite and below gamma_max, got gamma_min={gamma_min} and gamma_max={gamma_max}: "
+                "gamma is -log SNR and grows with the noise, as in gamma_min=-13.3 gamma_max=5"
+            )
+        self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
+
+    @abstractmethod
+    def forward(self, t: Tensor) -> Tensor:
+        """γ(t) for t in [0, 1], same shape as t, in t's dtype."""
+
+    @abstractmethod
+    def rate(self, t: Tensor) -> Tensor:
+        """γ′(t) > 0 in closed form, same shape as t."""
+
+
+class RestrictedSchedule(NoiseSchedule):
+    """A known curve g(τ), cut to the τ for which g lies between the ends: γ(t) = g(τ_0 + (τ_1 − τ_0) t)."""
+
+    def __init__(self, gamma_min: float, gamma_max: float) -> None:
+        super().__init__(gamma_min, gamma_max)
+        ends = self.inverse(torch.tensor([self.gamma_min, self.gamma_max], dtype=torch.float64))
+        self.start, self.end = ends.tolist()
+
+    @abstractmethod
+    def curve(self, tau: Tensor) -> Tensor:
+        """g(τ), strictly increasing."""
+
+    @abstractmethod
+    def curve_rate(self, tau: Tensor) -> Tensor:
+        """g′(τ)."""
+
+    @abstractmethod
+    def inverse(self, gamma: Tensor) -> Tensor:
+        """τ with g(τ) = γ.
+
+        Raises:
+            InvalidInput: a γ that the curve never reaches.
+        """
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.curve(self._tau(t))
+
+    def rate(self, t: Tensor) -> Tensor:
+        return (self.end - self.start) * self.curve_rate(self._tau(t))
+
+    def _tau(self, t: Tensor) -> Tensor:
+        return self.start * (1 - t) + self.end * t

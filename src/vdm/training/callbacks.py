@@ -1,0 +1,186 @@
+"""What watches a run: the terms of the bound, progress, sample grids, and the guard against wrong numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from vdm.bound import Elbo, VariationalModel
+from vdm.data import InMemoryData
+from vdm.draws import ExampleDraws
+from vdm.errors import InvalidInput
+from vdm.evaluation import TERMS, BoundSummary, Estimate
+from vdm.training.module import VariationalTask
+
+
+def record(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+    """Give every logger the metrics, at the number of optimiser steps taken."""
+    if trainer.is_global_zero:
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step)
+
+
+def flat(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
+    """``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
+    metrics = {}
+    for name, estimate in estimates.items():
+        metrics[f"{stage}/{name}"] = estimate.value
+        metrics[f"{stage}/{name}_mc_se"] = estimate.mc_se
+        metrics[f"{stage}/{name}_data_se"] = estimate.data_se
+    return metrics
+
+
+class BoundTerms(Callback):
+    """Logs the bound and its three terms in bits/dim: training means every ``every`` steps, and whole evaluations.
+
+    ``results`` holds the last validation's and the last test's estimates.
+    """
+
+    def __init__(self, every: int = 25) -> None:
+        self.every = every
+        self.results: dict[str, dict[str, Estimate]] = {}
+        self._summary: BoundSummary | None = None
+        self._sums: Tensor | None = None
+        self._count = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        bound: Elbo = outputs["bound"]
+        sums = torch.stack([bound.terms()[name].detach().double().sum() for name in TERMS])
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._count += len(bound.reconstruction)
+        if trainer.global_step % self.every == 0 and self._count:
+            means = (self._sums / self._count).tolist()
+            metrics = {f"train/{name}": mean for name, mean in zip(TERMS, means, strict=True)}
+            for optimizer in trainer.optimizers[:1]:
+                metrics["train/learning_rate"] = optimizer.param_groups[0]["lr"]
+            record(trainer, metrics)
+            self._sums, self._count = None, 0
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+        self._summary = BoundSummary(pl_module.validation.repeats).to(pl_module.device)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        assert self._summary is not None
+        self._summary.update(outputs)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = self._conclude("val")
+        for name, value in metrics.items():
+            pl_module.log(name, value, logger=False)
+        record(trainer, metrics)
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+        self._summary = BoundSummary(pl_module.test.repeats).to(pl_module.device)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.on_validation_batch_end(trainer, pl_module, outputs)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        record(trainer, self._conclude("test"))
+
+    def _conclude(self, stage: str) -> dict[str, float]:
+        assert self._summary is not None
+        self.results[stage] = self._summary.compute()
+        return flat(stage, self.results[stage])
+
+
+class StopOnNonFinite(Callback):
+    """Stops before a NaN or infinite loss reaches the weights.
+
+    Raises:
+        InvalidInput: with the step, and what to try.
+    """
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        if not torch.isfinite(loss).item():
+            raise InvalidInput(
+                f"the training loss is {loss.item()} at step {trainer.global_step}; weights were not updated with it, and "
+                "checkpoints up to here are good: lower optimizer.lr, or check the data for NaN"
+            )
+
+
+class Progress(Callback):
+    """One bar over the whole run, with the time left and the bound so far; one over the test set."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._open(trainer, "training", int(trainer.estimated_stepping_batches), trainer.global_step, "step")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(trainer.global_step - self._bar.n)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = trainer.callback_metrics.get("val/bits_per_dim")
+        if self._bar is not None and value is not None:
+            self._bar.set_postfix_str(f"validation {value:.3f} bits/dim")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._open(trainer, "evaluating", int(sum(trainer.num_test_batches)), 0, "batch")
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_train_end(self, *_: Any) -> None:
+        self._close()
+
+    def on_test_end(self, *_: Any) -> None:
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        self._close()
+
+    def _open(self, trainer: pl.Trainer, what: str, total: int, done: int, unit: str) -> None:
+        self._close()
+        if trainer.is_global_zero:
+            self._bar = tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, mininterval=0.5)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class SampleGrid(Callback):
+    """Draws the same samples (same noise) at every ``every``-th validation into the folder of pictures.
+
+    Args:
+        folder: where the pictures go.
+        n: how many samples.
+        every: how many validations apart.
+        seed: of the sampling draws.
+    """
+
+    def __init__(self, folder: str, n: int = 64, every: int = 5, seed: int = 0) -> None:
+        self.folder, self.n, self.every, self.seed = Path(folder), n, every, seed
+        self.validations = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+        self.validations += 1
+        if self.validations % self.every == 0 and trainer.is_global_zero:
+            data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
+            picture = draw_samples(pl_module.evaluated, data, self.n, self.seed)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            picture.save(self.folder / f"samples_step_{trainer.global_step:07d}.png")
+
+    def state_dict(self) -> dict[str, int]:
+        return {"validations": self.validations}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.validations = state_dict["validations"]
+
+
+def draw_samples(model: VariationalModel, data: InMemoryData, n: int, seed: int) -> Image.Image:
+    """A picture of ``n`` samples with draws keyed by (seed, sample)."""
+    draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
+    return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition))

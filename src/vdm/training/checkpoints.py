@@ -1,0 +1,89 @@
+"""Checkpoints: written whole or not at all, read without running code."""
+
+import pickle
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from vdm.errors import InvalidInput
+from vdm.training.run_folder import write_atomically
+
+FORMAT = 1
+KEY = "vdm"
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a crash during a save costs no earlier checkpoint."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_content(Path(path))
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+
+class Identity(Callback):
+    """Puts format version, resolved config and provenance into every checkpoint."""
+
+    def __init__(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
+        self.content = {"format": FORMAT, "config": config, "provenance": provenance}
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self.content
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds for those who evaluate it."""
+
+    path: Path
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    state: dict[str, Tensor]
+    step: int
+
+    def weights(self, ema: bool) -> dict[str, Tensor]:
+        """The averaged weights, or the raw ones, by the model's own names."""
+        prefix = "averaged.module." if ema else "model."
+        return {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """All that a checkpoint of this project holds: tensors and plain values only, nothing that could run.
+
+    Raises:
+        InvalidInput: a file that is missing, truncated or foreign, or of another format version; one line says which.
+    """
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
+    if not path.is_file():
+        raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidInput(
+            f"{path} cannot be read as a checkpoint ({reason[:120]}): it is truncated or not a checkpoint; use another one"
+        ) from error
+    if not isinstance(content, dict) or KEY not in content:
+        raise InvalidInput(f"{path} is not a checkpoint of vdm: it carries no {KEY!r} entry")
+    if content[KEY]["format"] != FORMAT:
+        raise InvalidInput(
+            f"{path} has checkpoint format {content[KEY]['format']}, this version reads {FORMAT}: use a matching vdm"
+        )
+    return content
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """What ``read_content`` gives, for those who evaluate; it raises the same."""
+    content = read_content(Path(path))
+    own = content[KEY]
+    return Checkpoint(Path(path), own["config"], own["provenance"], content["state_dict"], content["global_step"])

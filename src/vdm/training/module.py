@@ -1,0 +1,73 @@
+"""The LightningModule: glue between a model with an ELBO and a Trainer."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vdm.bound import Batch, Elbo, VariationalModel
+from vdm.draws import Draws
+from vdm.evaluation import BoundEvaluation
+from vdm.training.ema import ExponentialAverage
+
+
+class VariationalTask(pl.LightningModule):
+    """Trains ``model`` on its loss, and evaluates the bound of the averaged weights.
+
+    Training draws are keyed by (seed, step, rank) and evaluation draws by (seed, example, replicate): ranks differ, and a
+    resumed run repeats an uninterrupted one.
+
+    Args:
+        model: what is trained.
+        optimizer: from parameters to an optimiser.
+        learning_rate: from the optimiser and the number of steps to a learning-rate schedule.
+        ema_decay: of the average that is evaluated.
+        validation, test: how the bound is evaluated.
+        seed: of the training draws.
+    """
+
+    def __init__(
+        self,
+        model: VariationalModel,
+        optimizer: Callable[[Iterable[Parameter]], Optimizer],
+        learning_rate: Callable[[Optimizer, int], LRScheduler],
+        ema_decay: float,
+        validation: BoundEvaluation,
+        test: BoundEvaluation,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.averaged = ExponentialAverage(model, ema_decay)
+        self.optimizer, self.learning_rate = optimizer, learning_rate
+        self.validation, self.test, self.seed = validation, test, seed
+
+    @property
+    def evaluated(self) -> VariationalModel:
+        """The model that validation, test and pictures look at: the averaged one."""
+        return cast(VariationalModel, self.averaged.module)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo]:
+        draws = Draws(self.seed, self.global_step, self.global_rank, self.trainer.world_size)
+        loss = self.model.loss(batch, draws)
+        return {"loss": loss.value.mean(), "bound": loss.bound}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.validation(self.evaluated, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.test(self.evaluated, batch)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        step = self.global_step
+        super().optimizer_step(*args, **kwargs)
+        self.averaged.update(self.model, step)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.model.parameters())
+        schedule = self.learning_rate(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
