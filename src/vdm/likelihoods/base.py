@@ -48,7 +48,10 @@ class LevelLikelihood(Likelihood):
     def __init__(self, levels: int) -> None:
         super().__init__()
         if levels < 2:
-            raise InvalidInput(f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits")
+            raise InvalidInput(
+                f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; data of real numbers "
+                "have no levels, for them use likelihood=gaussian"
+            )
         self.levels = int(levels)
 
     def check(self, x: Tensor) -> None:
