@@ -36,6 +36,9 @@ def build(name, levels=17):
     return part("model.likelihood", f"likelihood={name}", f"levels={levels}").double()
 
 
+LEVELS = [name for name in options("likelihood") if isinstance(build(name), LevelLikelihood)]
+
+
 def denoise(x_t, gamma_t):
     """Any function will do: a likelihood is normalised whatever the network says."""
     return Prediction.from_x_0(1.3 * torch.sin(2 * x_t), x_t, gamma_t)
