@@ -73,7 +73,9 @@ class Mixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of the data, (B,)."""
-        columns = [w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in zip(self.weights, self.means)]
+        columns = [
+            w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in zip(self.weights, self.means, strict=True)
+        ]
         return torch.stack(columns, 1).logsumexp(1)
 
     def smoothed_log_prob(self, x_t: Tensor, gamma_t: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def test_sigma_data_is_what_the_config_says():
 def test_an_epoch_is_a_permutation_and_the_next_another():
     batches = ShuffledBatches(X, batch_size=11, seed=0)
     first, second = rows(batches), rows(batches)
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(22))
+    assert sorted(i for batch in first for i in batch) == sorted(i for batch in second for i in batch) == list(range(22))
     assert first != second
 
 
