@@ -1,0 +1,7 @@
+"""Data sets as LightningDataModules."""
+
+from vdm.data.base import InMemoryData, Split
+from vdm.data.batches import OrderedBatches, ShuffledBatches
+from vdm.data.digits import Digits
+
+__all__ = ["Digits", "InMemoryData", "OrderedBatches", "ShuffledBatches", "Split"]
