@@ -125,7 +125,7 @@ BAD = {
     "wrong levels": (["levels=9"], "integer levels 0 … 8"),
     "a network that does not fit": (["data.event_shape=[64]"], "network=mlp"),
     "no replicates": (["test.repeats=1"], "at least 2"),
-    "an EMA that is none": (["ema_decay=1.5"], "ema_decay"),
+    "an EMA that is none": (["ema_decay=1.5"], "EMA's decay must be in [0, 1)"),
     "NaN": (["optimizer.lr=1e30", "trainer.gradient_clip_val=null"], "training loss is"),
 }
 
