@@ -55,6 +55,10 @@ class VDM(VariationalModel):
         self.times = times or UniformTimes()
         self.sampling_steps = sampling_steps
 
+    def check(self, x: Tensor) -> None:
+        """Raises InvalidInput for values that the likelihood gives no probability."""
+        self.likelihood.check(x)
+
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
         """(1.62) from one draw of t and of each noise for every example; unbiased.
 
@@ -66,7 +70,7 @@ class VDM(VariationalModel):
         Raises:
             InvalidInput: values that are not levels.
         """
-        self.likelihood.check(x)
+        self.check(x)
         return self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
 
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
@@ -87,7 +91,7 @@ class VDM(VariationalModel):
         """
         if not isinstance(self.time, DiscreteTime):
             raise InvalidInput("elbo_all_times needs discrete time: use DiscreteTime(timesteps=T), or average elbo()")
-        self.likelihood.check(x)
+        self.check(x)
         draws, time = draws or Draws(fresh_seed()), self.time
         x_0 = self.likelihood.encode(x)
         several = max(1, rows // len(x))
