@@ -40,7 +40,7 @@ class VectorEmbedding(ConditionEmbedding):
         self.linear = nn.Linear(features, channels)
 
     def forward(self, condition: Tensor) -> Tensor:
-        return self.linear(condition.float())
+        return self.linear(condition.to(self.linear.weight.dtype))
 
 
 class NoiseLevelEmbedding(nn.Module):

@@ -1,6 +1,7 @@
 """The network of the official VDM (Kingma et al. 2021): a U-Net that never down-samples."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -40,8 +41,9 @@ class FourierFeatures(nn.Module):
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with 32 groups, or the most that divide both 32 and the channels."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
+    """Group normalisation with 32 groups; with fewer, of at least two channels, where 32 does not divide the channels."""
+    groups = 32 if channels % 32 == 0 else max(1, math.gcd(32, channels) // 2)
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ShiftedBlock(nn.Module):
@@ -70,9 +72,13 @@ class VDMUNet(nn.Module):
     channels, as published for CIFAR-10, 8.9M at 8 of 128 and 2.24M at 8 of 64. The official network adds x_t to its
     output, which here is ``ResidualNoiseParameterisation``.
 
+    The noise level enters as a shift of each channel before a group normalisation: groups of one channel would take it
+    out again. So the official network of exactly 32 channels, with its 32 groups, does not see γ at all; it can be built,
+    for the sake of agreement, and gives a warning.
+
     Args:
         event_shape: (C, H, W).
-        channels: channels of every layer.
+        channels: channels of every layer; a multiple of 32 from 64 on, to be the official one.
         blocks: blocks on the way down; the paper calls them levels.
         attention_everywhere: attention after every block down and up as well, not in the middle only.
         dropout: probability, inside every block.
@@ -99,6 +105,8 @@ class VDMUNet(nn.Module):
         super().__init__()
         if len(event_shape) != 3:
             raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
+        if norm(channels).num_groups == channels:
+            warnings.warn(f"{channels} channels in {channels} groups: the norm hides the noise level; use 64", stacklevel=2)
         level_channels = 4 * channels
 
         def stage(n_in: int, attention: bool) -> Stage:
