@@ -1,5 +1,7 @@
 """Points of the plane drawn from a known density: what a bound says can be held against log p(x) itself."""
 
+from collections.abc import Mapping
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,7 +17,7 @@ class Toy(InMemoryData):
 
     Args:
         density: a distribution over the plane, such as those of ``vdm.data.densities``.
-        train, val, test: number of points in each split.
+        sizes: number of points in each of the splits train, val and test.
     """
 
     name = "toy"
@@ -26,14 +28,12 @@ class Toy(InMemoryData):
         batch_size: int,
         eval_batch_size: int,
         density: Distribution,
-        train: int = 20_000,
-        val: int = 1_000,
-        test: int = 5_000,
+        sizes: Mapping[str, int],
         seed: int = 0,
     ) -> None:
         super().__init__(event_shape, batch_size, eval_batch_size, seed)
         self.density = density
-        self.sizes = {"train": train, "val": val, "test": test}
+        self.sizes = dict(sizes)
 
     def load(self) -> dict[str, Split]:
         with torch.random.fork_rng(devices=[]):
