@@ -4,9 +4,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
-import torch
 from torch import Tensor
 
 from vdm.data.batches import OrderedBatches, ShuffledBatches
