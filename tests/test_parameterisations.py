@@ -1,5 +1,7 @@
 """Laws of every parameterisation, found from the configs."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,9 +10,11 @@ from vdm.denoiser import Denoiser
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, noised
 from vdm.gamma import align, alpha_bar, sigma2
+from vdm.levels import level_to_real
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.parameterisations import (
+    LevelPreconditionedParameterisation,
     NoiseParameterisation,
     PreconditionedParameterisation,
     Prediction,
@@ -87,6 +91,38 @@ def test_preconditioned_target_has_unit_variance_at_every_noise_level():
         eps = torch.randn(n, 1, dtype=torch.float64, generator=generator)
         variance = PreconditionedParameterisation(s).target(x_0, eps, gamma.expand(n)).var()
         assert abs(variance - 1) < 4 * (2 / n) ** 0.5
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_level_preconditioned_target_has_about_unit_variance(levels):
+    """Where pixels can be mistaken at all; and the target is nothing where x_t gives them away."""
+    parameterisation = LevelPreconditionedParameterisation(levels)
+    generator = torch.Generator().manual_seed(0)
+    n = 20_000
+    x_0 = level_to_real(torch.randint(0, levels, (n, 1), generator=generator).double(), levels)
+    eps = torch.randn(n, 1, dtype=torch.float64, generator=generator)
+    edge = 2 * math.log(1 / levels)  # σ = 1/K, half the distance between levels
+    for gamma in (edge, edge + 2, 0.0, 5.0):
+        variance = parameterisation.target(x_0, eps, torch.full((n,), gamma, dtype=torch.float64)).square().mean()
+        assert 0.8 < variance < 1.25, gamma
+    assert parameterisation.target(x_0, eps, torch.full((n,), edge - 5, dtype=torch.float64)).abs().max() < 1e-3
+
+
+def test_level_preconditioning_knows_the_levels():
+    """With no network at all (y = 0) fine noise costs nothing, where the linear preconditioning pays in full."""
+    x = torch.randint(0, 17, (400, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+
+    def silent(x_t, gamma, condition):
+        return torch.zeros_like(x_t)
+
+    def cost(parameterisation):
+        vdm = VDM(
+            LinearSchedule(-12.0, -8.0), Denoiser(silent, parameterisation), CategoricalLikelihood(17), ContinuousTime()
+        )
+        return vdm.elbo(x, Draws(seed=1)).denoising_matching.mean() / 16
+
+    assert cost(LevelPreconditionedParameterisation(17)) < 0.01
+    assert cost(PreconditionedParameterisation(0.7)) == pytest.approx(0.5 * 4, rel=0.05)
 
 
 def test_output_errors_cost_little_at_high_snr():
