@@ -13,6 +13,7 @@ from vdm.draws import Draws
 from vdm.elbo import noised, reconstruction
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2, snr
+from vdm.levels import level_to_real, real_to_level
 from vdm.likelihoods import (
     CategoricalLikelihood,
     DiscretisedGaussianLikelihood,
@@ -145,6 +146,17 @@ class TestEveryLevelLikelihood:
                 likelihood.check(bad)
         with pytest.raises(InvalidInput, match="fractions"):
             likelihood.check(torch.tensor([[0.5]]))
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_every_real_lies_in_the_bin_of_its_level(levels):
+    """Centres map back, bins are [2k/K − 1, 2(k + 1)/K − 1), and what lies beyond belongs to the ends."""
+    k = torch.arange(levels)
+    lower = level_to_real(k.double() - 0.5, levels)
+    assert torch.equal(real_to_level(level_to_real(k, levels), levels), k)
+    assert torch.equal(real_to_level(lower + 1e-9, levels), k)
+    assert torch.equal(real_to_level(lower[1:] - 1e-9, levels), k[:-1])
+    assert real_to_level(torch.tensor([-7.0, -1.0, 1.0, 7.0]), levels).tolist() == [0, 0, levels - 1, levels - 1]
 
 
 def test_refuses_too_few_levels():

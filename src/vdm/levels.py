@@ -11,6 +11,11 @@ def level_to_real(x: Tensor, levels: int) -> Tensor:
     return 2 * ((x if x.is_floating_point() else x.float()) + 0.5) / levels - 1
 
 
+def real_to_level(z: Tensor, levels: int) -> Tensor:
+    """The level in whose bin the real number z lies: [2k/K − 1, 2(k + 1)/K − 1), the first and the last without end."""
+    return ((z + 1) * (levels / 2)).floor().clamp(0, levels - 1).long()
+
+
 def level_centres(levels: int, like: Tensor) -> Tensor:
     """The K centres v_k, in the dtype and on the device of ``like``."""
     return level_to_real(torch.arange(levels, dtype=like.dtype, device=like.device), levels)

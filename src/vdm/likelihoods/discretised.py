@@ -14,6 +14,7 @@ from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
+from vdm.levels import level_to_real, real_to_level
 from vdm.likelihoods.base import LevelLikelihood
 
 
@@ -53,8 +54,8 @@ class DiscretisedNormal(Distribution):
         log(Φ(b) − Φ(a)) = log Φ(b) + log(−expm1(log Φ(a) − log Φ(b))). An open bin is log Φ(b) alone.
         """
         level = value.to(self.loc.dtype)
-        lower = (2 * level / self.levels - 1 - self.loc) / self.scale
-        upper = (2 * (level + 1) / self.levels - 1 - self.loc) / self.scale
+        lower = (level_to_real(level - 0.5, self.levels) - self.loc) / self.scale
+        upper = (level_to_real(level + 0.5, self.levels) - self.loc) / self.scale
         first, last = level == 0, level == self.levels - 1
         reflect = last | (~first & (lower + upper > 0))
         near = log_ndtr(torch.where(reflect, -lower, upper))
@@ -62,14 +63,10 @@ class DiscretisedNormal(Distribution):
         between = (far - near).clamp(max=-torch.finfo(near.dtype).tiny)
         return near + torch.where(first | last, 0.0, torch.log(-torch.expm1(between)))
 
-    def level_of(self, z: Tensor) -> Tensor:
-        """The level in whose bin the real number z lies."""
-        return ((z + 1) * (self.levels / 2)).floor().clamp(0, self.levels - 1).long()
-
     @property
     def mode(self) -> Tensor:
         """The most probable level: the one that holds μ, or an open bin where σ is large."""
-        middle = self.level_of(self.loc)
+        middle = real_to_level(self.loc, self.levels)
         candidates = torch.stack([middle, torch.zeros_like(middle), torch.full_like(middle, self.levels - 1)])
         best = torch.stack([self.log_prob(level) for level in candidates]).argmax(0, keepdim=True)
         return candidates.gather(0, best).squeeze(0)
@@ -134,7 +131,7 @@ class DiscretisedGaussianLikelihood(LevelLikelihood):
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
         given = self._given(x_1, gamma_1, denoise)
-        return given.level_of(given.loc + given.scale * draws.normal("decode", x_1))
+        return real_to_level(given.loc + given.scale * draws.normal("decode", x_1), self.levels)
 
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
         return self._given(x_1, gamma_1, denoise).mode
