@@ -59,7 +59,7 @@ class Located(NamedTuple):
 
 
 class Time(ABC):
-    """How the denoising term is spread over time."""
+    """How the denoising term is spread over time; as a string, the number of latents."""
 
     @abstractmethod
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
@@ -82,6 +82,9 @@ class DiscreteTime(Time):
                 "one latent there is no denoising step"
             )
         self.timesteps = int(timesteps)
+
+    def __str__(self) -> str:
+        return str(self.timesteps)
 
     @property
     def steps(self) -> int:
@@ -109,6 +112,9 @@ class DiscreteTime(Time):
 
 class ContinuousTime(Time):
     """T → ∞: the denoising term is ½ ∫ γ′(t) SNR(t) E‖x̂_0 − x_0‖² dt."""
+
+    def __str__(self) -> str:
+        return "∞"
 
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
         gamma_t = schedule(u)
