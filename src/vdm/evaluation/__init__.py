@@ -1,7 +1,14 @@
 """Estimators of log p(x), and their error bars."""
 
 from vdm.evaluation.bound import TERMS, BoundAt, BoundEvaluation, BoundSummary
+from vdm.evaluation.dequantisation import (
+    Dequantisation,
+    NoDequantisation,
+    TruncatedNormalDequantisation,
+    UniformDequantisation,
+)
 from vdm.evaluation.estimator import Estimate, Estimator, Result
+from vdm.evaluation.flow import FlowLikelihood
 from vdm.evaluation.importance import ImportanceWeighted
 
 __all__ = [
@@ -9,8 +16,13 @@ __all__ = [
     "BoundAt",
     "BoundEvaluation",
     "BoundSummary",
+    "Dequantisation",
     "Estimate",
     "Estimator",
+    "FlowLikelihood",
     "ImportanceWeighted",
+    "NoDequantisation",
     "Result",
+    "TruncatedNormalDequantisation",
+    "UniformDequantisation",
 ]
