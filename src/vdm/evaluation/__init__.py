@@ -10,6 +10,7 @@ from vdm.evaluation.dequantisation import (
 from vdm.evaluation.estimator import Estimate, Estimator, Result
 from vdm.evaluation.flow import FlowLikelihood
 from vdm.evaluation.importance import ImportanceWeighted
+from vdm.evaluation.target import Target
 
 __all__ = [
     "TERMS",
@@ -23,6 +24,7 @@ __all__ = [
     "ImportanceWeighted",
     "NoDequantisation",
     "Result",
+    "Target",
     "TruncatedNormalDequantisation",
     "UniformDequantisation",
 ]
