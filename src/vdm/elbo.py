@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vdm.bound import Denoise
+from vdm.draws import scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
@@ -58,7 +59,7 @@ class Located(NamedTuple):
 
 
 class Time(ABC):
-    """How the denoising term is spread over time."""
+    """How the denoising term is spread over time; as a string, the number of latents."""
 
     @abstractmethod
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
@@ -82,6 +83,9 @@ class DiscreteTime(Time):
             )
         self.timesteps = int(timesteps)
 
+    def __str__(self) -> str:
+        return str(self.timesteps)
+
     @property
     def steps(self) -> int:
         """T − 1, the steps between latents."""
@@ -91,6 +95,15 @@ class DiscreteTime(Time):
         """(γ_s, γ_t) of step i = 1 … T − 1, from latent i to latent i + 1."""
         return schedule((i - 1) / self.steps), schedule(i / self.steps)
 
+    def gammas(self, schedule: NoiseSchedule, like: Tensor) -> list[Tensor]:
+        """γ at the latents x_1 … x_T for the rows of ``like``, each (B,) or (B, *event)."""
+        return [self.gamma(schedule, i, like) for i in range(1, self.timesteps + 1)]
+
+    def gamma(self, schedule: NoiseSchedule, i: int, like: Tensor) -> Tensor:
+        """γ at latent x_i, i = 1 … T, for the rows of ``like``: (B,) or (B, *event)."""
+        t = torch.full((len(like),), (i - 1) / self.steps, dtype=scalar_dtype(like.device), device=like.device)
+        return schedule(t)
+
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
         i = 1 + (u * self.steps).floor().clamp(max=self.steps - 1)
         gamma_s, gamma_t = self.ends(schedule, i)
@@ -99,6 +112,9 @@ class DiscreteTime(Time):
 
 class ContinuousTime(Time):
     """T → ∞: the denoising term is ½ ∫ γ′(t) SNR(t) E‖x̂_0 − x_0‖² dt."""
+
+    def __str__(self) -> str:
+        return "∞"
 
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
         gamma_t = schedule(u)
