@@ -24,7 +24,8 @@ from vdm.elbo import (
 from vdm.errors import InvalidInput
 from vdm.likelihoods import Likelihood
 from vdm.models.diffusion_chain import DiffusionDecoder, DiffusionEncoder, TiedReverse
-from vdm.models.mhvae import MHVAE, StandardNormal
+from vdm.models.latent import StandardNormal
+from vdm.models.mhvae import MHVAE
 from vdm.parameterisations import Prediction
 from vdm.samplers import AncestralSampler, Sampler, trajectory
 from vdm.schedules import NoiseSchedule
