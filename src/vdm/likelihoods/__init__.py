@@ -9,10 +9,11 @@ from vdm.likelihoods.discretised import (
     PosteriorVariance,
     ReconstructionVariance,
 )
-from vdm.likelihoods.gaussian import GaussianLikelihood
+from vdm.likelihoods.gaussian import DenoisedGaussianLikelihood, GaussianLikelihood
 
 __all__ = [
     "CategoricalLikelihood",
+    "DenoisedGaussianLikelihood",
     "DiscretisedGaussianLikelihood",
     "DiscretisedNormal",
     "GaussianLikelihood",

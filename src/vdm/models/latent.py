@@ -42,6 +42,11 @@ class StandardNormal(Prior):
         super().__init__()
         self.shape = None if shape is None else tuple(shape)
 
+    @classmethod
+    def at_the_top(cls, shapes: Sequence[Sequence[int]]) -> "StandardNormal":
+        """For latents z_1 … z_T of these shapes."""
+        return cls(shapes[-1])
+
     def forward(self, like: Tensor) -> Independent:
         shape = like.shape[1:] if self.shape is None else self.shape
         return isotropic(like.new_zeros(len(like), *shape), like.new_ones(len(like)))
