@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from vdm.cli import command, screen
 from vdm.cli.build import as_metrics, build, provenance, quiet
 from vdm.pictures import bound_curves
+from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity
 from vdm.training.run_folder import RunFolder
@@ -54,7 +55,9 @@ def train(config: DictConfig) -> float:
         if folder.curves.exists():
             bound_curves(folder.curves).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
-        facts = {**facts, "checkpoint": chosen.name, **draws}
+        spent: CpuTime = callbacks["cpu_time"]
+        effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
+        facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
         folder.write_metrics({"test": as_metrics(terms.results["test"]), "provenance": facts})
         report(folder, chosen, terms, data.name)
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value

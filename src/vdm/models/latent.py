@@ -179,6 +179,20 @@ class LatentModel(VariationalModel, ABC):
         self.check(x)
         return self.infer(self.decoder.encode(x), draws, condition).z
 
+    @torch.no_grad()
+    def traverse(self, x: Tensor, t: int, reach: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
+        """The same example x (B, *event), B times, generated with one coordinate of z_t moved: (B, *event).
+
+        The coordinate is the one that q(z_t | …) says most about, by its KL to p(z_t | …); row i has it at p's mean plus
+        reach[i] standard deviations. Latents above stay, those below are drawn from p.
+        """
+        trajectory = self.infer(self.decoder.encode(x), draws, condition)
+        q, p = (kernels[t - 1].base_dist for kernels in (trajectory.q, trajectory.p))
+        place = kl_divergence(q, p)[0].argmax()
+        moved = trajectory.z[t - 1].flatten(1).clone()
+        moved[:, place] = p.mean.flatten(1)[:, place] + reach * p.stddev.flatten(1)[:, place]
+        return self.generate([moved.view_as(trajectory.z[t - 1]), *trajectory.z[t:]], draws, condition)
+
     def _bound(self, x: Tensor, draws: AbstractDraws, condition: Tensor | None) -> Elbo:
         x_0 = self.decoder.encode(x)
         trajectory = self.infer(x_0, draws, condition)
