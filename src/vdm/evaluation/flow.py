@@ -133,9 +133,12 @@ class FlowLikelihood(Estimator):
             "seed": self.seed,
             "precision": str(values.dtype),
         }
-        label = f"probability flow ({trace}, {bins}, tolerance {self.tolerance:g})"
-        estimate = from_independent(values[:, :-1])
-        return [Result("flow", label, {"bits_per_dim": estimate}, len(values), self.repeats, calls, facts)]
+        note = (
+            f"{trace}, {bins}; halving the tolerance {self.tolerance:g} changes it by {change.mean():+.5f} bits/dim, one "
+            f"example by {change.abs().max():.5f} at most"
+        )
+        terms = {"bits_per_dim": from_independent(values[:, :-1])}
+        return [Result("flow", "probability flow", terms, len(values), self.repeats, calls, facts, note)]
 
     def _log_prob(self, model: VariationalModel, batch: Batch, repeat: int, factor: float) -> FlowDensity:
         vdm = diffusion(model, "the probability flow")
