@@ -75,8 +75,10 @@ class Mixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of the data, (B,)."""
-        parts = zip(self.weights, self.means, strict=True)
-        return torch.stack([w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in parts], 1).logsumexp(1)
+        columns = [
+            w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in zip(self.weights, self.means, strict=True)
+        ]
+        return torch.stack(columns, 1).logsumexp(1)
 
     def smoothed_log_prob(self, x_t: Tensor, gamma_t: Tensor) -> Tensor:
         """log density of x_t ~ q(x_t | x_0), x_0 from the data: smoothed at γ_t, (B,)."""
@@ -163,18 +165,21 @@ class GaussianData:
         ends = self.reconstruction(gamma_min) - float(self.prior_matching(gamma_max))
         return ends - self.denoising_integral(gamma_min, gamma_max)
 
-    def chain_log_prob(self, x: Tensor, gammas: Tensor) -> Tensor:
-        """log p_θ(x), (B,), of the T-latent model itself with the ideal denoiser: every kernel is affine and Gaussian.
+    def chain_moments(self, gammas: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the T-latent model itself with the ideal denoiser: every kernel is affine and Gaussian.
 
-        p(x_T) = N(0, I), then (1.96) at each step, then the GaussianLikelihood: what the importance-weighted bound
-        converges to as K → ∞.
+        p(x_T) = N(0, I), then (1.96) at each step, then the GaussianLikelihood.
         """
         mean, variance = torch.zeros_like(self.mean), torch.ones_like(self.variance)
         for gamma_s, gamma_t in zip(gammas[:-1].flip(0), gammas[1:].flip(0), strict=True):
             slope, offset, noise = self._reverse(gamma_s, gamma_t)
             mean, variance = slope * mean + offset, slope.square() * variance + noise
         scale = alpha_bar(gammas[0])
-        return _log_normal(x, mean / scale.sqrt(), variance / scale + gammas[0].exp())
+        return mean / scale.sqrt(), variance / scale + gammas[0].exp()
+
+    def chain_log_prob(self, x: Tensor, gammas: Tensor) -> Tensor:
+        """log p_θ(x) of that model, (B,): what the importance-weighted bound converges to as K → ∞."""
+        return _log_normal(x, *self.chain_moments(gammas))
 
     def _reverse(self, gamma_s: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """p_θ(x_s | x_t) = N(slope x_t + offset, noise), each of the event's shape."""

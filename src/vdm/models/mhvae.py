@@ -78,6 +78,10 @@ class MHVAE(VariationalModel):
             raise InvalidInput(f"layers counts the latents z_1 … z_T and must be at least 1, got {layers}")
         self.layers, self.encoder, self.reverse, self.prior, self.decoder = layers, encoder, reverse, prior, decoder
 
+    def check(self, x: Tensor) -> None:
+        """Raises InvalidInput for values that the decoder gives no probability."""
+        self.decoder.check(x)
+
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
         """The sampled log-ratio (1.32) on one trajectory z_1 … z_T of q, sorted by layer; unbiased.
 
@@ -88,7 +92,7 @@ class MHVAE(VariationalModel):
         Raises:
             InvalidInput: values that are not the data's.
         """
-        self.decoder.check(x)
+        self.check(x)
         return self._sampled(x, draws or Draws(fresh_seed()), condition)
 
     def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:

@@ -60,6 +60,10 @@ class VDM(VariationalModel):
         self.times = times or UniformTimes()
         self.sampling_steps = sampling_steps
 
+    def check(self, x: Tensor) -> None:
+        """Raises InvalidInput for values that the likelihood gives no probability."""
+        self.likelihood.check(x)
+
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
         """(1.62) from one draw of t and of each noise for every example; unbiased.
 
@@ -71,7 +75,7 @@ class VDM(VariationalModel):
         Raises:
             InvalidInput: values that are not levels.
         """
-        self.likelihood.check(x)
+        self.check(x)
         return self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
 
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
@@ -91,7 +95,7 @@ class VDM(VariationalModel):
             InvalidInput: continuous time, which has no full sum; values that are not levels.
         """
         time = self._discrete("elbo_all_times")
-        self.likelihood.check(x)
+        self.check(x)
         draws = draws or Draws(fresh_seed())
         x_0 = self.likelihood.encode(x)
         several = max(1, rows // len(x))
@@ -116,7 +120,7 @@ class VDM(VariationalModel):
             InvalidInput: continuous time; values that are not levels.
         """
         time = self._discrete("consistency_elbo")
-        self.likelihood.check(x)
+        self.check(x)
         gammas = time.gammas(self.schedule, x)
         return consistency_elbo(self.likelihood, x, gammas, draws or Draws(fresh_seed()), self._denoise(condition))
 
@@ -226,7 +230,7 @@ class VDM(VariationalModel):
     def _discrete(self, what: str) -> DiscreteTime:
         if not isinstance(self.time, DiscreteTime):
             raise InvalidInput(
-                f"{what} needs a chain of T latents, and this model has continuous time: use time=discrete, or "
+                f"{what} needs discrete time, and this model has continuous time: use time=discrete, or "
                 "model.at(DiscreteTime(timesteps=T))"
             )
         return self.time
