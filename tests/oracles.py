@@ -75,8 +75,10 @@ class Mixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of the data, (B,)."""
-        parts = zip(self.weights, self.means, strict=True)
-        return torch.stack([w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in parts], 1).logsumexp(1)
+        columns = [
+            w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in zip(self.weights, self.means, strict=True)
+        ]
+        return torch.stack(columns, 1).logsumexp(1)
 
     def smoothed_log_prob(self, x_t: Tensor, gamma_t: Tensor) -> Tensor:
         """log density of x_t ~ q(x_t | x_0), x_0 from the data: smoothed at γ_t, (B,)."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -65,6 +66,7 @@ def train(config: DictConfig) -> float:
 
 def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
     """The closing table, the pictures, and what to try next."""
+    experiment = f"experiment={HydraConfig.get().runtime.choices.experiment}"
     screen.show(
         screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         screen.listing("pictures", [str(folder.pictures / name) for name in ("samples.png", "bound.png")]),
@@ -73,8 +75,8 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) ->
             [
                 f"{screen.beside('vdm-evaluate')} ckpt={checkpoint}",
                 f"{screen.beside('vdm-sample')} ckpt={checkpoint} n=64",
-                f"{screen.beside('vdm-train')} schedule=cosine",
-                f"{screen.beside('vdm-train')} -m schedule=linear,cosine parameterisation=preconditioned,noise",
+                f"{screen.beside('vdm-train')} {experiment} schedule=cosine",
+                f"{screen.beside('vdm-train')} -m {experiment} schedule=linear,cosine seed=1,2,3",
             ],
         ),
     )

@@ -36,6 +36,7 @@ class Result(NamedTuple):
         draws: independent draws for each example, or as many trajectories.
         calls: how often the network was asked about one example.
         facts: settings and diagnostics to stand beside the number.
+        note: one line on them for people.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Result(NamedTuple):
     draws: float
     calls: int
     facts: dict[str, object]
+    note: str = ""
 
 
 class Estimator(ABC):

@@ -56,7 +56,7 @@ class ImportanceWeighted(Estimator):
             results.append(
                 Result(
                     name=f"importance_{k}_T{layers}",
-                    label=f"importance-weighted bound, K = {k}, T = {layers}",
+                    label=f"importance-weighted, K = {k}, T = {layers}",
                     terms={"bits_per_dim": from_independent(bound)},
                     examples=len(bound),
                     draws=bound.shape[1],

@@ -49,9 +49,9 @@ class Sums(NamedTuple):
 
 
 def allocate(known: Sums, weight: float, variance: float) -> Tensor:
-    """n_h ∝ √v_h with weight² Σ v_h/n_h = ``variance``, and at least 8: (H + 1,)."""
+    """n_h ∝ √v_h with weight² Σ v_h/n_h = ``variance``, and at least 4: (H + 1,)."""
     sd = known.variances.sqrt()
-    return (weight**2 * sd * sd.sum() / variance).ceil().clamp(min=8).long()
+    return (weight**2 * sd * sd.sum() / variance).ceil().clamp(min=4).long()
 
 
 class Target(Estimator):
@@ -72,7 +72,7 @@ class Target(Estimator):
     def __init__(
         self,
         target_se: float,
-        strata: int = 64,
+        strata: int = 32,
         pilot: int = 16,
         margin: float = 1.04,
         seed: int = 0,
@@ -162,15 +162,17 @@ class Target(Estimator):
         }
         variances = (halves[0].variances + halves[1].variances) / 2
         calls, pilots = (int(sum(done.counts.sum().item() for done in some)) for some in (rounds, rounds[:2]))
-        floor = variances.sqrt().sum().square().item() / self.target_se**2
+        floor = math.ceil(variances.sqrt().sum().square().item() / self.target_se**2)
+        full = math.ceil(len(variances) * variances.sum().item() / self.target_se**2)
         facts: dict[str, object] = {
             "target_se": self.target_se,
             "strata": len(variances) - 1,
             "pilot_calls": pilots,
-            "floor_calls": math.ceil(floor),
+            "floor_calls": floor,
             "calls_over_floor": calls / floor,
-            "full_sum_calls": math.ceil(len(variances) * variances.sum().item() / self.target_se**2),
+            "full_sum_calls": full,
             "seed": self.seed,
         }
-        label = f"bound, T = {vdm.time}, to mc_se {self.target_se:g} (floor: {math.ceil(floor):,} calls)"
-        return Result("target", label, terms, len(data.x), calls / len(data.x), calls, facts)
+        note = f"{calls:,} calls, {calls / floor:.2f} × the floor of {floor:,}; the full sum would take {full:,}"
+        label = f"bound, T = {vdm.time}, to {self.target_se:g}"
+        return Result("target", label, terms, len(data.x), calls / len(data.x), calls, facts, note)

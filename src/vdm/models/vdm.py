@@ -121,7 +121,7 @@ class VDM(VariationalModel):
             InvalidInput: continuous time; values that are not levels.
         """
         time = self._discrete("consistency_elbo")
-        self.likelihood.check(x)
+        self.check(x)
         gammas = time.gammas(self.schedule, x)
         return consistency_elbo(self.likelihood, x, gammas, draws or Draws(fresh_seed()), self._denoise(condition))
 
@@ -231,7 +231,7 @@ class VDM(VariationalModel):
     def _discrete(self, what: str) -> DiscreteTime:
         if not isinstance(self.time, DiscreteTime):
             raise InvalidInput(
-                f"{what} needs a chain of T latents, and this model has continuous time: use time=discrete, or "
+                f"{what} needs discrete time, and this model has continuous time: use time=discrete, or "
                 "model.at(DiscreteTime(timesteps=T))"
             )
         return self.time
