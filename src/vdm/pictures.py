@@ -42,6 +42,16 @@ def image_grid(x: Tensor, levels: int, columns: int = 8, least_side: int = 64) -
     return Image.fromarray(array[:, :, 0] if channels == 1 else array)
 
 
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below one another."""
+    canvas = Image.new(pictures[0].mode, (max(p.width for p in pictures), sum(p.height for p in pictures)))
+    top = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, top))
+        top += picture.height
+    return canvas
+
+
 def read_curve(path: Path, name: str) -> tuple[list[int], list[float]]:
     """(steps, values) of one column of a metrics.csv; empty if the column is not there."""
     with path.open() as file:

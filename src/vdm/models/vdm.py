@@ -19,9 +19,10 @@ from vdm.elbo import (
     reconstruction,
 )
 from vdm.errors import InvalidInput
+from vdm.gamma import align, alpha_bar
 from vdm.likelihoods import Likelihood
 from vdm.parameterisations import Prediction
-from vdm.samplers import AncestralSampler, Sampler, trajectory
+from vdm.samplers import AncestralSampler, Latent, Sampler, Sampling, Spacing, trajectory
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
 
@@ -35,7 +36,7 @@ class VDM(VariationalModel):
         likelihood: p(x_0 | x_1).
         time: ``DiscreteTime(T)`` or ``ContinuousTime()``; says what the bound is.
         times: where a one-t estimate draws t; independent and uniform by default.
-        sampling_steps: steps of ``sample`` in continuous time, unless the call says.
+        sampling: how ``sample`` draws, unless the call says; ancestral, even in t, 250 steps by default.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class VDM(VariationalModel):
         likelihood: Likelihood,
         time: Time,
         times: TimeSampler | None = None,
-        sampling_steps: int = 250,
+        sampling: Sampling | None = None,
     ) -> None:
         super().__init__()
         self.schedule = schedule
@@ -53,7 +54,7 @@ class VDM(VariationalModel):
         self.likelihood = likelihood
         self.time = time
         self.times = times or UniformTimes()
-        self.sampling_steps = sampling_steps
+        self.sampling = sampling or Sampling(AncestralSampler())
 
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
         """(1.62) from one draw of t and of each noise for every example; unbiased.
@@ -110,18 +111,19 @@ class VDM(VariationalModel):
         event_shape: tuple[int, ...],
         sampler: Sampler | None = None,
         steps: int | None = None,
+        spacing: Spacing | None = None,
         draws: AbstractDraws | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
         """``n`` samples in the data's own units, (n, *event_shape).
 
         Args:
-            sampler: ancestral by default.
-            steps: T − 1 in discrete time and ``sampling_steps`` in continuous time, by default.
+            sampler, spacing: the rule and the grid; those of ``sampling`` by default.
+            steps: T − 1 in discrete time and those of ``sampling`` in continuous time, by default.
         """
         draws = draws or Draws(fresh_seed())
-        for x_t in self.trajectory(n, event_shape, sampler, steps, draws, condition):
-            x_1 = x_t
+        for latent in self.trajectory(n, event_shape, sampler, steps, spacing, draws, condition):
+            x_1 = latent.x_t
         return self.decode(x_1, draws, condition)
 
     def trajectory(
@@ -130,29 +132,31 @@ class VDM(VariationalModel):
         event_shape: tuple[int, ...],
         sampler: Sampler | None = None,
         steps: int | None = None,
+        spacing: Spacing | None = None,
         draws: AbstractDraws | None = None,
         condition: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """The latents of ``sample`` on their way, from pure noise x_T to x_1: steps + 1 tensors (n, *event_shape)."""
+    ) -> Iterator[Latent]:
+        """The latents of ``sample`` on their way, from pure noise x_T to x_1: steps + 1 of (n, *event_shape)."""
         draws = draws or Draws(fresh_seed())
         like = self._prototype().expand(n, *event_shape)
-        return trajectory(
-            sampler or AncestralSampler(),
-            self.schedule,
-            self._denoise(condition),
-            draws.normal("prior", like),
-            steps or self.default_steps,
-            draws,
-        )
+        own = self.sampling
+        chosen = Sampling(sampler or own.sampler, spacing or own.spacing, self.default_steps if steps is None else steps)
+        return trajectory(chosen, self.schedule, self._denoise(condition), draws.normal("prior", like), draws)
 
     def decode(self, x_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         """A draw of the data from p(x_0 | x_1)."""
         return self.likelihood.decode(x_1, self._gamma(0.0, x_1), self._denoise(condition), draws)
 
+    def guess(self, latent: Latent, condition: Tensor | None = None) -> Tensor:
+        """The data that x̂_0(x_t) stands for, in its own units: what the denoiser sees in a latent on its way."""
+        denoise = self._denoise(condition)
+        x_hat, gamma_1 = denoise(*latent).x_0, self._gamma(0.0, latent.x_t)
+        return self.likelihood.mode(align(alpha_bar(gamma_1).sqrt(), x_hat) * x_hat, gamma_1, denoise)
+
     @property
     def default_steps(self) -> int:
         """Steps of ``sample`` when the call does not say."""
-        return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling_steps
+        return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
 
     def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> Elbo:
         x_0 = self.likelihood.encode(x)
