@@ -9,9 +9,8 @@ from vdm.bound import Batch, Denoise, Elbo, Loss, VariationalModel
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
 from vdm.elbo import (
     DiscreteTime,
-    Located,
     Time,
-    denoising_at,
+    Visit,
     denoising_kl,
     event_dims,
     noised,
@@ -21,7 +20,10 @@ from vdm.elbo import (
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar
 from vdm.likelihoods import Likelihood
+from vdm.models.compatibility import check_likelihood, check_training
+from vdm.objectives import ElboObjective, Objective
 from vdm.parameterisations import Prediction
+from vdm.profile import LossFollower
 from vdm.samplers import AncestralSampler, Latent, Sampler, Sampling, Spacing, trajectory
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
@@ -36,7 +38,11 @@ class VDM(VariationalModel):
         likelihood: p(x_0 | x_1).
         time: ``DiscreteTime(T)`` or ``ContinuousTime()``; says what the bound is.
         times: where a one-t estimate draws t; independent and uniform by default.
+        objective: what ``loss`` minimises; the bound by default, which is reported in any case.
         sampling: how ``sample`` draws, unless the call says; ancestral, even in t, 250 steps by default.
+
+    Raises:
+        InvalidInput: parts that do not go together; see ``vdm.models.compatibility``.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class VDM(VariationalModel):
         likelihood: Likelihood,
         time: Time,
         times: TimeSampler | None = None,
+        objective: Objective | None = None,
         sampling: Sampling | None = None,
     ) -> None:
         super().__init__()
@@ -54,7 +61,10 @@ class VDM(VariationalModel):
         self.likelihood = likelihood
         self.time = time
         self.times = times or UniformTimes()
+        self.objective = objective or ElboObjective()
         self.sampling = sampling or Sampling(AncestralSampler())
+        check_likelihood(schedule, likelihood)
+        check_training(schedule, time, self.times, self.objective)
 
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
         """(1.62) from one draw of t and of each noise for every example; unbiased.
@@ -68,12 +78,21 @@ class VDM(VariationalModel):
             InvalidInput: values that are not levels.
         """
         self.likelihood.check(x)
-        return self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
+        bound, _ = self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
+        return bound
 
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
-        """−ELBO per dimension in nats, (B,), from one draw of t for each example, with the SNR weight of (1.104)."""
-        bound = self._one_t(batch.x, draws, self._denoise(batch.condition))
-        return Loss(-bound.total / bound.dims, bound)
+        """−ELBO per dimension in nats, (B,), with the objective's w(γ) on the denoising term; from one t for each example.
+
+        Carries the gradient of a learned schedule's path, and tells the parts that follow the loss.
+        """
+        bound, seen = self._one_t(batch.x, draws, self._denoise(batch.condition))
+        matching = seen.matching(self.objective.weight(seen.located.gamma_t)) / bound.dims
+        ends = (bound.prior_matching - bound.reconstruction) / bound.dims
+        path = self.time.path_loss(self.schedule, seen.u, matching)
+        if self.training:
+            self._tell_followers(seen.u, (matching * seen.density).detach())
+        return Loss(ends + matching + path, bound)
 
     def elbo_all_times(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None, rows: int = 1024
@@ -158,18 +177,24 @@ class VDM(VariationalModel):
         """Steps of ``sample`` when the call does not say."""
         return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
 
-    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> Elbo:
+    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, Visit]:
         x_0 = self.likelihood.encode(x)
         u, density = self.times.draw(draws, x_0)
-        gamma_t, weight = self.time.locate(self.schedule, u)
-        matching = denoising_at(x_0, draws.normal("x_t", x_0), Located(gamma_t, weight / density), denoise)
-        return self._with_ends(x, draws, denoise, matching[:, None])
+        located = self.time.locate(self.schedule, u)
+        x_t = noised(x_0, draws.normal("x_t", x_0), located.gamma_t)
+        seen = Visit(u, density, located, x_0, denoise(x_t, located.gamma_t).x_0)
+        return self._with_ends(x, draws, denoise, seen.matching(torch.ones_like(located.gamma_t))[:, None]), seen
 
     def _with_ends(self, x: Tensor, draws: AbstractDraws, denoise: Denoise, matching: Tensor) -> Elbo:
         x_0 = self.likelihood.encode(x)
         gamma_1, gamma_T = self._gamma(0.0, x_0), self._gamma(1.0, x_0)
         first = reconstruction(self.likelihood, x, draws.normal("x_1", x_0), gamma_1, denoise)
         return Elbo(first, prior_matching(x_0, gamma_T), matching, event_dims(x))
+
+    def _tell_followers(self, u: Tensor, loss: Tensor) -> None:
+        for part in self.modules():
+            if isinstance(part, LossFollower):
+                part.observe(u, loss)
 
     def _gamma(self, t: float, like: Tensor) -> Tensor:
         return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))

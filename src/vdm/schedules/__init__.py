@@ -1,8 +1,25 @@
 """Noise schedules: γ(t) = −log SNR(t), the one thing a schedule defines."""
 
+from vdm.schedules.adaptive import AdaptiveSchedule
 from vdm.schedules.base import NoiseSchedule, RestrictedSchedule
 from vdm.schedules.cosine import CosineSchedule
 from vdm.schedules.inverse import inverse
+from vdm.schedules.learned_ends import LearnedEnds
 from vdm.schedules.linear import LinearSchedule
+from vdm.schedules.monotone import MonotoneSchedule
+from vdm.schedules.path import held, path_variance
+from vdm.schedules.per_pixel import PerPixelSchedule
 
-__all__ = ["CosineSchedule", "LinearSchedule", "NoiseSchedule", "RestrictedSchedule", "inverse"]
+__all__ = [
+    "AdaptiveSchedule",
+    "CosineSchedule",
+    "LearnedEnds",
+    "LinearSchedule",
+    "MonotoneSchedule",
+    "NoiseSchedule",
+    "PerPixelSchedule",
+    "RestrictedSchedule",
+    "held",
+    "inverse",
+    "path_variance",
+]
