@@ -56,7 +56,7 @@ class LossProfile(nn.Module):
         self.means.lerp_(sums / counts.clamp(min=1), rate)
         self.seen.add_(counts)
 
-    def shares(self, power: float) -> Tensor:
-        """(K,), positive with sum one, ∝ means^power plus the floor; even until every bin has been seen."""
-        raw = self.means**power * (self.seen > 0).all() + (self.seen == 0).any()
+    def shares(self, power: float, like: Tensor) -> Tensor:
+        """(K,), in ``like``'s dtype: positive with sum one, ∝ means^power plus the floor; even until every bin is seen."""
+        raw = torch.where((self.seen > 0).all(), self.means.to(like) ** power, 1.0)
         return self.floor / self.bins + (1 - self.floor) * raw / raw.sum()

@@ -43,12 +43,12 @@ class ImportanceTimes(TimeSampler):
     """
 
     @abstractmethod
-    def shares(self) -> Tensor:
-        """(K,), the probabilities of the bins: positive, with sum one."""
+    def shares(self, like: Tensor) -> Tensor:
+        """(K,), the probabilities of the bins, in ``like``'s dtype: positive, with sum one."""
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         v = draws.stratified("t", like)
-        shares = self.shares().to(v)
+        shares = self.shares(v)
         ends = shares.cumsum(0)
         k = torch.searchsorted(ends, v, right=True).clamp(max=len(shares) - 1)
         within = ((v - (ends - shares)[k]) / shares[k]).clamp(0, 1 - torch.finfo(v.dtype).eps)
@@ -88,8 +88,8 @@ class LinearDenoiserTimes(ImportanceTimes):
         profile = schedule.rate(t) * objective.weight(gamma) * torch.sigmoid(2 * torch.tensor(sigma_data).log() - gamma)
         self.register_buffer("table", (floor / bins + (1 - floor) * profile / profile.sum()).float())
 
-    def shares(self) -> Tensor:
-        return self.table / self.table.sum()
+    def shares(self, like: Tensor) -> Tensor:
+        return self.table.to(like) / self.table.to(like).sum()
 
 
 class LossMomentTimes(ImportanceTimes, LossFollower):
@@ -107,8 +107,8 @@ class LossMomentTimes(ImportanceTimes, LossFollower):
         super().__init__()
         self.profile = LossProfile(bins, memory, floor)
 
-    def shares(self) -> Tensor:
-        return self.profile.shares(0.5)
+    def shares(self, like: Tensor) -> Tensor:
+        return self.profile.shares(0.5, like)
 
     def observe(self, u: Tensor, loss: Tensor) -> None:
         self.profile.update(u, loss.square())

@@ -42,7 +42,7 @@ class AdaptiveSchedule(NoiseSchedule, LossFollower):
 
     def _bin(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All p, and for each t its bin's number k and t_k."""
-        shares = self.profile.shares(1).to(t.dtype)
+        shares = self.profile.shares(1, t)
         ends = shares.cumsum(0)
         k = torch.searchsorted(ends, t.detach(), right=True).clamp(max=self.profile.bins - 1)
         return shares, k, (ends - shares)[k]

@@ -26,7 +26,7 @@ def held(schedule: NoiseSchedule, t: Tensor) -> Noise:
     The values are the schedule's own. Where γ has one value a dimension nothing is held: the bound sees the whole path.
     """
     noise = Noise(schedule(t), schedule.rate(t))
-    if not schedule.learned or noise.gamma.ndim > 1:
+    if not _free(schedule, noise.gamma):
         return noise
     gamma, rate = (value.detach() for value in noise)
     low, high = _ends(schedule, t)
@@ -38,20 +38,28 @@ def held(schedule: NoiseSchedule, t: Tensor) -> Noise:
 def path_variance(schedule: NoiseSchedule, t: Tensor, estimate: Tensor) -> Tensor:
     """Zero, (B,), with the gradient of the second moment E estimate² with respect to the path; none reaches the ends.
 
+    Zero altogether where γ has one value a dimension.
+
     With ``estimate`` = γ′(t) h at γ(t), t uniform and h a function of γ and of the noise, the second moment is
     ∫ γ′(t(γ)) E[h² | γ] dγ. Its gradient, E[2 · estimate · ∂ estimate] by the chain rule at fixed t, is at fixed γ
     E[estimate² ∂ log γ′(t(γ))]: the same number, and no gradient has to pass through the denoiser. That t(γ) moves with
     the path by ∂t = −∂γ(t)/γ′(t). The mean of the estimate does not depend on the path, so this is also the gradient of
     the variance.
     """
-    if not schedule.learned:
+    gamma = schedule(t)
+    if not _free(schedule, gamma):
         return torch.zeros_like(estimate)
     low, high = _ends(schedule, t)
-    share = (schedule(t) - low) / (high - low)
+    share = (gamma - low) / (high - low)
     slope = (schedule.rate(t) / (high - low)).detach()
     moved = t - (share - share.detach()) / slope
     log_rate = torch.log(schedule.rate(moved) / (high - low))
     return estimate.detach().square() * (log_rate - log_rate.detach())
+
+
+def _free(schedule: NoiseSchedule, gamma: Tensor) -> bool:
+    """Whether there is a learned path that the bound does not see."""
+    return schedule.learned and gamma.ndim == 1
 
 
 def _ends(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:
