@@ -4,9 +4,9 @@
     python benchmarks/loss_variance.py RUN/checkpoints/last.ckpt
 
 The trained denoiser is held fixed and asked on the test digits along the learned path and along the straight line with the
-same ends: both losses have the same mean, the bound, and their variances differ by the path alone. The variance is that of
-one draw of (t, noise, example) with independent uniform t, in (nats/dim)², and its error that of a bootstrap over examples.
-With t stratified over batches of 64 the variance of the batch's mean is given as well, its error from a bootstrap over batches.
+same ends: both losses have the same mean, the denoising term of the bound in nats/dim, and their variances differ by the
+path alone. First the variance of one draw of (t, noise, example), t independent and uniform; its error is a bootstrap over
+examples. Then the variance of the mean over a batch of 64 with stratified t; bootstrapped over batches.
 """
 
 import sys
@@ -27,42 +27,45 @@ def losses(model, x, seed):
     return bound.denoising_matching.double() / bound.dims
 
 
-def ratio_with_error(straight, learned, stream):
+def single_draws(model, x):
+    """(examples, repeats)."""
+    return torch.stack([losses(model, x, seed) for seed in range(REPEATS)], 1)
+
+
+def batch_means(model, x):
+    """(batches,)."""
+    stream = torch.Generator().manual_seed(1)
+    batches = [x[torch.randperm(len(x), generator=stream)[:BATCH]] for _ in range(BATCHES)]
+    return torch.stack([losses(model, batch, seed).mean() for seed, batch in enumerate(batches)])
+
+
+def factor(straight, learned):
     """Var(straight)/Var(learned) and its bootstrap error, rows resampled together."""
-    ratios = []
+    stream, ratios = torch.Generator().manual_seed(0), []
     for _ in range(500):
         rows = torch.randint(len(straight), (len(straight),), generator=stream)
         ratios.append(straight[rows].var() / learned[rows].var())
-    return (straight.var() / learned.var()).item(), torch.stack(ratios).std().item()
+    return straight.var() / learned.var(), torch.stack(ratios).std()
 
 
 @torch.inference_mode()
 def main(path):
     quiet()
     (data, task), checkpoint = restore(path, ema=True)
-    learned = task.evaluated.eval()
-    straight = LinearSchedule(learned.schedule.gamma_min, learned.schedule.gamma_max)
-    x, stream = data.splits()["test"].x, torch.Generator().manual_seed(0)
+    trained, x = task.evaluated.eval(), data.splits()["test"].x
+    straight = LinearSchedule(trained.schedule.gamma_min, trained.schedule.gamma_max)
     print(f"weights of step {checkpoint.step}")
-    for times, rows, repeats in ((UniformTimes(), x, REPEATS), (StratifiedTimes(), x, BATCHES)):
+    for what, draw, times in (("one draw", single_draws, UniformTimes()), ("batch mean", batch_means, StratifiedTimes())):
         found = {}
-        for name, schedule in (("straight line", straight), ("learned path", learned.schedule)):
-            model = VDM(schedule, learned.denoiser, learned.likelihood, learned.time, times)
-            if isinstance(times, UniformTimes):
-                found[name] = torch.stack([losses(model, rows, seed) for seed in range(repeats)], 1)
-            else:
-                pick = torch.Generator().manual_seed(1)
-                batches = [x[torch.randperm(len(x), generator=pick)[:BATCH]] for _ in range(repeats)]
-                found[name] = torch.stack([losses(model, batch, seed).mean() for seed, batch in enumerate(batches)])
-        factor, error = ratio_with_error(*found.values(), stream)
-        print(f"{type(times).__name__}: variance {factor:.2f} ± {error:.2f} times lower along the learned path")
+        for name, schedule in (("straight line", straight), ("learned path", trained.schedule)):
+            found[name] = draw(VDM(schedule, trained.denoiser, trained.likelihood, trained.time, times), x)
+        ratio, error = factor(*found.values())
+        print(f"{what}: the variance is {ratio:.2f} ± {error:.2f} times lower along the learned path")
         for name, value in found.items():
-            clusters = value.reshape(len(value), -1).mean(1)
-            print(
-                f"  {name:14s} mean {value.mean():.4f} ± {clusters.std() / len(clusters) ** 0.5:.4f} var {value.var():.5f} nats/dim"
-            )
-    t = torch.linspace(0, 1, 11).double()
-    print("learned γ at t = 0, 0.1, …, 1:", [round(g, 2) for g in learned.schedule(t).tolist()])
+            rows = value.reshape(len(value), -1).mean(1)
+            print(f"  {name:14s} mean {value.mean():.4f} ± {rows.std() / len(rows) ** 0.5:.4f}, variance {value.var():.5f}")
+    gamma = trained.schedule(torch.linspace(0, 1, 11).double())
+    print("learned γ at t = 0, 0.1, …, 1:", *(f"{value:.2f}" for value in gamma.tolist()))
 
 
 if __name__ == "__main__":
