@@ -22,8 +22,7 @@ def gaussian_denoiser(mean, variance):
     def denoise(x_t: Tensor, gamma_t: Tensor) -> Prediction:
         signal2, noise2 = align(alpha_bar(gamma_t), x_t), align(sigma2(gamma_t), x_t)
         gain = signal2.sqrt() * variance / (signal2 * variance + noise2)
-        x_hat = mean + gain * (x_t - signal2.sqrt() * mean)
-        return Prediction.from_x_0(x_hat.to(x_t.dtype), x_t, gamma_t)
+        return Prediction.from_x_0(mean + gain * (x_t - signal2.sqrt() * mean), x_t, gamma_t)
 
     return denoise
 
@@ -37,8 +36,7 @@ def mixture_denoiser(weights, means, variance):
         share = torch.softmax(mixture.joint_log_prob(x_t, gamma_t), 1).reshape(len(x_t), -1, *[1] * (x_t.ndim - 1))
         mean = (share * mixture.means.to(x_t.dtype)).sum(1)
         gain = signal2.sqrt() * variance / (signal2 * variance + noise2)
-        x_hat = mean + gain * (x_t - signal2.sqrt() * mean)
-        return Prediction.from_x_0(x_hat.to(x_t.dtype), x_t, gamma_t)
+        return Prediction.from_x_0(mean + gain * (x_t - signal2.sqrt() * mean), x_t, gamma_t)
 
     return denoise
 
@@ -75,8 +73,10 @@ class Mixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) of the data, (B,)."""
-        parts = zip(self.weights, self.means, strict=True)
-        return torch.stack([w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in parts], 1).logsumexp(1)
+        columns = [
+            w.log() + _log_normal(x, m, x.new_tensor(self.variance)) for w, m in zip(self.weights, self.means, strict=True)
+        ]
+        return torch.stack(columns, 1).logsumexp(1)
 
     def smoothed_log_prob(self, x_t: Tensor, gamma_t: Tensor) -> Tensor:
         """log density of x_t ~ q(x_t | x_0), x_0 from the data: smoothed at γ_t, (B,)."""
@@ -163,18 +163,21 @@ class GaussianData:
         ends = self.reconstruction(gamma_min) - float(self.prior_matching(gamma_max))
         return ends - self.denoising_integral(gamma_min, gamma_max)
 
-    def chain_log_prob(self, x: Tensor, gammas: Tensor) -> Tensor:
-        """log p_θ(x), (B,), of the T-latent model itself with the ideal denoiser: every kernel is affine and Gaussian.
+    def chain_moments(self, gammas: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the T-latent model itself with the ideal denoiser: every kernel is affine and Gaussian.
 
-        p(x_T) = N(0, I), then (1.96) at each step, then the GaussianLikelihood: what the importance-weighted bound
-        converges to as K → ∞.
+        p(x_T) = N(0, I), then (1.96) at each step, then the GaussianLikelihood.
         """
         mean, variance = torch.zeros_like(self.mean), torch.ones_like(self.variance)
         for gamma_s, gamma_t in zip(gammas[:-1].flip(0), gammas[1:].flip(0), strict=True):
             slope, offset, noise = self._reverse(gamma_s, gamma_t)
             mean, variance = slope * mean + offset, slope.square() * variance + noise
         scale = alpha_bar(gammas[0])
-        return _log_normal(x, mean / scale.sqrt(), variance / scale + gammas[0].exp())
+        return mean / scale.sqrt(), variance / scale + gammas[0].exp()
+
+    def chain_log_prob(self, x: Tensor, gammas: Tensor) -> Tensor:
+        """log p_θ(x) of that model, (B,): what the importance-weighted bound converges to as K → ∞."""
+        return _log_normal(x, *self.chain_moments(gammas))
 
     def _reverse(self, gamma_s: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """p_θ(x_s | x_t) = N(slope x_t + offset, noise), each of the event's shape."""

@@ -87,6 +87,10 @@ class VariationalModel(nn.Module, ABC):
     """Something with an ELBO: all that training, evaluation and the commands know of a model."""
 
     @abstractmethod
+    def check(self, x: Tensor) -> None:
+        """Raises InvalidInput, with one line, where ``x`` is not a possible value of the data."""
+
+    @abstractmethod
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
         """One cheap, unbiased training estimate."""
 

@@ -28,9 +28,12 @@ GOLDEN = 0.6180339887498949
 """Step of the additive recurrence frac(i·φ), whose every stretch of indices is spread evenly over [0, 1)."""
 
 
+def _seed(*key: int | str) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
+
+
 def _stream(*key: int | str, device: torch.device | None = None) -> torch.Generator:
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device or "cpu").manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.Generator(device or "cpu").manual_seed(_seed(*key))
 
 
 def scalar_dtype(device: torch.device) -> torch.dtype:
@@ -74,6 +77,10 @@ class Draws(AbstractDraws):
 
     def __init__(self, seed: int = 0, step: int = 0, rank: int = 0, world_size: int = 1) -> None:
         self.seed, self.step, self.rank, self.world_size = seed, step, rank, world_size
+
+    def seed_torch(self) -> None:
+        """Seed torch's global generators for this step and rank: dropout's randomness, which no argument reaches."""
+        torch.manual_seed(_seed(self.seed, self.step, self.rank, "torch"))
 
     def normal(self, name: str, like: Tensor) -> Tensor:
         stream = _stream(self.seed, self.step, self.rank, name, device=like.device)

@@ -1,11 +1,13 @@
 """Pictures, as pure functions from numbers to images and figures."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -50,6 +52,36 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
         canvas.paste(picture, (0, top))
         top += picture.height
     return canvas
+
+
+def density_picture(x: Tensor, log_prob: Callable[[Tensor], Tensor], reach: float = 2.5, cells: int = 200) -> Image.Image:
+    """Points (n, 2) beside the density they should have, on the square [−reach, reach]².
+
+    Left the density, with its height in colour; right the points, over a trace of it. Points outside are counted.
+    """
+    side = torch.linspace(-reach, reach, cells, dtype=torch.float64)
+    places = torch.cartesian_prod(side, side).flip(1)
+    heights = log_prob(places).exp().view(cells, cells).numpy()
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    truth, points = figure.subplots(1, 2, sharey=True)
+    extent = (-reach, reach, -reach, reach)
+    truth.imshow(heights, origin="lower", extent=extent, cmap="viridis")
+    truth.set_title("density")
+    points.imshow(heights, origin="lower", extent=extent, cmap="Greys", alpha=0.35)
+    points.scatter(*x.cpu().double().unbind(1), s=3, alpha=0.6, linewidths=0, color="tab:red")
+    points.set_xlim(-reach, reach)
+    points.set_ylim(-reach, reach)
+    outside = int((~(x.abs() <= reach)).any(1).sum())
+    points.set_title(f"{len(x)} samples" + (f", {outside} outside" if outside else ""))
+    return rendered(figure)
+
+
+def rendered(figure: Figure, dpi: int = 100) -> Image.Image:
+    """A figure as an image."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def read_curve(path: Path, name: str) -> tuple[list[int], list[float]]:

@@ -30,7 +30,11 @@ class Parts(NamedTuple):
 
 
 def build(config: DictConfig | dict[str, Any]) -> Parts:
-    """The data module and the task that a ``train.yaml`` config describes; torch's seed is set before."""
+    """The data module and the task that a ``train.yaml`` config describes; torch's seed is set before.
+
+    Raises:
+        InvalidInput: parts that do not fit together, or data that the model gives no probability.
+    """
     config = OmegaConf.create(config)
     pl.seed_everything(config.seed, verbose=False)
     data = instantiate(config.data)
@@ -43,6 +47,8 @@ def build(config: DictConfig | dict[str, Any]) -> Parts:
         test=instantiate(config.test),
         seed=config.seed,
     )
+    for split in data.splits().values():
+        task.model.check(split.x)
     return Parts(data, task)
 
 

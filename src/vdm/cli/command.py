@@ -10,12 +10,16 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vdm
 from vdm.errors import InvalidInput
+
+MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
 
 
 def config_directory() -> str:
@@ -28,35 +32,48 @@ def config_directory() -> str:
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``config_name`` with the command line's overrides and run ``task`` on it.
 
-    Input that its giver can mend ends the command with one line and status 2; anything else keeps its traceback.
+    Input that its giver can mend ends the command with one line and status 2; anything else keeps its traceback. In a
+    multirun the other jobs run first.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to here
+    decorate = hydra.main(version_base="1.3", config_path=config_directory(), config_name=config_name)
     try:
-        decorate = hydra.main(version_base="1.3", config_path=config_directory(), config_name=config_name)
         decorate(_checked(config_name, task))()
-    except InvalidInput as error:
-        _stop(str(error))
-    except InstantiationException as error:
-        _stop(_where_and_why(error))
-    except ConfigCompositionException as error:
-        _stop(_one_line(error) + _suggestion(config_name, str(error)))
-    except (HydraException, OmegaConfBaseException) as error:
-        _stop(_one_line(error))
+    except MENDABLE as error:
+        _stop(_line(config_name, error))
     except KeyboardInterrupt:
         _stop("stopped by the keyboard", status=130)
 
 
 def _checked(config_name: str, task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     def checked(config: DictConfig) -> Any:
-        missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
-        if missing:
-            raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
-        unknown = sorted(set(map(str, config)) - set(_keys(config_name, depth=1)))
-        if unknown:
-            raise InvalidInput(f"there is no setting {unknown[0]!r}{_did_you_mean(unknown[0], _keys(config_name, 1))}")
-        return task(config)
+        try:
+            _check_names(config_name, config)
+            return task(config)
+        except MENDABLE as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            _stop(_line(config_name, error))
 
     return checked
+
+
+def _check_names(config_name: str, config: DictConfig) -> None:
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
+    if missing:
+        raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
+    known = _keys(config_name, depth=1)
+    unknown = sorted(set(map(str, config)) - set(known))
+    if unknown:
+        raise InvalidInput(f"there is no setting {unknown[0]!r}{_did_you_mean(unknown[0], known)}")
+
+
+def _line(config_name: str, error: BaseException) -> str:
+    if isinstance(error, InstantiationException):
+        return _where_and_why(error)
+    if isinstance(error, ConfigCompositionException):
+        return _one_line(error) + _suggestion(config_name, str(error))
+    return _one_line(error)
 
 
 def _keys(config_name: str, depth: int) -> list[str]:
@@ -97,8 +114,7 @@ def _where_and_why(error: InstantiationException) -> str:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    ours = isinstance(error, (InvalidInput, HydraException, OmegaConfBaseException))
-    return text if ours else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, MENDABLE) else f"{type(error).__name__}: {text}"
 
 
 def _stop(message: str, status: int = 2) -> NoReturn:

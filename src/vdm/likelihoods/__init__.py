@@ -2,6 +2,23 @@
 
 from vdm.likelihoods.base import LevelLikelihood, Likelihood
 from vdm.likelihoods.categorical import CategoricalLikelihood
+from vdm.likelihoods.discretised import (
+    DiscretisedGaussianLikelihood,
+    DiscretisedNormal,
+    LearnedVariance,
+    PosteriorVariance,
+    ReconstructionVariance,
+)
 from vdm.likelihoods.gaussian import GaussianLikelihood
 
-__all__ = ["CategoricalLikelihood", "GaussianLikelihood", "LevelLikelihood", "Likelihood"]
+__all__ = [
+    "CategoricalLikelihood",
+    "DiscretisedGaussianLikelihood",
+    "DiscretisedNormal",
+    "GaussianLikelihood",
+    "LearnedVariance",
+    "LevelLikelihood",
+    "Likelihood",
+    "PosteriorVariance",
+    "ReconstructionVariance",
+]

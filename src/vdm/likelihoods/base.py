@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
+from vdm.levels import level_to_real
 
 
 class Likelihood(nn.Module, ABC):
@@ -48,7 +49,10 @@ class LevelLikelihood(Likelihood):
     def __init__(self, levels: int) -> None:
         super().__init__()
         if levels < 2:
-            raise InvalidInput(f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits")
+            raise InvalidInput(
+                f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; data of real numbers "
+                "have no levels, for them use likelihood=gaussian"
+            )
         self.levels = int(levels)
 
     def check(self, x: Tensor) -> None:
@@ -62,9 +66,4 @@ class LevelLikelihood(Likelihood):
             raise InvalidInput("pixel values must be whole levels, got fractions: pass levels as they are stored, unscaled")
 
     def encode(self, x: Tensor) -> Tensor:
-        reals = x if x.is_floating_point() else x.float()
-        return 2 * (reals + 0.5) / self.levels - 1
-
-    def centres(self, like: Tensor) -> Tensor:
-        """The K level centres v_k, in ``like``'s dtype and device."""
-        return self.encode(torch.arange(self.levels, dtype=like.dtype, device=like.device))
+        return level_to_real(x, self.levels)

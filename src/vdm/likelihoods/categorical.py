@@ -5,7 +5,8 @@ from torch import Tensor
 
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
-from vdm.gamma import align, alpha_bar, sigma2, sum_event
+from vdm.gamma import sum_event
+from vdm.levels import level_logits
 from vdm.likelihoods.base import LevelLikelihood
 
 
@@ -18,19 +19,14 @@ class CategoricalLikelihood(LevelLikelihood):
     """
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        logits = self._logits(x_1, gamma_1)
+        logits = level_logits(x_1, gamma_1, self.levels)
         chosen = logits.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
         return sum_event(chosen - torch.logsumexp(logits, -1))
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
         uniform = torch.special.ndtr(draws.normal("decode", x_1)).unsqueeze(-1)
-        below = torch.softmax(self._logits(x_1, gamma_1), -1).cumsum(-1) < uniform
+        below = torch.softmax(level_logits(x_1, gamma_1, self.levels), -1).cumsum(-1) < uniform
         return below.sum(-1).clamp(max=self.levels - 1)
 
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self._logits(x_1, gamma_1).argmax(-1)
-
-    def _logits(self, x_1: Tensor, gamma_1: Tensor) -> Tensor:
-        signal, noise = align(alpha_bar(gamma_1).sqrt(), x_1), align(sigma2(gamma_1).sqrt(), x_1)
-        z = (x_1 / noise).unsqueeze(-1) - (signal / noise).unsqueeze(-1) * self.centres(x_1)
-        return -0.5 * z.square()
+        return level_logits(x_1, gamma_1, self.levels).argmax(-1)

@@ -20,6 +20,11 @@ class GaussianLikelihood(Likelihood):
     """
 
     def check(self, x: Tensor) -> None:
+        if not x.is_floating_point():
+            raise InvalidInput(
+                "these data are integer levels, and a density says nothing of their probability: use likelihood=categorical "
+                "or likelihood=discretised_gaussian"
+            )
         if not torch.isfinite(x).all():
             raise InvalidInput("the data has NaN or infinite values: remove or replace them")
 

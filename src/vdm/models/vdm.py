@@ -66,6 +66,10 @@ class VDM(VariationalModel):
         check_likelihood(schedule, likelihood)
         check_training(schedule, time, self.times, self.objective)
 
+    def check(self, x: Tensor) -> None:
+        """Raises InvalidInput for values that the likelihood gives no probability."""
+        self.likelihood.check(x)
+
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
         """(1.62) from one draw of t and of each noise for every example; unbiased.
 
@@ -77,7 +81,7 @@ class VDM(VariationalModel):
         Raises:
             InvalidInput: values that are not levels.
         """
-        self.likelihood.check(x)
+        self.check(x)
         bound, _ = self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
         return bound
 
@@ -107,7 +111,7 @@ class VDM(VariationalModel):
         """
         if not isinstance(self.time, DiscreteTime):
             raise InvalidInput("elbo_all_times needs discrete time: use DiscreteTime(timesteps=T), or average elbo()")
-        self.likelihood.check(x)
+        self.check(x)
         draws, time = draws or Draws(fresh_seed()), self.time
         x_0 = self.likelihood.encode(x)
         several = max(1, rows // len(x))

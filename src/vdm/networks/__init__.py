@@ -3,5 +3,6 @@
 from vdm.networks.embedding import ClassEmbedding, ConditionEmbedding, VectorEmbedding
 from vdm.networks.mlp import MLP
 from vdm.networks.unet import UNet
+from vdm.networks.vdm_unet import FourierFeatures, VDMUNet
 
-__all__ = ["MLP", "ClassEmbedding", "ConditionEmbedding", "UNet", "VectorEmbedding"]
+__all__ = ["MLP", "ClassEmbedding", "ConditionEmbedding", "FourierFeatures", "UNet", "VDMUNet", "VectorEmbedding"]

@@ -40,7 +40,7 @@ class VectorEmbedding(ConditionEmbedding):
         self.linear = nn.Linear(features, channels)
 
     def forward(self, condition: Tensor) -> Tensor:
-        return self.linear(condition.float())
+        return self.linear(condition.to(self.linear.weight.dtype))
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -74,6 +74,6 @@ class NoiseLevelEmbedding(nn.Module):
         """(B,) to (B, width)."""
         place = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         half = self.width // 2
-        frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, device=gamma.device))
+        frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=gamma.dtype, device=gamma.device))
         angles = place[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], 1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
+from vdm.networks.blocks import AttentionBlock, Stage, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -14,14 +15,6 @@ def norm(channels: int) -> nn.GroupNorm:
     """Group normalisation with groups of at least four channels, at most 32 groups."""
     groups = max(g for g in range(1, 33) if channels % g == 0 and channels // g >= min(4, channels))
     return nn.GroupNorm(groups, channels, eps=1e-6)
-
-
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with zero weights, so that a residual branch starts as nothing."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
 
 
 class ResidualBlock(nn.Module):
@@ -40,37 +33,6 @@ class ResidualBlock(nn.Module):
         scale, shift = self.level(level)[:, :, None, None].chunk(2, 1)
         h = F.silu(self.norm_2(h) * (1 + scale) + shift)
         return self.skip(x) + self.conv_2(self.dropout(h))
-
-
-class AttentionBlock(nn.Module):
-    """Self-attention over the pixels, with a residual connection; (B, C, H, W) to the same."""
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        if channels % heads:
-            raise InvalidInput(f"heads={heads} must divide the {channels} channels of the layers with attention")
-        self.heads = heads
-        self.norm = norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).view(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
-        attended = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
-        return x + self.out(attended.transpose(-1, -2).reshape(b, c, h, w))
-
-
-class Stage(nn.Module):
-    """A residual block, then attention where it is wanted."""
-
-    def __init__(self, block: ResidualBlock, attention: AttentionBlock | None) -> None:
-        super().__init__()
-        self.block, self.attention = block, attention
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        h = self.block(x, level)
-        return h if self.attention is None else self.attention(h)
 
 
 class UNet(nn.Module):
@@ -119,7 +81,7 @@ class UNet(nn.Module):
 
         def stage(n_in: int, n_out: int, resolution: int) -> Stage:
             block = ResidualBlock(n_in, n_out, level_channels, dropout)
-            return Stage(block, AttentionBlock(n_out, heads) if resolution in attention else None)
+            return Stage(block, AttentionBlock(norm(n_out), heads) if resolution in attention else None)
 
         self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition)
         self.first = nn.Conv2d(image_channels, channels, 3, padding=1)

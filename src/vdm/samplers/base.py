@@ -32,17 +32,17 @@ class Seen(NamedTuple):
 class Step(NamedTuple):
     """One step from the noisier time t to the cleaner time s.
 
-    x_t: (B, *event). gamma_s, gamma_t: (B,) or (B, *event). prediction: the denoiser's at (x_t, γ_t). before: what the
-    step before this one saw; None at the first. noise: draws standard normals like x_t; a deterministic sampler does not
-    call it.
+    x_t: (B, *event). gamma_s, gamma_t: (B,) or (B, *event). prediction: the denoiser's at (x_t, γ_t). noise: draws
+    standard normals like x_t; a deterministic sampler does not call it. before: what the step before this one saw; None at
+    the first.
     """
 
     x_t: Tensor
     gamma_s: Tensor
     gamma_t: Tensor
     prediction: Prediction
-    before: Seen | None
     noise: Callable[[], Tensor]
+    before: Seen | None = None
 
 
 class Sampler(ABC):
@@ -81,6 +81,6 @@ def trajectory(
         gamma_s = schedule(s.expand(len(x_t)))
         seen = Seen(denoise(x_t, gamma_t), gamma_t)
         noise = partial(draws.normal, f"step_{number}", x_t)
-        x_s = sampler.step(denoise, Step(x_t, gamma_s, gamma_t, seen.prediction, before, noise))
+        x_s = sampler.step(denoise, Step(x_t, gamma_s, gamma_t, seen.prediction, noise, before))
         latent, before = Latent(x_s, gamma_s), seen
         yield latent

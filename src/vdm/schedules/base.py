@@ -49,7 +49,10 @@ class NoiseSchedule(nn.Module, ABC):
 
 
 class RestrictedSchedule(NoiseSchedule):
-    """A known curve g(τ), cut to the τ for which g lies between the ends: γ(t) = g(τ_0 + (τ_1 − τ_0) t)."""
+    """A known curve g(τ), cut to the τ for which g lies between the ends: γ(t) = g(τ_0 + (τ_1 − τ_0) t).
+
+    A curve with parameters of its own sets them before it calls this class's ``__init__``, which asks for the inverse.
+    """
 
     def __init__(self, gamma_min: float, gamma_max: float) -> None:
         super().__init__(gamma_min, gamma_max)

@@ -101,8 +101,8 @@ class StopOnNonFinite(Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         if not torch.isfinite(loss).item():
             raise InvalidInput(
-                f"the training loss is {loss.item()} at step {trainer.global_step}; weights were not updated with it, and "
-                "checkpoints up to here are good: lower optimizer.lr, or check the data for NaN"
+                f"the training loss is {loss.item()} at step {trainer.global_step} and was not applied to the weights: "
+                "lower optimizer.lr, or check the data for NaN"
             )
 
 

@@ -53,6 +53,7 @@ class VariationalTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo]:
         draws = Draws(self.seed, self.global_step, self.global_rank, self.trainer.world_size)
+        draws.seed_torch()
         loss = self.model.loss(batch, draws)
         return {"loss": loss.value.mean(), "bound": loss.bound}
 

@@ -1,0 +1,47 @@
+# make train and make test need nothing but Python 3.11 or newer; all else goes into .venv/.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+CKPT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train evaluate sample test test-slow lint clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+$(VENV)/.ready: pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "vdm needs Python 3.11 or newer, and $(PYTHON) is %s: make PYTHON=python3.11 …" % sys.version.split()[0])'
+	@echo "setting up $(VENV)/ (once; some minutes where the network is slow)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+setup: $(VENV)/.ready ## make the environment in .venv/
+
+train: setup ## train on the built-in digits; ARGS="schedule=cosine seed=1" for anything else
+	@$(BIN)/vdm-train $(ARGS)
+
+evaluate: setup ## the bound of a trained model: CKPT=logs/…/checkpoints/best.ckpt
+	@$(BIN)/vdm-evaluate $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
+
+sample: setup ## samples of a trained model: CKPT=… ARGS="n=64"
+	@$(BIN)/vdm-sample $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
+
+test: setup ## the fast tests
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## the slow tests
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: setup ## style, types, and the floors of the architecture
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean: ## remove the environment and the caches, not the runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,62 @@
+"""Densities of the plane whose log p(x) is known, as mixtures of ``torch.distributions``.
+
+Each has mean 0 and, averaged over the two dimensions, variance 1: models of one need no retuning for another.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, Uniform
+
+from vdm.errors import InvalidInput
+
+
+def gaussians(means: Tensor, deviation: float) -> MixtureSameFamily:
+    """Equally weighted N(m_k, s² I), moved and scaled to mean 0 and variance 1 a dimension.
+
+    Args:
+        means: m_k, (K, 2).
+        deviation: s > 0, in the units of ``means``.
+    """
+    if not deviation > 0:
+        raise InvalidInput(f"the deviation of each Gaussian must be positive, got {deviation}")
+    centred = means - means.mean(0)
+    scale = 1 / math.sqrt(centred.square().mean().item() + deviation**2)
+    parts = Normal(scale * centred, torch.full_like(means, scale * deviation))
+    return MixtureSameFamily(Categorical(torch.ones(len(means), dtype=means.dtype)), Independent(parts, 1))
+
+
+def ring(components: int = 8, deviation: float = 0.1) -> MixtureSameFamily:
+    """Gaussians evenly spaced on a circle of radius 1."""
+    angle = 2 * math.pi * torch.arange(components, dtype=torch.float64) / components
+    return gaussians(torch.stack([angle.cos(), angle.sin()], 1), deviation)
+
+
+def grid(side: int = 5, deviation: float = 0.15) -> MixtureSameFamily:
+    """Gaussians on a square grid of unit spacing."""
+    place = torch.arange(side, dtype=torch.float64)
+    return gaussians(torch.cartesian_prod(place, place), deviation)
+
+
+def moons(components: int = 32, deviation: float = 0.1) -> MixtureSameFamily:
+    """Two interleaved half circles of radius 1, each a chain of Gaussians."""
+    angle = math.pi * torch.linspace(0, 1, components, dtype=torch.float64)
+    upper = torch.stack([angle.cos(), angle.sin()], 1)
+    lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1)
+    return gaussians(torch.cat([upper, lower]), deviation)
+
+
+def checkerboard(side: int = 4) -> MixtureSameFamily:
+    """Uniform on the squares of one colour of a board with ``side`` × ``side`` squares, ``side`` even.
+
+    Its edges are at ±√3: every coordinate is uniform with variance 1. log p is −∞ off the squares.
+    """
+    if side < 2 or side % 2:
+        raise InvalidInput(f"a checkerboard needs an even number of squares a side, got {side}")
+    place = torch.arange(side, dtype=torch.float64)
+    corners = torch.cartesian_prod(place, place)
+    low = (2 * corners[corners.sum(1) % 2 == 0] / side - 1) * math.sqrt(3)
+    squares = Uniform(low, low + 2 * math.sqrt(3) / side, validate_args=False)
+    weights = Categorical(torch.ones(len(low), dtype=low.dtype))
+    return MixtureSameFamily(weights, Independent(squares, 1, validate_args=False), validate_args=False)

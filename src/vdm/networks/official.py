@@ -1,0 +1,107 @@
+"""From parameters of the official VDM (google-research/vdm, flax) to the ``state_dict`` of :class:`VDMUNet`.
+
+Names are paths joined by "/", as in ``params/score_model/down.block_0/conv1/kernel``. The mapping goes name by name, so
+it holds for any depth, any number of image channels, with or without Fourier features and attention everywhere.
+Flax stores kernels with the outputs last, and takes images channels last; the state dict is PyTorch's.
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vdm.errors import InvalidInput
+
+PLACES = {
+    r"dense0": "embedding.layers.0",
+    r"dense1": "embedding.layers.2",
+    r"conv_in": "first",
+    r"down\.block_(\d+)": "down.{0}.block",
+    r"down\.attn_(\d+)": "down.{0}.attention",
+    r"mid\.block_1": "middle.0.block",
+    r"mid\.attn_1": "middle.0.attention",
+    r"mid\.block_2": "middle.1.block",
+    r"up\.block_(\d+)": "up.{0}.block",
+    r"up\.attn_(\d+)": "up.{0}.attention",
+    r"GroupNorm_0": "last.0",
+    r"conv_out": "last.2",
+}
+"""Modules of the official network, and where they are in ours."""
+
+BLOCK = {
+    "GroupNorm_0": "norm_1",
+    "conv1": "conv_1",
+    "cond_proj": "level",
+    "GroupNorm_1": "norm_2",
+    "conv2": "conv_2",
+    "nin_shortcut": "skip",
+}
+ATTENTION = {"GroupNorm_0": "norm", "q": "q", "k": "k", "v": "v", "proj_out": "out"}
+POINTWISE = ("skip", "q", "k", "v", "out")
+"""Dense layers over the channels of an image, which here are 1×1 convolutions."""
+
+
+def network_state(arrays: Mapping[str, np.ndarray], prefix: str = "params/score_model/") -> dict[str, Tensor]:
+    """The ``state_dict`` of the :class:`VDMUNet` with the parameters under ``prefix``; other names are passed over.
+
+    The official first dense layer has one more input, a conditioning scalar that is 0 in every published
+    configuration; its row is left out.
+
+    Raises:
+        InvalidInput: no parameter under ``prefix``, or one that the official network does not have.
+    """
+    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    if not own:
+        raise InvalidInput(f"no parameter's name begins with {prefix!r}; names are like {next(iter(arrays), None)!r}")
+    state = {}
+    for name, array in own.items():
+        module, kind = _place(name)
+        state[f"{module}.{kind}"] = _as_torch(module, array[:-1] if name == "dense0/kernel" else array)
+    for name in [name for name in state if ".q." in name]:
+        q_k_v = [state.pop(name.replace(".q.", f".{part}.")) for part in "qkv"]
+        state[name.replace(".q.", ".qkv.")] = torch.cat(q_k_v)
+    return state
+
+
+def schedule_ends(arrays: Mapping[str, np.ndarray], prefix: str = "params/gamma/") -> tuple[float, float]:
+    """(gamma_min, gamma_max) of the official scalar schedule γ(t) = b + |w| t.
+
+    Raises:
+        InvalidInput: parameters of another schedule than the scalar one.
+    """
+    try:
+        w, b = (float(np.asarray(arrays[prefix + name]).item()) for name in ("w", "b"))
+    except KeyError as error:
+        raise InvalidInput(f"the scalar schedule's parameters are {prefix}w and {prefix}b: {error} is missing") from error
+    return b, b + abs(w)
+
+
+def _place(name: str) -> tuple[str, str]:
+    """The path of the module in ours, and "weight" or "bias"."""
+    *path, kind = name.split("/")
+    if path and kind in ("kernel", "scale", "bias"):
+        leaf = {"kernel": "weight", "scale": "weight", "bias": "bias"}[kind]
+        for pattern, place in PLACES.items():
+            match = re.fullmatch(pattern, path[0])
+            if match is None:
+                continue
+            module = place.format(*match.groups())
+            inner = BLOCK if module.endswith("block") else ATTENTION if module.endswith("attention") else {}
+            if len(path) == 1 and not inner:
+                return module, leaf
+            if len(path) == 2 and path[1] in inner:
+                return f"{module}.{inner[path[1]]}", leaf
+    raise InvalidInput(f"{name!r} is no parameter of the official VDM's network")
+
+
+def _as_torch(module: str, array: np.ndarray) -> Tensor:
+    """Kernels with their outputs first: (h, w, in, out) or (in, out); biases and scales as they are."""
+    tensor = torch.from_numpy(np.array(array))
+    if tensor.ndim == 4:
+        return tensor.permute(3, 2, 0, 1).contiguous()
+    if tensor.ndim == 2:
+        kernel = tensor.T.contiguous()
+        return kernel[:, :, None, None] if module.rpartition(".")[2] in POINTWISE else kernel
+    return tensor

@@ -1,0 +1,199 @@
+"""The commands as a user calls them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vdm.cli import evaluate, sample, train
+
+SMALL = (
+    "trainer=debug",
+    "trainer.accelerator=cpu",
+    "model.denoiser.network.channels=8",
+    "model.denoiser.network.blocks=1",
+    "model.sampling.steps=4",
+    "callbacks.sample_grid.every=1",
+    "validation.repeats=2",
+    "test.repeats=3",
+)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call a command in this process: (exit status, standard output, standard error)."""
+
+    def invoke(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"vdm-{module.__name__.split('.')[-1]}", *map(str, arguments)])
+        try:
+            module.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return invoke
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished tiny run."""
+    folder = tmp_path_factory.mktemp("run") / "first"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vdm-train", *SMALL, f"hydra.run.dir={folder}"])
+        train.main()
+    return folder
+
+
+def test_a_run_leaves_everything_behind(run):
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "metrics.csv",
+        "metrics.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "pictures/samples.png",
+        "pictures/bound.png",
+        "pictures/samples_step_0000010.png",
+    } <= names
+    assert Image.open(run / "pictures/samples.png").size[0] > 400
+
+
+def test_metrics_have_the_promised_shape(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    test = metrics["test"]
+    assert set(test) == {"bits_per_dim", "reconstruction", "prior_matching", "denoising_matching"}
+    assert all(set(entry) == {"value", "mc_se", "data_se"} for entry in test.values())
+    parts = sum(test[name]["value"] for name in test if name != "bits_per_dim")
+    assert parts == pytest.approx(test["bits_per_dim"]["value"])
+    assert metrics["provenance"]["data"]["splits"]["test"]["size"] == 297
+    assert metrics["provenance"]["weights"] == "ema"
+
+
+def test_evaluate_gives_the_number_of_training(run, call, tmp_path):
+    status, out, _ = call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu")
+    assert status == 0
+    trained, evaluated = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, tmp_path))
+    assert trained == evaluated
+    assert "bits/dim" in out
+    assert f"{trained['bits_per_dim']['value']:.4f}" in out
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(run, call, tmp_path):
+    call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu", "batch_size=100")
+    trained, evaluated = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, tmp_path))
+    for name in trained:
+        assert trained[name]["value"] == pytest.approx(evaluated[name]["value"], rel=1e-5)
+
+
+def test_raw_weights_give_another_number(run, call, tmp_path):
+    call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu", "ema=false")
+    trained, raw = (json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path))
+    assert raw["provenance"]["weights"] == "raw"
+    assert raw["test"]["bits_per_dim"]["value"] != trained["test"]["bits_per_dim"]["value"]
+
+
+def test_sample_writes_levels_and_a_picture(run, call, tmp_path):
+    checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
+    few, many = tmp_path / "few", tmp_path / "many"
+    assert call(sample, checkpoint, "n=3", "batch_size=2", "accelerator=cpu", f"hydra.run.dir={few}")[0] == 0
+    assert call(sample, checkpoint, "n=9", "accelerator=cpu", f"hydra.run.dir={many}")[0] == 0
+    x = np.load(many / "samples.npz")["x"]
+    assert x.shape == (9, 1, 8, 8)
+    assert np.issubdtype(x.dtype, np.integer)
+    assert x.min() >= 0
+    assert x.max() <= 16
+    assert (np.load(few / "samples.npz")["x"] == x[:3]).mean() > 0.98  # the same but for rounding at a level's edge
+    assert Image.open(many / "pictures/samples.png").size[0] > 100
+
+
+BAD = {
+    "a misspelt setting": (["optimizer.l=1"], "optimizer.lr"),
+    "a misspelt group": (["schedul=cosine"], "schedule"),
+    "an unknown option": (["schedule=kosine"], "kosine"),
+    "an added setting nobody reads": (["+colour=red"], "colour"),
+    "an added argument": (["+trainer.colour=red"], "trainer"),
+    "one latent": (["time=discrete", "model.time.timesteps=1"], "timesteps counts the latents"),
+    "ends out of order": (["gamma_min=6"], "gamma_min must be finite and below gamma_max"),
+    "too large a batch": (["data.batch_size=100000"], "between 1 and the 1350"),
+    "wrong levels": (["levels=9"], "integer levels 0 … 8"),
+    "a network that does not fit": (["data.event_shape=[64]"], "network=mlp"),
+    "no replicates": (["test.repeats=1"], "at least 2"),
+    "an EMA that is none": (["ema_decay=1.5"], "EMA's decay must be in [0, 1)"),
+    "NaN": (["optimizer.lr=1e30", "trainer.gradient_clip_val=null"], "training loss is"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_to_train_is_one_line(name, call, tmp_path):
+    overrides, message = BAD[name]
+    status, _, error = call(train, *SMALL, *overrides, f"hydra.run.dir={tmp_path}")
+    assert status == 2
+    (line,) = [line for line in error.splitlines() if line.startswith("vdm-train: ")]
+    assert message in line
+    assert not any(word in error for word in ("Traceback", "Error executing"))
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
+    (tmp_path / "half.ckpt").write_bytes((run / "checkpoints/best.ckpt").read_bytes()[:5000])
+    good = f"ckpt={run}/checkpoints/best.ckpt"
+    cases = [
+        (evaluate, [], "ckpt is needed"),
+        (evaluate, [f"ckpt={tmp_path}/none.ckpt"], "no checkpoint at"),
+        (evaluate, [f"ckpt={tmp_path}/half.ckpt"], "truncated"),
+        (evaluate, [good, "split=tset"], "there is no split 'tset'"),
+        (evaluate, [good, "repeats=1"], "at least 2"),
+        (sample, [good, "n=0"], "at least 1"),
+        (sample, [good, "stps=5"], "steps"),
+    ]
+    for module, arguments, message in cases:
+        status, _, error = call(module, *arguments, f"hydra.run.dir={tmp_path}")
+        assert (status, "Traceback" in error) == (2, False), (arguments, error)
+        assert message in error.strip().splitlines()[-1]
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_finished_run_is_not_overwritten(run, call):
+    before = (run / "metrics.json").read_bytes()
+    status, _, error = call(train, *SMALL, f"hydra.run.dir={run}")
+    assert status == 2
+    assert "earlier run" in error
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_a_multirun_leaves_one_result_a_job(call, tmp_path):
+    status, _, _ = call(train, "-m", *SMALL, "schedule=linear,cosine", f"hydra.sweep.dir={tmp_path}")
+    assert status == 0
+    values = {
+        json.loads((tmp_path / job / "metrics.json").read_text())["test"]["bits_per_dim"]["value"] for job in ("0", "1")
+    }
+    assert len(values) == 2
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_works_from_another_folder(tmp_path):
+    """The configs travel inside the wheel."""
+    root = Path(__file__).parents[1]
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "build", "--wheel", "--out-dir", tmp_path / "dist", root], check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([*uv, "pip", "install", "--no-deps", "--target", site, wheel], check=True, capture_output=True)
+    code = "import vdm, sys; from vdm.cli.train import main; print(vdm.__file__); main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SMALL],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(site) in done.stdout
+    assert list(tmp_path.glob("logs/train/runs/*/metrics.json"))

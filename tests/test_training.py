@@ -1,0 +1,213 @@
+"""Training: the averaged model, resuming, checkpoints, the guard against NaN, what is logged."""
+
+import copy
+import csv
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import nn
+
+from catalogue import composed
+from vdm.cli.build import build
+from vdm.draws import Draws
+from vdm.errors import InvalidInput
+from vdm.training.callbacks import BoundTerms, StopOnNonFinite
+from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
+from vdm.training.ema import ExponentialAverage
+from vdm.training.learning_rate import warmup_cosine
+
+SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "optimizer.lr=1e-3", "data.batch_size=32")
+
+
+def parts(*overrides):
+    return build(composed(*SMALL, *overrides))
+
+
+def trainer_for(folder, *callbacks, steps=6, **settings):
+    return pl.Trainer(
+        default_root_dir=folder,
+        max_steps=steps,
+        accelerator="cpu",
+        logger=settings.pop("logger", False),
+        callbacks=list(callbacks),
+        plugins=[AtomicCheckpoints()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        val_check_interval=settings.pop("val_check_interval", 3),
+        check_val_every_n_epoch=None,
+        **settings,
+    )
+
+
+def weights(task):
+    return {name: value.clone() for name, value in task.state_dict().items()}
+
+
+def test_average_is_the_closed_form():
+    """Three steps at decay 0.9 with its warm-up, by hand."""
+    model = nn.Linear(1, 1, bias=False)
+    model.register_buffer("count", torch.zeros(()))
+    nn.init.constant_(model.weight, 0.0)
+    average = ExponentialAverage(model, decay=0.3)
+    expected = 0.0
+    for step, value in enumerate((1.0, 5.0, 2.0)):
+        nn.init.constant_(model.weight, value)
+        model.count += 1
+        average.update(model, step)
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert average.module.weight.item() == pytest.approx(expected)
+    assert average.module.count == 3
+
+
+def test_average_is_always_in_evaluation_mode_and_never_trained():
+    _, task = parts()
+    task.train()
+    assert task.model.training
+    assert not any(module.training for module in task.averaged.modules())
+    assert not any(p.requires_grad for p in task.averaged.parameters())
+
+
+def test_averaged_weights_follow_but_differ(tmp_path):
+    data, task = parts()
+    before = copy.deepcopy(task.averaged.state_dict())
+    trainer_for(tmp_path).fit(task, datamodule=data)
+    raw, averaged = task.model.state_dict(), task.averaged.module.state_dict()
+    assert any(not torch.equal(before[f"module.{name}"], averaged[name]) for name in averaged)
+    assert any(not torch.equal(raw[name], averaged[name]) for name in averaged)
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, stop):
+    """Bit for bit, from the middle of an epoch: weights, averages, order of the examples, t and noise."""
+    data, whole = parts()
+    trainer_for(tmp_path, steps=7).fit(whole, datamodule=data)
+
+    data, first = parts()
+    trainer = trainer_for(tmp_path, Identity({}, {}), steps=stop)
+    first.learning_rate = lambda optimizer, steps: warmup_cosine(optimizer, 7, 100)
+    trainer.fit(first, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    data, second = parts("seed=0")
+    torch.manual_seed(999)
+    trainer_for(tmp_path, Identity({}, {}), steps=7).fit(second, datamodule=data, ckpt_path=tmp_path / "middle.ckpt")
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(second)[name]), name
+
+
+def test_dropout_differs_over_ranks_and_steps():
+    masks = []
+    for rank, step in ((0, 0), (1, 0), (0, 1), (0, 0)):
+        Draws(seed=0, step=step, rank=rank).seed_torch()
+        masks.append(nn.functional.dropout(torch.ones(64)))
+    assert torch.equal(masks[0], masks[3])
+    assert not any(torch.equal(masks[0], mask) for mask in masks[1:3])
+
+
+def test_seeds_give_different_runs(tmp_path):
+    results = []
+    for seed in (0, 1):
+        data, task = parts(f"seed={seed}")
+        trainer_for(tmp_path, steps=2).fit(task, datamodule=data)
+        results.append(task.model.denoiser.network.last[2].weight.clone())
+    assert not torch.equal(*results)
+
+
+def test_terms_are_logged_and_add_up(tmp_path):
+    data, task = parts()
+    logger = pl.loggers.CSVLogger(tmp_path, name="", version="")
+    terms = BoundTerms(every=3)
+    trainer_for(tmp_path, terms, logger=logger).fit(task, datamodule=data)
+    logger.finalize("success")
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    for stage in ("train", "val"):
+        row = next(row for row in rows if row.get(f"{stage}/bits_per_dim"))
+        parts_of = sum(float(row[f"{stage}/{name}"]) for name in ("reconstruction", "prior_matching", "denoising_matching"))
+        assert parts_of == pytest.approx(float(row[f"{stage}/bits_per_dim"]))
+        assert int(row["step"]) == 3
+    assert terms.results["val"]["bits_per_dim"].mc_se > 0
+
+
+def test_validation_changes_nothing_in_training(tmp_path):
+    found = []
+    for interval in (1, 100):
+        data, task = parts()
+        callbacks = [BoundTerms(every=1)] if interval == 1 else []
+        trainer_for(tmp_path, *callbacks, val_check_interval=interval).fit(task, datamodule=data)
+        found.append(weights(task))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_nan_stops_before_it_reaches_the_weights(tmp_path):
+    data, task = parts()
+    healthy = weights(task)
+    original = task.model.loss
+    task.model.loss = lambda batch, draws: original(batch, draws)._replace(value=torch.full((32,), float("nan")))
+    with pytest.raises(InvalidInput, match="training loss is nan at step 0"):
+        trainer_for(tmp_path, StopOnNonFinite()).fit(task, datamodule=data)
+    assert all(torch.equal(healthy[name], value) for name, value in weights(task).items())
+
+
+def test_checkpoint_reads_back_what_was_trained(tmp_path):
+    data, task = parts()
+    trainer = trainer_for(tmp_path, Identity({"seed": 0}, {"data": "digits"}))
+    trainer.fit(task, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "some.ckpt")
+    checkpoint = read_checkpoint(tmp_path / "some.ckpt")
+    assert (checkpoint.config, checkpoint.provenance, checkpoint.step) == ({"seed": 0}, {"data": "digits"}, 6)
+    for ema, module in ((True, task.averaged.module), (False, task.model)):
+        read = checkpoint.weights(ema)
+        assert read.keys() == module.state_dict().keys()
+        assert all(torch.equal(read[name], value) for name, value in module.state_dict().items())
+
+
+def test_bad_checkpoints_are_refused_in_one_line(tmp_path):
+    whole = tmp_path / "whole.ckpt"
+    torch.save({"vdm": {"format": 1, "config": {}, "provenance": {}}, "state_dict": {}, "global_step": 0}, whole)
+    assert read_checkpoint(whole).step == 0
+    (tmp_path / "truncated.ckpt").write_bytes(whole.read_bytes()[:300])
+    (tmp_path / "text.ckpt").write_text("hello")
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "foreign.ckpt")
+    torch.save({"vdm": {"format": 99}}, tmp_path / "newer.ckpt")
+    messages = {
+        "missing.ckpt": "no checkpoint at",
+        "truncated.ckpt": "truncated or not a checkpoint",
+        "text.ckpt": "truncated or not a checkpoint",
+        "empty.ckpt": "truncated or not a checkpoint",
+        "foreign.ckpt": "not a checkpoint of vdm",
+        "newer.ckpt": "format 99",
+        ".": "is a folder",
+    }
+    for name, message in messages.items():
+        with pytest.raises(InvalidInput, match=message) as caught:
+            read_checkpoint(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+class Exploit:
+    def __reduce__(self):
+        return (open, ("/nonexistent/exploit", "w"))
+
+
+def test_checkpoints_cannot_run_code(tmp_path):
+    torch.save({"vdm": {"format": 1}, "state_dict": Exploit()}, tmp_path / "exploit.ckpt")
+    with pytest.raises(InvalidInput, match="not a checkpoint"):
+        read_checkpoint(tmp_path / "exploit.ckpt")
+
+
+def test_a_failed_save_costs_nothing(tmp_path, monkeypatch):
+    """The old file stays whole, and no temporary file is left."""
+    target, io = tmp_path / "last.ckpt", AtomicCheckpoints()
+    io.save_checkpoint({"vdm": {"format": 1}, "value": 1}, target)
+    old = target.read_bytes()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        io.save_checkpoint({"vdm": {"format": 1}, "value": 2}, target)
+    assert target.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [target]
