@@ -87,7 +87,8 @@ def test_bits_per_dim(denoiser, schedule):
 def test_ancestral_step(denoiser, schedule):
     """Step i = 500 of T = 1000, from t = (T − i)/T to s = (T − i − 1)/T."""
     t, s = torch.full((8,), 0.5, dtype=torch.float64), torch.full((8,), 0.499, dtype=torch.float64)
-    step = Step(vector("z_t"), schedule(s), schedule(t), vector("eps"))
+    prediction = denoiser(vector("z_t"), schedule(t))
+    step = Step(vector("z_t"), schedule(s), schedule(t), prediction, noise=lambda: vector("eps"))
     assert torch.allclose(AncestralSampler().step(denoiser, step), vector("z_s_i500_T1000"), rtol=RTOL, atol=1e-12)
 
 

@@ -5,11 +5,14 @@ from functools import partial
 from torch import Tensor, nn
 
 from vdm.bound import Denoise
+from vdm.gamma import event_mean
 from vdm.parameterisations import Parameterisation, Prediction
 
 
 class Denoiser(nn.Module):
     """``denoise(x_t, gamma_t) -> Prediction`` from a network (x_t, γ_t, condition) ↦ y and a parameterisation.
+
+    A network is told one noise level an example: where γ has one value a dimension, their mean, which fixes t as well.
 
     The network's output is brought back to x_t's dtype before x̂_0 is formed: whatever precision the network ran in, the
     step from y to the loss does not.
@@ -22,7 +25,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Prediction:
         """x_t (B, *event), gamma_t (B,) or (B, *event), condition (B, …) or None."""
-        y = self.network(x_t, gamma_t, condition)
+        y = self.network(x_t, event_mean(gamma_t), condition)
         return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
 
     def given(self, condition: Tensor | None) -> Denoise:
