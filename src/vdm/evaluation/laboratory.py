@@ -15,9 +15,8 @@ from vdm.consistency import consistency_at, literal_consistency, literal_gap
 from vdm.denoiser import conditioned
 from vdm.divergence import HutchinsonDivergence
 from vdm.draws import AbstractDraws, Draws, scalar_dtype
-from vdm.elbo import DiscreteTime, Located, denoising_at
+from vdm.elbo import DiscreteTime, visit
 from vdm.evaluation.estimator import Progress
-from vdm.gamma import snr_difference
 from vdm.models import VDM
 from vdm.times import TimeSampler
 
@@ -135,10 +134,9 @@ def _consistency(lab: Laboratory, draws: AbstractDraws) -> tuple[Tensor, Tensor]
 
 
 def _denoising_at(lab: Laboratory, u: Tensor, draws: AbstractDraws) -> Tensor:
-    gamma_s, gamma_t = lab.time.ends(lab.model.schedule, _step(lab, u))
-    x_0 = lab.model.likelihood.encode(lab.x)
-    located = Located(gamma_t, lab.time.steps * snr_difference(gamma_s, gamma_t))
-    return denoising_at(x_0, draws.normal("x_t", x_0), located, conditioned(lab.model.denoiser, lab.data.condition))
+    x_0, denoise = lab.model.likelihood.encode(lab.x), conditioned(lab.model.denoiser, lab.data.condition)
+    even = torch.ones_like(u)
+    return visit(lab.time, lab.model.schedule, x_0, draws.normal("x_t", x_0), u, even, denoise).matching()
 
 
 def _consistency_at(lab: Laboratory, u: Tensor, draws: AbstractDraws) -> Tensor:
