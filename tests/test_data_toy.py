@@ -165,7 +165,7 @@ def test_a_run(tmp_path, monkeypatch, capsys):
         "test.repeats=2",
         "validation.repeats=2",
     ]
-    small += ["model.sampling_steps=5", "callbacks.sample_grid.every=1"]
+    small += ["model.sampling.steps=5", "callbacks.sample_grid.every=1"]
     run = ["vdm-train", "experiment=toy", "trainer=debug", "trainer.accelerator=cpu", *small, f"hydra.run.dir={tmp_path}"]
     monkeypatch.setattr(sys, "argv", run)
     train.main()

@@ -67,8 +67,8 @@ def test_trajectory_runs_from_noise_to_data():
     vdm = VDM(LinearSchedule(-9.0, 9.0), DATA.denoiser, GaussianLikelihood(), ContinuousTime())
     states = list(vdm.trajectory(40, (2,), steps=30, draws=Draws(seed=0)))
     assert len(states) == 31
-    assert torch.equal(states[0], Draws(seed=0).normal("prior", torch.zeros(40, 2)))
-    assert torch.allclose(vdm.decode(states[-1], Draws(seed=0)), vdm.sample(40, (2,), steps=30, draws=Draws(seed=0)))
+    assert torch.equal(states[0].x_t, Draws(seed=0).normal("prior", torch.zeros(40, 2)))
+    assert torch.allclose(vdm.decode(states[-1].x_t, Draws(seed=0)), vdm.sample(40, (2,), steps=30, draws=Draws(seed=0)))
     with pytest.raises(InvalidInput, match="steps must be at least 1"):
         next(vdm.trajectory(4, (2,), steps=-1))
 

@@ -99,10 +99,10 @@ class TestEveryNetwork:
         def latents(condition):
             torch.set_default_dtype(torch.float64)
             try:
-                *_, x_1 = model.trajectory(3, EVENT, draws=Draws(0), condition=condition)
+                *_, last = model.trajectory(3, EVENT, draws=Draws(0), condition=condition)
             finally:
                 torch.set_default_dtype(torch.float32)
-            return x_1.flatten(1).sum(1)
+            return last.x_t.flatten(1).sum(1)
 
         for estimate in (
             lambda condition: model.loss(Batch(x, index, condition), Draws(0)).value,

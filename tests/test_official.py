@@ -15,7 +15,7 @@ from vdm.errors import InvalidInput
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import FourierFeatures, VDMUNet
-from vdm.networks.official import network_state, schedule_ends
+from vdm.networks.official import monotone_schedule, network_state, schedule_ends
 from vdm.parameterisations import ResidualNoiseParameterisation
 from vdm.samplers import AncestralSampler, Step
 from vdm.schedules import LinearSchedule
@@ -87,7 +87,8 @@ def test_bits_per_dim(denoiser, schedule):
 def test_ancestral_step(denoiser, schedule):
     """Step i = 500 of T = 1000, from t = (T − i)/T to s = (T − i − 1)/T."""
     t, s = torch.full((8,), 0.5, dtype=torch.float64), torch.full((8,), 0.499, dtype=torch.float64)
-    step = Step(vector("z_t"), schedule(s), schedule(t), vector("eps"))
+    prediction = denoiser(vector("z_t"), schedule(t))
+    step = Step(vector("z_t"), schedule(s), schedule(t), prediction, noise=lambda: vector("eps"))
     assert torch.allclose(AncestralSampler().step(denoiser, step), vector("z_s_i500_T1000"), rtol=RTOL, atol=1e-12)
 
 
@@ -249,3 +250,40 @@ def test_refuses_unknown_names(name):
 def test_refuses_arrays_without_the_network():
     with pytest.raises(InvalidInput, match="no parameter's name begins with"):
         network_state({"gamma/w": np.zeros(1)})
+
+
+def official_monotone(features=1024, seed=0):
+    """Parameters as the official code would hold them, some kernels negative, and its γ(t) written out."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "params/gamma/l1/kernel": np.array([[-18.3]]),
+        "params/gamma/l1/bias": np.array([-13.3]),
+        "params/gamma/l2/kernel": rng.normal(0, 5, (1, features)),
+        "params/gamma/l2/bias": rng.normal(0, 3, features),
+        "params/gamma/l3/kernel": rng.normal(0, 20, (features, 1)),
+    }
+
+    def gamma(t):
+        hidden = np.abs(arrays["params/gamma/l2/kernel"]) * (2 * (t[:, None] - 0.5)) + arrays["params/gamma/l2/bias"]
+        bent = 2 * (1 / (1 + np.exp(-hidden)) - 0.5) @ np.abs(arrays["params/gamma/l3/kernel"])[:, 0] / features
+        return -13.3 + 18.3 * t + bent
+
+    return arrays, gamma
+
+
+def test_monotone_schedule_is_the_official_function():
+    arrays, gamma = official_monotone()
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    schedule = monotone_schedule(arrays)
+    assert torch.allclose(schedule(t), torch.from_numpy(gamma(t.numpy())), rtol=1e-10)
+    assert (schedule.gamma_min, schedule.gamma_max) == pytest.approx((gamma(np.zeros(1))[0], gamma(np.ones(1))[0]))
+    bend = (schedule(t) - LinearSchedule(schedule.gamma_min, schedule.gamma_max)(t)).abs().max()
+    assert bend > 1  # the case is not a straight line
+
+
+def test_monotone_schedule_refuses_what_it_cannot_hold():
+    arrays, _ = official_monotone()
+    with pytest.raises(InvalidInput, match="more than 1% of a straight line"):
+        monotone_schedule({**arrays, "params/gamma/l1/kernel": np.array([[0.01]])})
+    with pytest.raises(InvalidInput, match="is missing"):
+        monotone_schedule({"params/gamma/w": np.zeros(1)})

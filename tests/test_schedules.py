@@ -26,28 +26,35 @@ def build(name, ends):
         raise
 
 
+def columns(gamma):
+    """(B, D): one column a dimension, one in all for a scalar schedule."""
+    return gamma.detach().reshape(len(gamma), -1)
+
+
 @pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("name", options("schedule"))
 class TestEverySchedule:
     def test_ends(self, name, ends):
         schedule = build(name, ends)
-        gamma = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64))
-        assert torch.allclose(gamma, torch.tensor(ends, dtype=torch.float64), atol=1e-9, rtol=0)
+        gamma = columns(schedule(torch.tensor([0.0, 1.0], dtype=torch.float64)))
+        assert torch.allclose(gamma, torch.tensor(ends, dtype=torch.float64)[:, None].expand_as(gamma), atol=1e-9, rtol=0)
 
     def test_strictly_increasing(self, name, ends):
-        gamma = build(name, ends)(torch.linspace(0, 1, 10_001, dtype=torch.float64))
-        assert (gamma.diff() > 0).all()
+        gamma = columns(build(name, ends)(torch.linspace(0, 1, 10_001, dtype=torch.float64)))
+        assert (gamma.diff(dim=0) > 0).all()
 
     def test_rate_is_the_derivative(self, name, ends):
         schedule = build(name, ends)
         t = torch.linspace(0.003, 0.997, 401, dtype=torch.float64, requires_grad=True)
         (slope,) = torch.autograd.grad(schedule(t).sum(), t)
-        assert torch.allclose(schedule.rate(t.detach()), slope, rtol=1e-8)
+        assert torch.allclose(columns(schedule.rate(t.detach())).sum(1), slope, rtol=1e-8)
         assert (schedule.rate(torch.linspace(0, 1, 101, dtype=torch.float64)) > 0).all()
 
     def test_rate_works_in_inference_mode(self, name, ends):
         with torch.inference_mode():
-            assert build(name, ends).rate(torch.rand(4, dtype=torch.float64)).shape == (4,)
+            schedule, t = build(name, ends), torch.rand(4, dtype=torch.float64)
+            assert schedule.rate(t).shape == schedule(t).shape
+            assert len(schedule(t)) == 4
 
     def test_refuses_ends_out_of_order(self, name, ends):
         low, high = ends
@@ -59,8 +66,9 @@ class TestEverySchedule:
         """Within 1e-3 of float64 at T = 10⁴ (PITFALLS: by differences of ᾱ/(1 − ᾱ) the error is over 100 %)."""
         schedule = build(name, ends)
         t = torch.linspace(0, 1, 10_000, dtype=torch.float64)
-        exact = snr_difference(schedule(t[:-1]), schedule(t[1:]))
-        gamma = schedule(t).float()
+        gamma = columns(schedule(t))
+        exact = snr_difference(gamma[:-1], gamma[1:])
+        gamma = gamma.float()
         single = snr_difference(gamma[:-1], gamma[1:]).double()
         assert ((single - exact).abs() / exact).max() < 1e-3
 

@@ -79,6 +79,22 @@ def consistency_elbo(
     )
 
 
+def consistency_at(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise) -> Tensor:
+    """log q(x_t | x_{t−1}) − log p_θ(x_t | x_{t+1}) at one t for each row, (B,) in nats: the one-t estimate of (1.46).
+
+    Args:
+        gammas: γ_{t−1}, γ_t, γ_{t+1} of each row, (B,); at t = 1 the first is −40, where x_{t−1} is x_0 in all digits.
+        draws: noise by the names ``x_s``, ``x_t`` and ``x_u``.
+    """
+    process, (before, now, after) = ForwardProcess(), gammas
+    start = process.marginal(x_0, before)
+    below = process.transition(start.mean + start.stddev * draws.normal("x_s", x_0), before, now)
+    x_t = below.mean + below.stddev * draws.normal("x_t", x_0)
+    ahead = process.transition(x_t, now, after)
+    x_next = ahead.mean + ahead.stddev * draws.normal("x_u", x_0)
+    return below.log_prob(x_t) - reverse_kernel(x_next, now, after, denoise).log_prob(x_t)
+
+
 def literal_consistency(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise) -> Tensor:
     """KL(q(x_t | x_{t−1}) ‖ p_θ(x_t | x_{t+1})) of (1.47) at a joint draw of (x_{t−1}, x_{t+1}), (B, T − 1) in nats.
 

@@ -6,11 +6,14 @@ from torch import Tensor, nn
 
 from vdm.bound import Denoise
 from vdm.errors import InvalidInput
+from vdm.gamma import event_mean
 from vdm.parameterisations import Parameterisation, Prediction
 
 
 class Denoiser(nn.Module):
     """``denoise(x_t, gamma_t) -> Prediction`` from a network (x_t, γ_t, condition) ↦ y and a parameterisation.
+
+    A network is told one noise level an example: where γ has one value a dimension, their mean, which fixes t as well.
 
     The network sees x_t in its weights' dtype, and its output is brought back to x_t's dtype before x̂_0 is formed:
     whatever precision the network ran in, the step from y to the loss does not.
@@ -23,8 +26,8 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Prediction:
         """x_t (B, *event), gamma_t (B,) or (B, *event), condition (B, …) or None."""
-        parameter = next(self.network.parameters(), x_t)
-        y = self.network(x_t.to(parameter.dtype), gamma_t.to(parameter.dtype), condition)
+        dtype = next(self.network.parameters(), x_t).dtype
+        y = self.network(x_t.to(dtype), event_mean(gamma_t).to(dtype), condition)
         return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
 
     def given(self, condition: Tensor | None) -> Denoise:

@@ -17,7 +17,7 @@ from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
 from vdm.process import ForwardProcess
-from vdm.schedules import NoiseSchedule
+from vdm.schedules import NoiseSchedule, held, path_variance
 
 
 def noised(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
@@ -65,9 +65,15 @@ class Time(ABC):
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
         """From u ~ U[0, 1), (B,): E ½ weight ‖x̂_0(x_t) − x_0‖² is the whole denoising term of (1.62)."""
 
+    @abstractmethod
+    def path_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
+        """Zero, (B,), with the gradient that a learned path has besides the bound's; ``estimate`` (B,) is the loss at u."""
+
 
 class DiscreteTime(Time):
     """T latents x_1 … x_T, at t = 0, 1/(T−1), …, 1; the denoising term has T − 1 summands.
+
+    The bound depends on γ at all of these times, and trains a learned γ at all of them.
 
     Kingma et al. count the steps between latents: their "T = 1000" is ``timesteps=1001``.
 
@@ -109,22 +115,48 @@ class DiscreteTime(Time):
         gamma_s, gamma_t = self.ends(schedule, i)
         return Located(gamma_t, self.steps * snr_difference(gamma_s, gamma_t))
 
+    def path_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
+        return torch.zeros_like(estimate)
+
 
 class ContinuousTime(Time):
-    """T → ∞: the denoising term is ½ ∫ γ′(t) SNR(t) E‖x̂_0 − x_0‖² dt."""
+    """T → ∞: the denoising term is ½ ∫ γ′(t) SNR(t) E‖x̂_0 − x_0‖² dt.
+
+    The bound trains the ends of a learned scalar γ, and the variance of the loss trains the path between them.
+    """
 
     def __str__(self) -> str:
         return "∞"
 
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
-        gamma_t = schedule(u)
-        return Located(gamma_t, schedule.rate(u) * snr(gamma_t))
+        gamma_t, rate = held(schedule, u)
+        return Located(gamma_t, rate * snr(gamma_t))
+
+    def path_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
+        return path_variance(schedule, u, estimate)
 
 
-def denoising_at(x_0: Tensor, eps: Tensor, located: Located, denoise: Denoise) -> Tensor:
-    """½ weight ‖x̂_0(x_t, γ_t) − x_0‖² with x_t made with ``eps``, (B,) in nats: one draw of the third term of (1.62)."""
-    x_t = noised(x_0, eps, located.gamma_t)
-    return weighted_error(x_0, denoise(x_t, located.gamma_t).x_0, located.weight)
+class Visit(NamedTuple):
+    """One time for each example: u (B,) and its density, the place in time, the data and x̂_0(x_t) there."""
+
+    u: Tensor
+    density: Tensor
+    located: Located
+    x_0: Tensor
+    x_hat: Tensor
+
+    def matching(self, w: Tensor | None = None) -> Tensor:
+        """½ w weight ‖x̂_0 − x_0‖² / density, (B,) in nats; with w = 1, the default, one draw of (1.62)'s third term."""
+        weight = self.located.weight if w is None else w * self.located.weight
+        return weighted_error(self.x_0, self.x_hat, weight) / self.density
+
+
+def visit(
+    time: Time, schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, u: Tensor, density: Tensor, denoise: Denoise
+) -> Visit:
+    """See x̂_0 at the place in time that u gives, in x_t made with ``eps``: (1.72)."""
+    located = time.locate(schedule, u)
+    return Visit(u, density, located, x_0, denoise(noised(x_0, eps, located.gamma_t), located.gamma_t).x_0)
 
 
 def event_dims(x: Tensor) -> int:

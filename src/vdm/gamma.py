@@ -46,3 +46,8 @@ def align(value: Tensor, x: Tensor) -> Tensor:
 def sum_event(value: Tensor) -> Tensor:
     """Sum over everything but the batch: (B, *event) to (B,)."""
     return value.flatten(1).sum(1)
+
+
+def event_mean(value: Tensor) -> Tensor:
+    """One number an example: ``value`` itself if (B,), its mean over the dimensions if (B, *event); shape (B,)."""
+    return value if value.ndim == 1 else value.flatten(1).mean(1)

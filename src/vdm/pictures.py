@@ -44,6 +44,16 @@ def image_grid(x: Tensor, levels: int, columns: int = 8, least_side: int = 64) -
     return Image.fromarray(array[:, :, 0] if channels == 1 else array)
 
 
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below one another."""
+    canvas = Image.new(pictures[0].mode, (max(p.width for p in pictures), sum(p.height for p in pictures)))
+    top = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, top))
+        top += picture.height
+    return canvas
+
+
 def density_picture(x: Tensor, log_prob: Callable[[Tensor], Tensor], reach: float = 2.5, cells: int = 200) -> Image.Image:
     """Points (n, 2) beside the density they should have, on the square [−reach, reach]².
 

@@ -67,7 +67,7 @@ def restore(path: str, ema: bool, changes: Mapping[str, Any] | None = None) -> t
     config = OmegaConf.create(checkpoint.config)
     for name, value in (changes or {}).items():
         if value is not None:
-            OmegaConf.update(config, name, value)
+            OmegaConf.update(config, name, value, merge=False)
     parts = build(config)
     try:
         parts.task.evaluated.load_state_dict(checkpoint.weights(ema))

@@ -66,7 +66,7 @@ def train(config: DictConfig) -> float:
 
 def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
     """The closing table, the pictures, and what to try next."""
-    experiment = f"experiment={HydraConfig.get().runtime.choices.experiment}"
+    experiment = f"experiment={HydraConfig.get().runtime.choices['experiment']}"
     screen.show(
         screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         screen.listing("pictures", [str(folder.pictures / name) for name in ("samples.png", "bound.png")]),

@@ -22,7 +22,7 @@ from torch import Tensor
 from vdm.bound import Batch, VariationalModel, bits_per_dim
 from vdm.denoiser import conditioned
 from vdm.draws import Draws, ExampleDraws, scalar_dtype
-from vdm.elbo import DiscreteTime, Located, denoising_at, event_dims, prior_matching, reconstruction
+from vdm.elbo import DiscreteTime, event_dims, prior_matching, reconstruction, visit
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import Estimate, Estimator, Progress, Result, data_se, diffusion, first
 from vdm.models import VDM
@@ -139,8 +139,8 @@ class Target(Estimator):
         if stratum[0] == 0:
             gamma_1 = vdm.schedule(torch.zeros_like(u))
             return -reconstruction(vdm.likelihood, batch.x, draws.normal("x_1", x_0), gamma_1, denoise)
-        gamma_t, weight = vdm.time.locate(vdm.schedule, u)
-        return denoising_at(x_0, draws.normal("x_t", x_0), Located(gamma_t, weight / strata), denoise)
+        eps, density = draws.normal("x_t", x_0), torch.full_like(u, strata)
+        return visit(vdm.time, vdm.schedule, x_0, eps, u, density, denoise).matching()
 
     def _conclude(self, vdm: VDM, data: Batch, rounds: list[Sums]) -> Result:
         x_0, halves = vdm.likelihood.encode(data.x), rounds[2:]

@@ -12,22 +12,26 @@ from vdm.denoiser import conditioned
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
 from vdm.elbo import (
     DiscreteTime,
-    Located,
     Time,
-    denoising_at,
+    Visit,
     denoising_kl,
     event_dims,
     noised,
     prior_matching,
     reconstruction,
+    visit,
 )
 from vdm.errors import InvalidInput
+from vdm.gamma import align, alpha_bar
 from vdm.likelihoods import Likelihood
+from vdm.models.compatibility import check_likelihood, check_training
 from vdm.models.diffusion_chain import DiffusionDecoder, DiffusionEncoder, TiedReverse
 from vdm.models.latent import StandardNormal
 from vdm.models.mhvae import MHVAE
+from vdm.objectives import ElboObjective, Objective
 from vdm.parameterisations import Prediction
-from vdm.samplers import AncestralSampler, Sampler, trajectory
+from vdm.profile import LossFollower
+from vdm.samplers import AncestralSampler, Latent, Sampler, Sampling, Spacing, trajectory
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
 
@@ -41,7 +45,11 @@ class VDM(VariationalModel):
         likelihood: p(x_0 | x_1).
         time: ``DiscreteTime(T)`` or ``ContinuousTime()``; says what the bound is.
         times: where a one-t estimate draws t; independent and uniform by default.
-        sampling_steps: steps of ``sample`` in continuous time, unless the call says.
+        objective: what ``loss`` minimises; the bound by default, which is reported in any case.
+        sampling: how ``sample`` draws, unless the call says; ancestral, even in t, 250 steps by default.
+
+    Raises:
+        InvalidInput: parts that do not go together; see ``vdm.models.compatibility``.
     """
 
     def __init__(
@@ -51,7 +59,8 @@ class VDM(VariationalModel):
         likelihood: Likelihood,
         time: Time,
         times: TimeSampler | None = None,
-        sampling_steps: int = 250,
+        objective: Objective | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         super().__init__()
         self.schedule = schedule
@@ -59,7 +68,10 @@ class VDM(VariationalModel):
         self.likelihood = likelihood
         self.time = time
         self.times = times or UniformTimes()
-        self.sampling_steps = sampling_steps
+        self.objective = objective or ElboObjective()
+        self.sampling = sampling or Sampling(AncestralSampler())
+        check_likelihood(schedule, likelihood)
+        check_training(schedule, time, self.times, self.objective)
 
     def check(self, x: Tensor) -> None:
         """Raises InvalidInput for values that the likelihood gives no probability."""
@@ -77,12 +89,21 @@ class VDM(VariationalModel):
             InvalidInput: values that are not levels.
         """
         self.check(x)
-        return self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
+        bound, _ = self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
+        return bound
 
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
-        """−ELBO per dimension in nats, (B,), from one draw of t for each example, with the SNR weight of (1.104)."""
-        bound = self._one_t(batch.x, draws, self._denoise(batch.condition))
-        return Loss(-bound.total / bound.dims, bound)
+        """−ELBO per dimension in nats, (B,), with the objective's w(γ) on the denoising term; from one t for each example.
+
+        Carries the gradient of a learned schedule's path, and tells the parts that follow the loss.
+        """
+        bound, seen = self._one_t(batch.x, draws, self._denoise(batch.condition))
+        matching = seen.matching(self.objective.weight(seen.located.gamma_t)) / bound.dims
+        ends = (bound.prior_matching - bound.reconstruction) / bound.dims
+        path = self.time.path_loss(self.schedule, seen.u, matching)
+        if self.training:
+            self._tell_followers(seen.u, (matching * seen.density).detach())
+        return Loss(ends + matching + path, bound)
 
     def elbo_all_times(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None, rows: int = 1024
@@ -161,18 +182,19 @@ class VDM(VariationalModel):
         event_shape: tuple[int, ...],
         sampler: Sampler | None = None,
         steps: int | None = None,
+        spacing: Spacing | None = None,
         draws: AbstractDraws | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
         """``n`` samples in the data's own units, (n, *event_shape).
 
         Args:
-            sampler: ancestral by default.
-            steps: T − 1 in discrete time and ``sampling_steps`` in continuous time, by default.
+            sampler, spacing: the rule and the grid; those of ``sampling`` by default.
+            steps: T − 1 in discrete time and those of ``sampling`` in continuous time, by default.
         """
         draws = draws or Draws(fresh_seed())
-        for x_t in self.trajectory(n, event_shape, sampler, steps, draws, condition):
-            x_1 = x_t
+        for latent in self.trajectory(n, event_shape, sampler, steps, spacing, draws, condition):
+            x_1 = latent.x_t
         return self.decode(x_1, draws, condition)
 
     def trajectory(
@@ -181,42 +203,48 @@ class VDM(VariationalModel):
         event_shape: tuple[int, ...],
         sampler: Sampler | None = None,
         steps: int | None = None,
+        spacing: Spacing | None = None,
         draws: AbstractDraws | None = None,
         condition: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """The latents of ``sample`` on their way, from pure noise x_T to x_1: steps + 1 tensors (n, *event_shape)."""
+    ) -> Iterator[Latent]:
+        """The latents of ``sample`` on their way, from pure noise x_T to x_1: steps + 1 of (n, *event_shape)."""
         draws = draws or Draws(fresh_seed())
         like = self._prototype().expand(n, *event_shape)
-        return trajectory(
-            sampler or AncestralSampler(),
-            self.schedule,
-            self._denoise(condition),
-            draws.normal("prior", like),
-            steps or self.default_steps,
-            draws,
-        )
+        own = self.sampling
+        chosen = Sampling(sampler or own.sampler, spacing or own.spacing, self.default_steps if steps is None else steps)
+        return trajectory(chosen, self.schedule, self._denoise(condition), draws.normal("prior", like), draws)
 
     def decode(self, x_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         """A draw of the data from p(x_0 | x_1)."""
         return self.likelihood.decode(x_1, self._gamma(0.0, x_1), self._denoise(condition), draws)
 
+    def guess(self, latent: Latent, condition: Tensor | None = None) -> Tensor:
+        """The data that x̂_0(x_t) stands for, in its own units: what the denoiser sees in a latent on its way."""
+        denoise = self._denoise(condition)
+        x_hat, gamma_1 = denoise(*latent).x_0, self._gamma(0.0, latent.x_t)
+        return self.likelihood.mode(align(alpha_bar(gamma_1).sqrt(), x_hat) * x_hat, gamma_1, denoise)
+
     @property
     def default_steps(self) -> int:
         """Steps of ``sample`` when the call does not say."""
-        return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling_steps
+        return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
 
-    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> Elbo:
+    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, Visit]:
         x_0 = self.likelihood.encode(x)
         u, density = self.times.draw(draws, x_0)
-        gamma_t, weight = self.time.locate(self.schedule, u)
-        matching = denoising_at(x_0, draws.normal("x_t", x_0), Located(gamma_t, weight / density), denoise)
-        return self._with_ends(x, draws, denoise, matching[:, None])
+        seen = visit(self.time, self.schedule, x_0, draws.normal("x_t", x_0), u, density, denoise)
+        return self._with_ends(x, draws, denoise, seen.matching()[:, None]), seen
 
     def _with_ends(self, x: Tensor, draws: AbstractDraws, denoise: Denoise, matching: Tensor) -> Elbo:
         x_0 = self.likelihood.encode(x)
         gamma_1, gamma_T = self._gamma(0.0, x_0), self._gamma(1.0, x_0)
         first = reconstruction(self.likelihood, x, draws.normal("x_1", x_0), gamma_1, denoise)
         return Elbo(first, prior_matching(x_0, gamma_T), matching, event_dims(x))
+
+    def _tell_followers(self, u: Tensor, loss: Tensor) -> None:
+        for part in self.modules():
+            if isinstance(part, LossFollower):
+                part.observe(u, loss)
 
     def _gamma(self, t: float, like: Tensor) -> Tensor:
         return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))

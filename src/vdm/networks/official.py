@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from vdm.errors import InvalidInput
+from vdm.schedules import MonotoneSchedule
+from vdm.schedules.monotone import STRAIGHT
 
 PLACES = {
     r"dense0": "embedding.layers.0",
@@ -76,6 +78,40 @@ def schedule_ends(arrays: Mapping[str, np.ndarray], prefix: str = "params/gamma/
     except KeyError as error:
         raise InvalidInput(f"the scalar schedule's parameters are {prefix}w and {prefix}b: {error} is missing") from error
     return b, b + abs(w)
+
+
+def monotone_schedule(arrays: Mapping[str, np.ndarray], prefix: str = "params/gamma/") -> MonotoneSchedule:
+    """The official monotone network, γ(t) = l_1(t) + l_3(2 sigmoid(l_2(2t − 1)) − 1)/K, as a ``MonotoneSchedule``, float64.
+
+    Its dense layers use the absolute values of their kernels. With τ = 2t − 1 it is, up to a constant,
+    a τ + Σ_k v_k sigmoid(w_k τ + b_k) where a = |l_1|/2, v = 2 |l_3|/K and w = |l_2|. ``MonotoneSchedule`` adds a straight
+    line of share ρ by itself, so a is lowered to what leaves the same path: 2a − ρ (2a + S), with S the rise of the sum.
+
+    Raises:
+        InvalidInput: parameters of another schedule; or a path with less than the share ρ of a straight line in it.
+    """
+    try:
+        names = ("l1/kernel", "l1/bias", "l2/kernel", "l2/bias", "l3/kernel")
+        k_1, b_1, k_2, b_2, k_3 = (
+            torch.from_numpy(np.array(arrays[prefix + name], dtype=np.float64)).flatten() for name in names
+        )
+    except KeyError as error:
+        raise InvalidInput(f"the monotone schedule's parameters are {prefix}l1 … l3: {error} is missing") from error
+    v, w, b = 2 * k_3.abs() / len(k_3), k_2.abs(), b_2
+    low, high = ((v * torch.sigmoid(sign * w + b)).sum() for sign in (-1, 1))
+    rise = k_1.abs() + high - low
+    twice_a = k_1.abs() - STRAIGHT * rise
+    if not twice_a > 0:
+        raise InvalidInput(
+            f"the official path must have more than {STRAIGHT:.0%} of a straight line in it: |l1/kernel| is too small"
+        )
+    gamma_min = (b_1 + low - v.sum() / 2).item()
+    schedule = MonotoneSchedule(gamma_min, gamma_min + rise.item(), hidden=len(v)).double()
+    with torch.no_grad():
+        schedule.offsets.copy_(b)
+        for parameter, value in ((schedule.slope, twice_a[0] / 2), (schedule.heights, v), (schedule.steepness, w)):
+            parameter.copy_(torch.log(torch.expm1(value.clamp(min=1e-300))))
+    return schedule
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -11,6 +11,5 @@ class AncestralSampler(Sampler):
     """x_s ~ p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0(x_t)): (1.96)."""
 
     def step(self, denoise: Denoise, step: Step) -> Tensor:
-        x_hat = denoise(step.x_t, step.gamma_t).x_0
-        reverse = ForwardProcess().posterior(x_hat, step.x_t, step.gamma_s, step.gamma_t)
-        return reverse.mean + reverse.stddev * step.noise
+        reverse = ForwardProcess().posterior(step.prediction.x_0, step.x_t, step.gamma_s, step.gamma_t)
+        return reverse.mean + reverse.stddev * step.noise()

@@ -1,25 +1,48 @@
 """From noise to data: what a sampler is, and the loop, once."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from vdm.bound import Denoise
-from vdm.draws import AbstractDraws, scalar_dtype
+from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
+from vdm.parameterisations import Prediction
+from vdm.samplers.spacing import Spacing, TimeSpacing
 from vdm.schedules import NoiseSchedule
 
 
+class Latent(NamedTuple):
+    """x_t (B, *event) on its way from t = 1 to t = 0, with its γ_t, (B,) or (B, *event)."""
+
+    x_t: Tensor
+    gamma_t: Tensor
+
+
+class Seen(NamedTuple):
+    """What the denoiser said at a noise level: the memory of a multistep sampler."""
+
+    prediction: Prediction
+    gamma_t: Tensor
+
+
 class Step(NamedTuple):
-    """One step from the noisier time t to the cleaner time s: x_t (B, *event), γ's (B,), ``noise`` like x_t."""
+    """One step from the noisier time t to the cleaner time s.
+
+    x_t: (B, *event). gamma_s, gamma_t: (B,) or (B, *event). prediction: the denoiser's at (x_t, γ_t). noise: draws
+    standard normals like x_t; a deterministic sampler does not call it. before: what the step before this one saw; None at
+    the first.
+    """
 
     x_t: Tensor
     gamma_s: Tensor
     gamma_t: Tensor
-    noise: Tensor
+    prediction: Prediction
+    noise: Callable[[], Tensor]
+    before: Seen | None = None
 
 
 class Sampler(ABC):
@@ -27,23 +50,37 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, denoise: Denoise, step: Step) -> Tensor:
-        """x_s, shape (B, *event)."""
+        """x_s, shape (B, *event); ``denoise`` is for rules that look at a second place."""
+
+
+class Sampling(NamedTuple):
+    """How samples are drawn: a rule, a grid, and how many steps where time is continuous."""
+
+    sampler: Sampler
+    spacing: Spacing = TimeSpacing()
+    steps: int = 250
 
 
 def trajectory(
-    sampler: Sampler, schedule: NoiseSchedule, denoise: Denoise, x_T: Tensor, steps: int, draws: AbstractDraws
-) -> Iterator[Tensor]:
-    """Yields x_t at t = 1, then after each of ``steps`` equal steps in t down to t = 0: ``steps`` + 1 tensors.
+    sampling: Sampling, schedule: NoiseSchedule, denoise: Denoise, x_T: Tensor, draws: AbstractDraws
+) -> Iterator[Latent]:
+    """Yields the latent at t = 1, then after each step down to t = 0: ``sampling.steps`` + 1 latents.
 
     Raises:
         InvalidInput: steps < 1.
     """
+    sampler, spacing, steps = sampling
     if steps < 1:
         raise InvalidInput(f"steps must be at least 1, got {steps}")
-    grid = torch.linspace(1, 0, steps + 1, dtype=scalar_dtype(x_T.device), device=x_T.device)
-    x_t = x_T
-    yield x_t
-    for i in range(steps):
-        gamma_t, gamma_s = (schedule(t.expand(len(x_t))) for t in (grid[i], grid[i + 1]))
-        x_t = sampler.step(denoise, Step(x_t, gamma_s, gamma_t, draws.normal(f"step_{i + 1}", x_t)))
-        yield x_t
+    grid = spacing.times(schedule, steps, x_T.device)
+    latent = Latent(x_T, schedule(grid[0].expand(len(x_T))))
+    before: Seen | None = None
+    yield latent
+    for number, s in enumerate(grid[1:], 1):
+        x_t, gamma_t = latent
+        gamma_s = schedule(s.expand(len(x_t)))
+        seen = Seen(denoise(x_t, gamma_t), gamma_t)
+        noise = partial(draws.normal, f"step_{number}", x_t)
+        x_s = sampler.step(denoise, Step(x_t, gamma_s, gamma_t, seen.prediction, noise, before))
+        latent, before = Latent(x_s, gamma_s), seen
+        yield latent

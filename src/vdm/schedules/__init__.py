@@ -1,19 +1,32 @@
 """Noise schedules: γ(t) = −log SNR(t), the one thing a schedule defines."""
 
+from vdm.schedules.adaptive import AdaptiveSchedule
 from vdm.schedules.base import NoiseSchedule, RestrictedSchedule
 from vdm.schedules.cosine import CosineSchedule
 from vdm.schedules.ddpm import DDPMSchedule
+from vdm.schedules.inverse import inverse
+from vdm.schedules.learned_ends import LearnedEnds
 from vdm.schedules.linear import LinearSchedule
+from vdm.schedules.monotone import MonotoneSchedule
+from vdm.schedules.path import held, path_variance
+from vdm.schedules.per_pixel import PerPixelSchedule
 from vdm.schedules.sigmoid import SigmoidSchedule
 from vdm.schedules.tabulated import TabulatedSchedule, linear_betas
 
 __all__ = [
+    "AdaptiveSchedule",
     "CosineSchedule",
     "DDPMSchedule",
+    "LearnedEnds",
     "LinearSchedule",
+    "MonotoneSchedule",
     "NoiseSchedule",
+    "PerPixelSchedule",
     "RestrictedSchedule",
     "SigmoidSchedule",
     "TabulatedSchedule",
+    "held",
+    "inverse",
     "linear_betas",
+    "path_variance",
 ]

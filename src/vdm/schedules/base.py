@@ -36,11 +36,16 @@ class NoiseSchedule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, t: Tensor) -> Tensor:
-        """γ(t) for t in [0, 1], same shape as t, in t's dtype."""
+        """γ(t) for t (B,) in [0, 1], in t's dtype: (B,), or (B, *event) if every dimension has its own."""
 
     @abstractmethod
     def rate(self, t: Tensor) -> Tensor:
-        """γ′(t) > 0 in closed form, same shape as t."""
+        """γ′(t) > 0 in closed form, of γ(t)'s shape."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether gradients train this schedule."""
+        return any(parameter.requires_grad for parameter in self.parameters())
 
 
 class RestrictedSchedule(NoiseSchedule):

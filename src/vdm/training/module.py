@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -13,6 +12,7 @@ from vdm.bound import Batch, Elbo, VariationalModel
 from vdm.draws import Draws
 from vdm.evaluation import BoundEvaluation
 from vdm.training.ema import ExponentialAverage
+from vdm.training.parameters import ParameterGroup, parameter_groups
 
 
 class VariationalTask(pl.LightningModule):
@@ -23,7 +23,7 @@ class VariationalTask(pl.LightningModule):
 
     Args:
         model: what is trained.
-        optimizer: from parameters to an optimiser.
+        optimizer: from groups of parameters to an optimiser.
         learning_rate: from the optimiser and the number of steps to a learning-rate schedule.
         ema_decay: of the average that is evaluated.
         validation, test: how the bound is evaluated.
@@ -33,7 +33,7 @@ class VariationalTask(pl.LightningModule):
     def __init__(
         self,
         model: VariationalModel,
-        optimizer: Callable[[Iterable[Parameter]], Optimizer],
+        optimizer: Callable[[Iterable[ParameterGroup]], Optimizer],
         learning_rate: Callable[[Optimizer, int], LRScheduler],
         ema_decay: float,
         validation: BoundEvaluation,
@@ -69,6 +69,6 @@ class VariationalTask(pl.LightningModule):
         self.averaged.update(self.model, step)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.model.parameters())
+        optimizer = self.optimizer(parameter_groups(self.model))
         schedule = self.learning_rate(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,146 @@
+"""What training minimises: L = ½ E_t[γ′(t) w(γ_t) ‖ε − ε̂‖²], t uniform, one table of w for every parameterisation.
+
+Since SNR ‖x̂_0 − x_0‖² = ‖ε − ε̂‖², w multiplies each denoising KL of the bound, in discrete time as well. p(γ) is the density
+1/γ′ of the noise levels that uniform t gives under a *named reference schedule*: it, and not the model's own schedule,
+says how published weights per t translate. SNR = e^{−γ}.
+
+==============  =====================================================================
+objective       w(γ)
+==============  =====================================================================
+ELBO            1
+simple          p(γ)
+min-SNR         p(γ) min(1, cap/SNR)
+P2              p(γ) (k + SNR)^{−power}
+sigmoid         sigmoid(γ + bias)
+EDM             N(log σ̃; mean, std²) ∂log σ̃/∂γ · (1 + σ̃²/s²), with σ̃ = e^{γ/2} = σ/√ᾱ
+==============  =====================================================================
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from vdm.errors import InvalidInput
+from vdm.gamma import snr
+from vdm.schedules import NoiseSchedule, inverse
+
+
+class Objective(nn.Module, ABC):
+    """A weight w(γ) ≥ 0 on the bound's denoising term; the reconstruction and the prior keep theirs."""
+
+    @abstractmethod
+    def weight(self, gamma: Tensor) -> Tensor:
+        """w(γ), elementwise; gamma is (B,) or (B, *event)."""
+
+
+class ElboObjective(Objective):
+    """w = 1: training minimises the bound that is reported."""
+
+    def weight(self, gamma: Tensor) -> Tensor:
+        return torch.ones_like(gamma)
+
+
+class ReferencedObjective(Objective):
+    """w(γ) = p(γ) factor(γ), with p = 1/γ′ at the time when the reference schedule reaches γ.
+
+    Beyond the reference's ends p is that of the nearer end.
+
+    Args:
+        reference: a schedule with one γ for all dimensions, fixed; not the model's own unless it equals it.
+    """
+
+    def __init__(self, reference: NoiseSchedule) -> None:
+        super().__init__()
+        if reference.learned:
+            raise InvalidInput("the reference schedule of an objective must be a fixed one: use linear or cosine")
+        self.reference = reference
+
+    @abstractmethod
+    def factor(self, gamma: Tensor) -> Tensor:
+        """The weight of ‖ε − ε̂‖² at a uniform t of the reference."""
+
+    def weight(self, gamma: Tensor) -> Tensor:
+        t = inverse(self.reference, gamma.detach().flatten())
+        return self.factor(gamma) / self.reference.rate(t).view_as(gamma)
+
+
+class SimpleObjective(ReferencedObjective):
+    """The unweighted ‖ε − ε̂‖² at uniform t of the reference (Ho et al. 2020)."""
+
+    def factor(self, gamma: Tensor) -> Tensor:
+        return torch.ones_like(gamma)
+
+
+class MinSNRObjective(ReferencedObjective):
+    """min(SNR, cap) on ‖x̂_0 − x_0‖², so min(1, cap/SNR) on ‖ε − ε̂‖² (Hang et al. 2023).
+
+    Args:
+        cap: the published "γ"; positive.
+    """
+
+    def __init__(self, reference: NoiseSchedule, cap: float = 5.0) -> None:
+        super().__init__(reference)
+        if not cap > 0:
+            raise InvalidInput(f"cap must be positive, got {cap}: 5 is the published value")
+        self.cap = float(cap)
+
+    def factor(self, gamma: Tensor) -> Tensor:
+        return (self.cap / snr(gamma)).clamp(max=1)
+
+
+class P2Objective(ReferencedObjective):
+    """(k + SNR)^{−power} on ‖ε − ε̂‖² (Choi et al. 2022).
+
+    Args:
+        k: positive.
+        power: the published "γ"; 0 is the simple objective.
+    """
+
+    def __init__(self, reference: NoiseSchedule, k: float = 1.0, power: float = 1.0) -> None:
+        super().__init__(reference)
+        if not k > 0:
+            raise InvalidInput(f"k must be positive, got {k}: 1 is the published value")
+        self.k, self.power = float(k), float(power)
+
+    def factor(self, gamma: Tensor) -> Tensor:
+        return (self.k + snr(gamma)) ** -self.power
+
+
+class SigmoidObjective(Objective):
+    """sigmoid(γ + bias): falls off as 1/SNR where there is little noise (Kingma & Gao 2023, with bias 2).
+
+    Args:
+        bias: larger values weigh lower noise levels more.
+    """
+
+    def __init__(self, bias: float = 2.0) -> None:
+        super().__init__()
+        self.bias = float(bias)
+
+    def weight(self, gamma: Tensor) -> Tensor:
+        return torch.sigmoid(gamma + self.bias)
+
+
+class EDMObjective(Objective):
+    """Karras et al. 2022: ½ E (σ̃² + s²)/(σ̃ s)² ‖x̂_0 − x_0‖² over log σ̃ ~ N(mean, std²), cut to the schedule's range.
+
+    σ̃ = e^{γ/2} is the noise beside unscaled data, so ‖x̂_0 − x_0‖² = σ̃² ‖ε − ε̂‖² and dlog σ̃ = ½ dγ. p(σ̃) is part of w: t
+    stays uniform.
+
+    Args:
+        sigma_data: s, the data's standard deviation on the (−1, 1) scale; positive.
+        mean, std: of log σ̃.
+    """
+
+    def __init__(self, sigma_data: float, mean: float = -1.2, std: float = 1.2) -> None:
+        super().__init__()
+        if not (sigma_data > 0 and std > 0):
+            raise InvalidInput(f"sigma_data and std must be positive, got sigma_data={sigma_data} std={std}")
+        self.sigma_data, self.mean, self.std = float(sigma_data), float(mean), float(std)
+
+    def weight(self, gamma: Tensor) -> Tensor:
+        z = (gamma / 2 - self.mean) / self.std
+        density = torch.exp(-0.5 * z.square()) / (self.std * math.sqrt(2 * math.pi))
+        return 0.5 * density * (1 + torch.exp(gamma) / self.sigma_data**2)

@@ -1,0 +1,48 @@
+"""A schedule that follows the loss (the adaptive schedule of Kingma & Gao 2023, VDM++)."""
+
+import torch
+from torch import Tensor
+
+from vdm.profile import LossFollower, LossProfile
+from vdm.schedules.base import NoiseSchedule
+
+
+class AdaptiveSchedule(NoiseSchedule, LossFollower):
+    """γ(t) by the inverse of a distribution function, with density p(γ) ∝ E w(γ) ‖ε − ε̂‖²: the loss is level in t.
+
+    p is constant on each of K equal bins between the ends, so γ is piecewise linear in t, through γ_k = γ_min + (k/K)
+    (γ_max − γ_min) at t_k = Σ_{j<k} p_j, with γ′ = (γ_max − γ_min)/(K p_k). It has no parameters: p is averaged over
+    training and starts even, which is a straight line. The bound of continuous time does not depend on it.
+
+    Args:
+        gamma_min, gamma_max: the ends, which do not move.
+        bins: K.
+        memory: what one new value leaves of an old mean of its bin.
+        floor: the least p_k as a fraction of 1/K; γ′ is at most (γ_max − γ_min)/floor.
+    """
+
+    def __init__(
+        self, gamma_min: float, gamma_max: float, bins: int = 100, memory: float = 0.99, floor: float = 0.05
+    ) -> None:
+        super().__init__(gamma_min, gamma_max)
+        self.profile = LossProfile(bins, memory, floor)
+
+    def forward(self, t: Tensor) -> Tensor:
+        shares, k, start = self._bin(t)
+        place = (k + ((t - start) / shares[k]).clamp(0, 1)) / self.profile.bins
+        return self.gamma_min * (1 - place) + self.gamma_max * place
+
+    def rate(self, t: Tensor) -> Tensor:
+        shares, k, _ = self._bin(t)
+        return (self.gamma_max - self.gamma_min) / (self.profile.bins * shares[k])
+
+    def observe(self, u: Tensor, loss: Tensor) -> None:
+        place = (self(u) - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        self.profile.update(place, loss / self.rate(u))
+
+    def _bin(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All p, and for each t its bin's number k and t_k."""
+        shares = self.profile.shares(1, t)
+        ends = shares.cumsum(0)
+        k = torch.searchsorted(ends, t.detach(), right=True).clamp(max=self.profile.bins - 1)
+        return shares, k, (ends - shares)[k]

@@ -1,0 +1,54 @@
+"""A monotone network for γ (Kingma et al. 2021, appendix H), with pinned ends."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vdm.schedules.base import NoiseSchedule
+
+STRAIGHT = 0.01
+"""Share of the straight line in every learned path: γ′ never falls below this times γ_max − γ_min."""
+
+
+class MonotoneSchedule(NoiseSchedule):
+    """γ(t) = γ_min + (γ_max − γ_min) s(t), with s renormalised from a three-layer network with positive weights.
+
+    n(t) = l_1(τ) + l_3(sigmoid(l_2(τ))) on τ = 2t − 1: n = a τ + Σ_k v_k sigmoid(w_k τ + b_k), with a, v, w > 0, and
+    n′ = 2a + 2 Σ_k v_k w_k sigmoid′(w_k τ + b_k). Then s(t) = ρ t + (1 − ρ) (n(t) − n(0))/(n(1) − n(0)), so that
+    s(0) = 0 and s(1) = 1 whatever the weights are, and s′ ≥ ρ = 0.01. Close to a straight line at first.
+
+    Args:
+        gamma_min, gamma_max: the ends, which do not move.
+        hidden: K, the width of the network.
+    """
+
+    def __init__(self, gamma_min: float, gamma_max: float, hidden: int = 64) -> None:
+        super().__init__(gamma_min, gamma_max)
+        places = torch.linspace(-1, 1, hidden)
+        self.slope = nn.Parameter(torch.tensor(0.0))
+        self.heights = nn.Parameter(torch.full((hidden,), -3.0))
+        self.steepness = nn.Parameter(torch.full((hidden,), 8.0))
+        self.offsets = nn.Parameter(-8.0 * places)
+
+    def forward(self, t: Tensor) -> Tensor:
+        first, last = self._network(t.new_tensor([0.0, 1.0]))
+        share = STRAIGHT * t + (1 - STRAIGHT) * (self._network(t) - first) / (last - first)
+        return self.gamma_min * (1 - share) + self.gamma_max * share
+
+    def rate(self, t: Tensor) -> Tensor:
+        first, last = self._network(t.new_tensor([0.0, 1.0]))
+        slope, heights, steepness, offsets = self._weights(t.dtype)
+        open_ = torch.sigmoid(steepness * (2 * t - 1).unsqueeze(-1) + offsets)
+        network_rate = 2 * slope + 2 * (heights * steepness * open_ * (1 - open_)).sum(-1)
+        return (self.gamma_max - self.gamma_min) * (STRAIGHT + (1 - STRAIGHT) * network_rate / (last - first))
+
+    def _network(self, t: Tensor) -> Tensor:
+        slope, heights, steepness, offsets = self._weights(t.dtype)
+        tau = 2 * t - 1
+        return slope * tau + (heights * torch.sigmoid(steepness * tau.unsqueeze(-1) + offsets)).sum(-1)
+
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(a, v, w, b) in t's dtype, the first three made positive."""
+        raw = (self.slope, self.heights, self.steepness)
+        slope, heights, steepness = (F.softplus(weight.to(dtype)) for weight in raw)
+        return slope, heights, steepness, self.offsets.to(dtype)
