@@ -1,4 +1,4 @@
-"""``vdm-report estimators ckpt=…``: the estimator laboratory on a trained model."""
+"""``vdm-report estimators ckpt=…``: the estimator laboratory on a trained model; ``vdm-report lineage``: the ladder."""
 
 import sys
 from typing import Any
@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from vdm.bound import Batch
 from vdm.cli import command, screen
 from vdm.cli.build import provenance, quiet, restore
+from vdm.cli.report_lineage import lineage
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -86,9 +87,13 @@ def growth_table(growth: dict[int, Growth]) -> Table:
     return table
 
 
+REPORTS = {"estimators": ("laboratory", estimators), "lineage": ("lineage", lineage)}
+"""What there is to report on: the config and the function of each."""
+
+
 def main() -> None:
-    if sys.argv[1:2] != ["estimators"]:
-        print("vdm-report: say what to report on: vdm-report estimators ckpt=…", file=sys.stderr)
+    if sys.argv[1:2] == [] or sys.argv[1] not in REPORTS:
+        known = "vdm-report estimators ckpt=…, or vdm-report lineage"
+        print(f"vdm-report: say what to report on: {known}", file=sys.stderr)
         sys.exit(2)
-    del sys.argv[1]
-    command.run("laboratory", estimators)
+    command.run(*REPORTS[sys.argv.pop(1)])
