@@ -72,7 +72,9 @@ class Joint:
         return isotropic(torch.zeros_like(x), self.covariance[0, 0].expand(len(x))).log_prob(x)
 
     def sample(self, n):
-        return self.covariance[0, 0].sqrt() * torch.randn(n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        return self.covariance[0, 0].sqrt() * torch.randn(
+            n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
 
 
 class ExactGenerator(Generator):
@@ -148,7 +150,6 @@ class ExactDecoder(Decoder):
         return self.joint.kernel(0, list(range(1, len(z) + 1)), z)
 
 
-
 def exact(name, layers, shift=0.0):
     """(model, joint): the true generative model with the true posterior, moved by ``shift``."""
     joint = Joint(layers, markov=name == "mhvae")
@@ -188,9 +189,7 @@ class TestExactParts:
         x = joint.sample(40_000)
         below = {"mhvae": lambda t: [t - 1], "hvae": lambda t: list(range(t))}
         above = lambda t: [*range(t + 1, layers + 1), 0]  # noqa: E731
-        expected = sum(
-            shift**2 / 2 / joint.given(t, below.get(name, above)(t))[1].item() for t in range(1, layers + 1)
-        )
+        expected = sum(shift**2 / 2 / joint.given(t, below.get(name, above)(t))[1].item() for t in range(1, layers + 1))
         for estimate in (model.elbo(x, Draws(2)).total, model.log_weight(x, Draws(3))):
             gap = joint.log_prob(x) - estimate
             assert abs(gap.mean() - expected) < 4 * gap.std() / len(x) ** 0.5

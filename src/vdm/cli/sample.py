@@ -87,7 +87,9 @@ def in_batches(model: VariationalModel, data: InMemoryData, config: DictConfig, 
     conditions, finished = data.sampling_condition(config.n), []
     for index in tqdm(torch.arange(config.n).split(config.batch_size), desc="sampling", unit="batch", dynamic_ncols=True):
         condition = None if conditions is None else conditions[index].to(device)
-        finished.append(model.sample(len(index), data.event_shape, draws=ExampleDraws(index, config.seed), condition=condition))
+        finished.append(
+            model.sample(len(index), data.event_shape, draws=ExampleDraws(index, config.seed), condition=condition)
+        )
     return torch.cat(finished).cpu()
 
 

@@ -54,9 +54,7 @@ class LearnedEncoder(Chain):
     def __init__(self, event_shape: Shape, shapes: Sequence[Shape], network: MakeJoin) -> None:
         super().__init__()
         below = [event_shape, *shapes]
-        self.kernels = nn.ModuleList(
-            LearnedGaussian(network([a], b, 2)) for a, b in zip(below[:-1], below[1:], strict=True)
-        )
+        self.kernels = nn.ModuleList(LearnedGaussian(network([a], b, 2)) for a, b in zip(below[:-1], below[1:], strict=True))
 
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         return self.kernels[t - 1]([z], condition)
@@ -98,9 +96,7 @@ class LearnedGenerator(Generator):
 
     def __init__(self, shapes: Sequence[Shape], network: MakeJoin) -> None:
         super().__init__()
-        self.kernels = nn.ModuleList(
-            LearnedGaussian(network(shapes[t:], shapes[t - 1], 2)) for t in range(1, len(shapes))
-        )
+        self.kernels = nn.ModuleList(LearnedGaussian(network(shapes[t:], shapes[t - 1], 2)) for t in range(1, len(shapes)))
 
     def forward(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
         return self.kernels[t - 1](above, condition)

@@ -53,7 +53,12 @@ class JoinMLP(Join):
     """
 
     def __init__(
-        self, in_shapes: Sequence[Sequence[int]], out_shape: Sequence[int], heads: int = 1, hidden: int = 128, blocks: int = 1
+        self,
+        in_shapes: Sequence[Sequence[int]],
+        out_shape: Sequence[int],
+        heads: int = 1,
+        hidden: int = 128,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         dims, out = [math.prod(shape) for shape in in_shapes], math.prod(out_shape)
@@ -97,7 +102,12 @@ class JoinConv(Join):
     """
 
     def __init__(
-        self, in_shapes: Sequence[Sequence[int]], out_shape: Sequence[int], heads: int = 1, channels: int = 32, blocks: int = 1
+        self,
+        in_shapes: Sequence[Sequence[int]],
+        out_shape: Sequence[int],
+        heads: int = 1,
+        channels: int = 32,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         self.side, self.heads = _image(out_shape)[1:], heads
