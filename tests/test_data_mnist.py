@@ -38,7 +38,7 @@ def test_missing_files_and_wrong_sizes_are_one_line(tmp_path):
     with pytest.raises(InvalidInput, match=r"no train-images-idx3-ubyte or .*data.download=true"):
         part("data", "data=mnist", f"data.root={tmp_path}").splits()
     overrides, _ = small_mnist(tmp_path)
-    with pytest.raises(InvalidInput, match="12 t10k images and 12 labels .* 13 of each are stated"):
+    with pytest.raises(InvalidInput, match=r"12 t10k images and 12 labels .* 13 of each are stated"):
         part("data", "data=mnist", *overrides, "data.sizes.test=13").splits()
 
 
@@ -46,7 +46,7 @@ def test_missing_files_and_wrong_sizes_are_one_line(tmp_path):
 def test_a_file_that_is_not_whole_is_refused(tmp_path, kept):
     write_idx(tmp_path / "a", torch.arange(20, dtype=torch.uint8).view(4, 5))
     (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:kept])
-    with pytest.raises(InvalidInput, match="idx file of bytes|cut short"):
+    with pytest.raises(InvalidInput, match=r"idx file of bytes|cut short"):
         read_idx(tmp_path / "b")
 
 

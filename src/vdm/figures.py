@@ -45,8 +45,8 @@ def ladder_figure(
     A term below zero, as a log-ratio may be, is drawn below the axis.
     """
     figure = Figure(figsize=(12, 8), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.4, 1))
-    left, right = above.subplots(1, 2)
+    halves = figure.subfigures(2, 1, height_ratios=(1.4, 1), squeeze=False)
+    (left, right), rows = halves[0, 0].subplots(1, 2), halves[1, 0].subplots(1, max(1, len(samples)), squeeze=False)
     places = range(len(terms))
     up, down = [0.0] * len(terms), [0.0] * len(terms)
     for term in next(iter(terms.values())):
@@ -58,11 +58,11 @@ def ladder_figure(
     left.set_xticks(places, [name.replace("_", "\n", 2) for name in terms], fontsize=7)
     left.set(title="bound by term", ylabel="bits/dim")
     left.legend()
-    for name, values in layers.items():
-        right.plot(range(1, len(values) + 1), values, marker="o", label=name)
+    for name, of_layers in layers.items():
+        right.plot(range(1, len(of_layers) + 1), of_layers, marker="o", label=name)
     right.set(title="below the top, by layer", xlabel="t", ylabel="bits/dim")
     right.legend(fontsize=7)
-    for axes, (name, image) in zip(below.subplots(1, max(1, len(samples)), squeeze=False)[0], samples.items(), strict=False):
+    for axes, (name, image) in zip(rows[0], samples.items(), strict=False):
         axes.imshow(image, cmap="gray")
         axes.set_title(name, fontsize=7)
         axes.axis("off")

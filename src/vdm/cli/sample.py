@@ -25,7 +25,7 @@ FRAMES = 9
 
 @torch.inference_mode()
 def sample(config: DictConfig) -> None:
-    """Writes samples.png, samples.npz and, of a diffusion model, trajectory.png; sample i is the same for every n and batch size."""
+    """Writes pictures and samples.npz; sample i is the same for every n and batch size."""
     quiet()
     if config.n < 1 or config.batch_size < 1:
         raise InvalidInput(f"n and batch_size must be at least 1, got n={config.n} batch_size={config.batch_size}")

@@ -71,10 +71,10 @@ class MNIST(InMemoryData):
     def _find(self, name: str) -> Path:
         path = find_idx(self.root, name)
         if path is None and self.download:
-            from torchvision.datasets import MNIST as TorchvisionMNIST
+            from torchvision import datasets
 
             for train in (True, False):
-                TorchvisionMNIST(str(self.root), train=train, download=True)
+                datasets.MNIST(str(self.root), train=train, download=True)
             path = find_idx(self.root, name)
         if path is None:
             raise InvalidInput(

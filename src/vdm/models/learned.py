@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class LearnedEncoder(Chain):
     def __init__(self, event_shape: Shape, shapes: Sequence[Shape], network: MakeJoin) -> None:
         super().__init__()
         below = [event_shape, *shapes]
-        self.kernels = nn.ModuleList(LearnedGaussian(network([a], b, 2)) for a, b in zip(below[:-1], below[1:], strict=True))
+        self.kernels = nn.ModuleList(LearnedGaussian(network([a], b, 2)) for a, b in pairwise(below))
 
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         return self.kernels[t - 1]([z], condition)
@@ -70,9 +71,7 @@ class LearnedReverse(Chain):
 
     def __init__(self, shapes: Sequence[Shape], network: MakeJoin) -> None:
         super().__init__()
-        self.kernels = nn.ModuleList(
-            LearnedGaussian(network([b], a, 2)) for a, b in zip(shapes[:-1], shapes[1:], strict=True)
-        )
+        self.kernels = nn.ModuleList(LearnedGaussian(network([b], a, 2)) for a, b in pairwise(shapes))
 
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         return self.kernels[t - 2]([z], condition)

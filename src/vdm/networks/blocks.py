@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
 
-
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 

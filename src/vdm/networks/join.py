@@ -131,8 +131,7 @@ class JoinConv(Join):
             zeroed(nn.Conv2d(channels, heads * out, 3, padding=1)),
         )
         if tuple(in_shapes[0]) == tuple(out_shape):
-            nn.init.dirac_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
+            nn.init.dirac_(zeroed(self.linear).weight)
 
     def join(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = torch.cat([self._at_side(parent) for parent in parents], 1)
