@@ -55,9 +55,9 @@ def ladder_figure(
         left.bar(places, values, bottom=bottoms, label=term.replace("_", " "))
         up = [u + max(v, 0.0) for u, v in zip(up, values, strict=True)]
         down = [d + min(v, 0.0) for d, v in zip(down, values, strict=True)]
-    left.set_xticks(places, [name.replace("_", "\n", 2) for name in terms], fontsize=7)
+    left.set_xticks(places, [name.replace("_", "\n") for name in terms], fontsize=7)
     left.set(title="bound by term", ylabel="bits/dim")
-    left.legend()
+    left.legend(loc="lower right", fontsize=7)
     for name, of_layers in layers.items():
         right.plot(range(1, len(of_layers) + 1), of_layers, marker="o", label=name)
     right.set(title="below the top, by layer", xlabel="t", ylabel="bits/dim")
