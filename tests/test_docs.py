@@ -12,6 +12,7 @@ from catalogue import composed
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG_OF = {"vdm-train": "train", "vdm-evaluate": "evaluate", "vdm-sample": "sample"}
+REPORTS = {"estimators": "report_estimators"}
 
 
 def blocks(page, language):
