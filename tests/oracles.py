@@ -22,7 +22,8 @@ def gaussian_denoiser(mean, variance):
     def denoise(x_t: Tensor, gamma_t: Tensor) -> Prediction:
         signal2, noise2 = align(alpha_bar(gamma_t), x_t), align(sigma2(gamma_t), x_t)
         gain = signal2.sqrt() * variance / (signal2 * variance + noise2)
-        return Prediction.from_x_0(mean + gain * (x_t - signal2.sqrt() * mean), x_t, gamma_t)
+        x_hat = mean + gain * (x_t - signal2.sqrt() * mean)
+        return Prediction.from_x_0(x_hat.to(x_t.dtype), x_t, gamma_t)
 
     return denoise
 
@@ -36,7 +37,8 @@ def mixture_denoiser(weights, means, variance):
         share = torch.softmax(mixture.joint_log_prob(x_t, gamma_t), 1).reshape(len(x_t), -1, *[1] * (x_t.ndim - 1))
         mean = (share * mixture.means.to(x_t.dtype)).sum(1)
         gain = signal2.sqrt() * variance / (signal2 * variance + noise2)
-        return Prediction.from_x_0(mean + gain * (x_t - signal2.sqrt() * mean), x_t, gamma_t)
+        x_hat = mean + gain * (x_t - signal2.sqrt() * mean)
+        return Prediction.from_x_0(x_hat.to(x_t.dtype), x_t, gamma_t)
 
     return denoise
 

@@ -9,6 +9,7 @@ from vdm.cli.build import build
 from vdm.data import InMemoryData
 from vdm.elbo import Time
 from vdm.likelihoods import Likelihood
+from vdm.models import MHVAE
 from vdm.parameterisations import Parameterisation
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler
@@ -22,6 +23,8 @@ KINDS = {
     "data": ("data", InMemoryData),
     "model": ("model", VariationalModel),
 }
+EVALUATION = {"estimator", "divergence", "dequantisation"}
+"""Groups of vdm-evaluate; all others are vdm-train's. (MHVAE, so far, is built by VDM.as_mhvae() alone.)"""
 
 
 def groups():
@@ -30,7 +33,11 @@ def groups():
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g in groups() for o in options(g)])
 def test_every_option_composes_and_resolves(group, option):
-    config = composed(f"{group}={option}")
+    config = (
+        composed(f"{group}={option}", "ckpt=unused", config="evaluate")
+        if group in EVALUATION
+        else composed(f"{group}={option}")
+    )
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
@@ -43,7 +50,7 @@ def test_every_option_instantiates_to_its_kind(group, option):
 @pytest.mark.parametrize("group", KINDS)
 def test_every_concrete_class_has_a_yaml(group):
     path, kind = KINDS[group]
-    assert {type(part(path, f"{group}={option}")) for option in options(group)} == concrete(kind)
+    assert {type(part(path, f"{group}={option}")) for option in options(group)} == concrete(kind) - {MHVAE}
 
 
 @pytest.mark.parametrize("option", options("experiment"))

@@ -99,6 +99,13 @@ class VariationalModel(nn.Module, ABC):
         """One unbiased estimate of the bound for each example of ``x`` (B, *event)."""
 
     @abstractmethod
+    def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:
+        """log p(x, z_{1:T}) − log q(z_{1:T} | x) on one whole trajectory of q, (B,) in nats: the inside of (1.32).
+
+        E exp of it is p(x). Estimates from one t, or with closed-form KLs, do not have this and are no log-weights.
+        """
+
+    @abstractmethod
     def sample(
         self, n: int, event_shape: tuple[int, ...], *, draws: AbstractDraws | None = None, condition: Tensor | None = None
     ) -> Tensor:

@@ -5,6 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from vdm.bound import Denoise
+from vdm.errors import InvalidInput
 from vdm.gamma import event_mean
 from vdm.parameterisations import Parameterisation, Prediction
 
@@ -14,8 +15,8 @@ class Denoiser(nn.Module):
 
     A network is told one noise level an example: where γ has one value a dimension, their mean, which fixes t as well.
 
-    The network's output is brought back to x_t's dtype before x̂_0 is formed: whatever precision the network ran in, the
-    step from y to the loss does not.
+    The network sees x_t in its weights' dtype, and its output is brought back to x_t's dtype before x̂_0 is formed:
+    whatever precision the network ran in, the step from y to the loss does not.
     """
 
     def __init__(self, network: nn.Module, parameterisation: Parameterisation) -> None:
@@ -25,9 +26,27 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Prediction:
         """x_t (B, *event), gamma_t (B,) or (B, *event), condition (B, …) or None."""
-        y = self.network(x_t, event_mean(gamma_t), condition)
+        dtype = next(self.network.parameters(), x_t).dtype
+        y = self.network(x_t.to(dtype), event_mean(gamma_t).to(dtype), condition)
         return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
 
     def given(self, condition: Tensor | None) -> Denoise:
         """The denoiser with its condition bound."""
         return partial(self, condition=condition)
+
+
+def conditioned(denoiser: Denoise, condition: Tensor | None) -> Denoise:
+    """``denoiser`` with its condition bound, and γ handed to it in x_t's dtype.
+
+    Raises:
+        InvalidInput: a condition for a denoiser without ``given``.
+    """
+    if condition is not None:
+        if not hasattr(denoiser, "given"):
+            raise InvalidInput("this denoiser takes no condition: it needs a method given(condition), as Denoiser has")
+        denoiser = denoiser.given(condition)
+
+    def denoise(x_t: Tensor, gamma_t: Tensor) -> Prediction:
+        return denoiser(x_t, gamma_t.to(x_t.dtype))
+
+    return denoise

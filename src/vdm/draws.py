@@ -8,16 +8,18 @@ class                     key
 ========================  ==========================================================
 :class:`Draws`            (seed, step, rank, name): one stream for the whole batch
 :class:`ExampleDraws`     (seed, repeat, example index, name): one stream a row
+:class:`StackedDraws`     those of its parts, a block of rows each
 :class:`GivenDraws`       none: tensors handed in by name
 ========================  ==========================================================
 
 Names in use: ``t`` (the time of a one-t estimate), ``x_1`` (noise of the reconstruction term), ``x_t`` (noise of a
-one-t estimate), ``x_2`` … ``x_T`` (noise of latent number i), ``prior`` and ``step_1`` … (sampling), ``decode``.
+one-t estimate), ``x_2`` … ``x_T`` (noise of latent number i), ``prior`` and ``step_1`` … (sampling), ``decode``, ``probe``
+(a random direction) and ``dequantise``.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -133,6 +135,28 @@ class ExampleDraws(AbstractDraws):
     def _check(self, like: Tensor) -> None:
         if len(like) != len(self.index):
             raise InvalidInput(f"these draws are for {len(self.index)} examples, but were asked for {len(like)} rows")
+
+
+class StackedDraws(AbstractDraws):
+    """Several draws, one on top of the other: the j-th of ``parts`` serves the j-th of equal blocks of rows.
+
+    So that replicates of a batch can run side by side, and draw what they would draw one by one.
+    """
+
+    def __init__(self, parts: Sequence[AbstractDraws]) -> None:
+        self.parts = tuple(parts)
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        return torch.cat([part.normal(name, block) for part, block in self._blocks(like)])
+
+    def uniform(self, name: str, like: Tensor) -> Tensor:
+        return torch.cat([part.uniform(name, block) for part, block in self._blocks(like)])
+
+    def stratified(self, name: str, like: Tensor) -> Tensor:
+        return torch.cat([part.stratified(name, block) for part, block in self._blocks(like)])
+
+    def _blocks(self, like: Tensor) -> Iterator[tuple[AbstractDraws, Tensor]]:
+        return zip(self.parts, like.chunk(len(self.parts)), strict=True)
 
 
 class GivenDraws(AbstractDraws):

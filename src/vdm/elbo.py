@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vdm.bound import Denoise
+from vdm.draws import scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
@@ -58,7 +59,7 @@ class Located(NamedTuple):
 
 
 class Time(ABC):
-    """How the denoising term is spread over time."""
+    """How the denoising term is spread over time; as a string, the number of latents."""
 
     @abstractmethod
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
@@ -88,6 +89,9 @@ class DiscreteTime(Time):
             )
         self.timesteps = int(timesteps)
 
+    def __str__(self) -> str:
+        return str(self.timesteps)
+
     @property
     def steps(self) -> int:
         """T − 1, the steps between latents."""
@@ -96,6 +100,15 @@ class DiscreteTime(Time):
     def ends(self, schedule: NoiseSchedule, i: Tensor) -> tuple[Tensor, Tensor]:
         """(γ_s, γ_t) of step i = 1 … T − 1, from latent i to latent i + 1."""
         return schedule((i - 1) / self.steps), schedule(i / self.steps)
+
+    def gammas(self, schedule: NoiseSchedule, like: Tensor) -> list[Tensor]:
+        """γ at the latents x_1 … x_T for the rows of ``like``, each (B,) or (B, *event)."""
+        return [self.gamma(schedule, i, like) for i in range(1, self.timesteps + 1)]
+
+    def gamma(self, schedule: NoiseSchedule, i: int, like: Tensor) -> Tensor:
+        """γ at latent x_i, i = 1 … T, for the rows of ``like``: (B,) or (B, *event)."""
+        t = torch.full((len(like),), (i - 1) / self.steps, dtype=scalar_dtype(like.device), device=like.device)
+        return schedule(t)
 
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
         i = 1 + (u * self.steps).floor().clamp(max=self.steps - 1)
@@ -111,6 +124,9 @@ class ContinuousTime(Time):
 
     The bound trains the ends of a learned scalar γ, and the variance of the loss trains the path between them.
     """
+
+    def __str__(self) -> str:
+        return "∞"
 
     def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
         gamma_t, rate = held(schedule, u)
@@ -129,9 +145,18 @@ class Visit(NamedTuple):
     x_0: Tensor
     x_hat: Tensor
 
-    def matching(self, w: Tensor) -> Tensor:
-        """½ w weight ‖x̂_0 − x_0‖² / density, (B,) in nats; with w = 1 one draw of the third term of (1.62)."""
-        return weighted_error(self.x_0, self.x_hat, w * self.located.weight) / self.density
+    def matching(self, w: Tensor | None = None) -> Tensor:
+        """½ w weight ‖x̂_0 − x_0‖² / density, (B,) in nats; with w = 1, the default, one draw of (1.62)'s third term."""
+        weight = self.located.weight if w is None else w * self.located.weight
+        return weighted_error(self.x_0, self.x_hat, weight) / self.density
+
+
+def visit(
+    time: Time, schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, u: Tensor, density: Tensor, denoise: Denoise
+) -> Visit:
+    """See x̂_0 at the place in time that u gives, in x_t made with ``eps``: (1.72)."""
+    located = time.locate(schedule, u)
+    return Visit(u, density, located, x_0, denoise(noised(x_0, eps, located.gamma_t), located.gamma_t).x_0)
 
 
 def event_dims(x: Tensor) -> int:

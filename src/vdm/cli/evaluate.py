@@ -1,10 +1,17 @@
-"""``vdm-evaluate ckpt=…``: the bound of a trained model, with its error bars."""
+"""``vdm-evaluate ckpt=…``: the likelihood of a trained model by every estimator asked for, with error bars."""
+
+from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
+from tqdm.auto import tqdm
 
+from vdm.bound import Batch
 from vdm.cli import command, screen
-from vdm.cli.build import as_metrics, provenance, quiet, restore
+from vdm.cli.build import Parts, as_metrics, provenance, quiet, restore
+from vdm.evaluation import Estimate, Estimator, Result
 from vdm.training.callbacks import BoundTerms, Progress
 from vdm.training.run_folder import RunFolder
 
@@ -12,11 +19,40 @@ from vdm.training.run_folder import RunFolder
 def evaluate(config: DictConfig) -> float:
     """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
     quiet()
+    chosen = {name: instantiate(node) for name, node in config.estimators.items() if config[name]}
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
-    (data, task), checkpoint = restore(config.ckpt, config.ema, changes)
-    folder, terms = RunFolder(config.output_dir), BoundTerms()
+    parts, checkpoint = restore(config.ckpt, config.ema, changes)
+    folder = RunFolder(config.output_dir)
+    own = own_bound(parts, config.split, config.accelerator)
+    results = [result for name, each in chosen.items() for result in run_estimator(name, each, parts, config)]
+    weights = "ema" if config.ema else "raw"
+    facts = {
+        **provenance(parts.data, checkpoint.config["seed"]),
+        "checkpoint": str(checkpoint.path),
+        "step": checkpoint.step,
+        "weights": weights,
+        "split": config.split,
+        "repeats": parts.task.test.repeats,
+        "draws_seed": parts.task.test.seed,
+        "precision": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+    metrics: dict[str, Any] = {config.split: as_metrics(own), "provenance": facts}
+    if results:
+        metrics["estimates"] = {result.name: as_entry(result) for result in results}
+    folder.write_metrics(metrics)
+    title = f"{parts.data.name}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
+    tables = [screen.bound_table(title, own)]
+    if results:
+        tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
+    screen.show(*tables, f"written to {folder.metrics}")
+    return own["bits_per_dim"].value
+
+
+def own_bound(parts: Parts, split: str, accelerator: str) -> dict[str, Estimate]:
+    """The bound at the run's own time, term by term, as at the end of training."""
+    terms = BoundTerms()
     trainer = pl.Trainer(
-        accelerator=config.accelerator,
+        accelerator=accelerator,
         devices=1,
         logger=False,
         callbacks=[terms, Progress()],
@@ -25,21 +61,26 @@ def evaluate(config: DictConfig) -> float:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.test(task, dataloaders=data.ordered(config.split), verbose=False)
-    weights = "ema" if config.ema else "raw"
-    facts = {
-        **provenance(data, checkpoint.config["seed"]),
-        "checkpoint": str(checkpoint.path),
-        "step": checkpoint.step,
-        "weights": weights,
-        "split": config.split,
-        "repeats": task.test.repeats,
-        "draws_seed": task.test.seed,
-    }
-    folder.write_metrics({config.split: as_metrics(terms.results["test"]), "provenance": facts})
-    title = f"{data.name}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
-    screen.show(screen.bound_table(title, terms.results["test"]), f"written to {folder.metrics}")
-    return terms.results["test"]["bits_per_dim"].value
+    trainer.test(parts.task, dataloaders=parts.data.ordered(split), verbose=False)
+    return terms.results["test"]
+
+
+def run_estimator(name: str, estimator: Estimator, parts: Parts, config: DictConfig) -> list[Result]:
+    """One estimator on a whole split, with a progress bar."""
+    use_gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
+    device = torch.device("cuda" if use_gpu else "cpu")
+    split = parts.data.splits()[config.split]
+    condition = None if split.condition is None else split.condition.to(device)
+    data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
+    model = parts.task.evaluated.to(device).eval().requires_grad_(False)
+    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
+        return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
+
+
+def as_entry(result: Result) -> dict[str, Any]:
+    """One estimate as it stands in metrics.json; the headline's value and errors at the top."""
+    terms = as_metrics(result.terms)
+    return {**terms, "examples": result.examples, "draws": result.draws, "network_calls": result.calls, **result.facts}
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
 """What a command prints at its end."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from vdm.evaluation import Estimate
+from vdm.evaluation import Estimate, Result
 from vdm.pictures import TERM_LABELS
 
 
@@ -23,9 +24,33 @@ def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
     return table
 
 
+def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[Result]) -> Table:
+    """Every estimate of −log p(x) in bits/dim: one line each, below the run's own bound."""
+    split = facts["data"]["splits"][facts["split"]]
+    table = Table(title="every estimate", title_justify="left", caption_justify="left")
+    notes = [f"{r.label}: {r.note}." for r in results if r.note]
+    table.caption = "\n".join(
+        [
+            f"{facts['weights']} weights, data {split['sha256']}, {facts['precision']} (trajectories and flow in float64).",
+            "Fewer examples: the first of the split. No order holds between the bounds and the probability flow.",
+            *notes,
+        ]
+    )
+    for heading in ("estimate", "bits/dim", "mc_se", "data_se", "examples", "draws", "calls", "seed"):
+        table.add_column(heading, justify="left" if heading == "estimate" else "right", no_wrap=True)
+    draws, seed = facts["repeats"], facts["draws_seed"]
+    lines = [("bound, the run's own T", own, split["size"], draws, split["size"] * draws, seed)]
+    lines += [(r.label, r.terms["bits_per_dim"], r.examples, r.draws, r.calls, r.facts["seed"]) for r in results]
+    for label, estimate, n, count, calls, key in lines:
+        numbers = [f"{number:.4f}" for number in estimate]
+        table.add_row(label, *numbers, str(n), f"{count:,.0f}", f"{calls:,}", str(key))
+    return table
+
+
 def show(*parts: object) -> None:
     """Print to standard output, wide enough for a path."""
     console = Console(soft_wrap=True)
+    console.width = max(console.width, 112)
     for part in parts:
         console.print(part, highlight=False)
 

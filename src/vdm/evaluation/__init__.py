@@ -1,5 +1,30 @@
 """Estimators of log p(x), and their error bars."""
 
-from vdm.evaluation.bound import TERMS, BoundEvaluation, BoundSummary, Estimate
+from vdm.evaluation.bound import TERMS, BoundAt, BoundEvaluation, BoundSummary
+from vdm.evaluation.dequantisation import (
+    Dequantisation,
+    NoDequantisation,
+    TruncatedNormalDequantisation,
+    UniformDequantisation,
+)
+from vdm.evaluation.estimator import Estimate, Estimator, Result
+from vdm.evaluation.flow import FlowLikelihood
+from vdm.evaluation.importance import ImportanceWeighted
+from vdm.evaluation.target import Target
 
-__all__ = ["TERMS", "BoundEvaluation", "BoundSummary", "Estimate"]
+__all__ = [
+    "TERMS",
+    "BoundAt",
+    "BoundEvaluation",
+    "BoundSummary",
+    "Dequantisation",
+    "Estimate",
+    "Estimator",
+    "FlowLikelihood",
+    "ImportanceWeighted",
+    "NoDequantisation",
+    "Result",
+    "Target",
+    "TruncatedNormalDequantisation",
+    "UniformDequantisation",
+]

@@ -1,6 +1,6 @@
 """The variational bound of a data set, with its two standard errors."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,20 +8,20 @@ from torchmetrics import Metric
 
 from vdm.bound import Batch, VariationalModel
 from vdm.draws import ExampleDraws
-from vdm.errors import InvalidInput
+from vdm.elbo import DiscreteTime, Time
+from vdm.evaluation.estimator import (
+    Estimate,
+    Estimator,
+    Progress,
+    Result,
+    chunks,
+    diffusion,
+    first,
+    from_replicates,
+    need_two,
+)
 
 TERMS = ("bits_per_dim", "reconstruction", "prior_matching", "denoising_matching")
-
-
-class Estimate(NamedTuple):
-    """A number and its two standard errors, never mixed.
-
-    mc_se: over t and noise, the data fixed. data_se: over the examples.
-    """
-
-    value: float
-    mc_se: float
-    data_se: float
 
 
 class BoundEvaluation:
@@ -36,9 +36,7 @@ class BoundEvaluation:
     """
 
     def __init__(self, repeats: int, seed: int = 0) -> None:
-        if repeats < 2:
-            raise InvalidInput(f"repeats must be at least 2, got {repeats}: the error bar is the spread over replicates")
-        self.repeats, self.seed = int(repeats), seed
+        self.repeats, self.seed = need_two(repeats), seed
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
@@ -84,3 +82,48 @@ class BoundSummary(Metric):
         variance = (self.example_squares / n - value.square()).clamp(min=0) * n / (n - 1)
         columns = torch.stack([value, mc_se, (variance / n).sqrt()], 1).tolist()
         return {name: Estimate(*column) for name, column in zip(TERMS, columns, strict=True)}
+
+
+class BoundAt(Estimator):
+    """The bound (1.62) at other times than the model's own, term by term.
+
+    Args:
+        times: ``DiscreteTime(T)`` and ``ContinuousTime()``.
+        repeats, seed: as in ``BoundEvaluation``.
+        examples: how many examples, from the start of the data set; null for all.
+        rows: how many examples one call of the network may hold.
+    """
+
+    def __init__(
+        self, times: Sequence[Time], repeats: int, seed: int = 0, examples: int | None = None, rows: int = 512
+    ) -> None:
+        self.times, self.each = list(times), BoundEvaluation(repeats, seed)
+        self.examples, self.rows = examples, rows
+
+    @classmethod
+    def timesteps(
+        cls, timesteps: Sequence[int], repeats: int, seed: int = 0, examples: int | None = None, rows: int = 512
+    ) -> "BoundAt":
+        """At each T of a list."""
+        return cls([DiscreteTime(T) for T in timesteps], repeats, seed, examples, rows)
+
+    def __call__(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
+        data, results = first(data, self.examples), []
+        for number, time in enumerate(self.times):
+            timed, columns = diffusion(model, "the bound at another T").at(time), []
+            for chunk in chunks(data, self.rows):
+                columns.append(self.each(timed, chunk))
+                progress((number + sum(c.shape[1] for c in columns) / len(data.x)) / len(self.times))
+            values = torch.cat(columns, 1)
+            results.append(
+                Result(
+                    name=f"bound_T{time}",
+                    label=f"bound, T = {time}",
+                    terms={name: from_replicates(values[i]) for i, name in enumerate(TERMS)},
+                    examples=len(data.x),
+                    draws=self.each.repeats,
+                    calls=values[0].numel(),
+                    facts={"seed": self.each.seed},
+                )
+            )
+        return results

@@ -1,11 +1,14 @@
 """The variational diffusion model of section 4.1.3: an MHVAE with three restrictions."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 
 import torch
 from torch import Tensor
 
 from vdm.bound import Batch, Denoise, Elbo, Loss, VariationalModel
+from vdm.consistency import ConsistencyElbo, consistency_elbo
+from vdm.denoiser import conditioned
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
 from vdm.elbo import (
     DiscreteTime,
@@ -16,11 +19,14 @@ from vdm.elbo import (
     noised,
     prior_matching,
     reconstruction,
+    visit,
 )
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar
 from vdm.likelihoods import Likelihood
 from vdm.models.compatibility import check_likelihood, check_training
+from vdm.models.diffusion_chain import DiffusionDecoder, DiffusionEncoder, TiedReverse
+from vdm.models.mhvae import MHVAE, StandardNormal
 from vdm.objectives import ElboObjective, Objective
 from vdm.parameterisations import Prediction
 from vdm.profile import LossFollower
@@ -109,10 +115,9 @@ class VDM(VariationalModel):
         Raises:
             InvalidInput: continuous time, which has no full sum; values that are not levels.
         """
-        if not isinstance(self.time, DiscreteTime):
-            raise InvalidInput("elbo_all_times needs discrete time: use DiscreteTime(timesteps=T), or average elbo()")
+        time = self._discrete("elbo_all_times")
         self.check(x)
-        draws, time = draws or Draws(fresh_seed()), self.time
+        draws = draws or Draws(fresh_seed())
         x_0 = self.likelihood.encode(x)
         several = max(1, rows // len(x))
         columns = []
@@ -126,6 +131,48 @@ class VDM(VariationalModel):
             x_hat = self._denoise(tiled_condition)(noised(tiled, eps, gamma_t), gamma_t).x_0
             columns.append(denoising_kl(tiled, x_hat, gamma_s, gamma_t).view(len(numbers), len(x)).T)
         return self._with_ends(x, draws, self._denoise(condition), torch.cat(columns, 1))
+
+    def consistency_elbo(
+        self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None
+    ) -> ConsistencyElbo:
+        """(1.46) on one joint trajectory x_1 … x_T: the other unbiased form of the same bound.
+
+        Raises:
+            InvalidInput: continuous time; values that are not levels.
+        """
+        time = self._discrete("consistency_elbo")
+        self.check(x)
+        gammas = time.gammas(self.schedule, x)
+        return consistency_elbo(self.likelihood, x, gammas, draws or Draws(fresh_seed()), self._denoise(condition))
+
+    def as_mhvae(self) -> MHVAE:
+        """The same chain as a Markovian hierarchical VAE, which knows nothing of diffusion; the parts are shared.
+
+        Raises:
+            InvalidInput: continuous time, which has no chain.
+        """
+        time = self._discrete("as_mhvae")
+        return MHVAE(
+            layers=time.timesteps,
+            encoder=DiffusionEncoder(self.schedule, time),
+            reverse=TiedReverse(self.schedule, time, self.denoiser),
+            prior=StandardNormal(),
+            decoder=DiffusionDecoder(self.schedule, time, self.likelihood, self.denoiser),
+        )
+
+    def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:
+        """log p(x_0, x_{1:T}) − log q(x_{1:T} | x_0) on one whole trajectory, (B,) in nats: (1.46)'s total.
+
+        Raises:
+            InvalidInput: continuous time, which has no trajectory; values that are not levels.
+        """
+        return self.consistency_elbo(x, draws, condition).total
+
+    def at(self, time: Time) -> "VDM":
+        """The same model, sharing every part, with its bound at another ``time``."""
+        other = copy(self)
+        other.time = time
+        return other
 
     @torch.no_grad()
     def sample(
@@ -184,10 +231,8 @@ class VDM(VariationalModel):
     def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, Visit]:
         x_0 = self.likelihood.encode(x)
         u, density = self.times.draw(draws, x_0)
-        located = self.time.locate(self.schedule, u)
-        x_t = noised(x_0, draws.normal("x_t", x_0), located.gamma_t)
-        seen = Visit(u, density, located, x_0, denoise(x_t, located.gamma_t).x_0)
-        return self._with_ends(x, draws, denoise, seen.matching(torch.ones_like(located.gamma_t))[:, None]), seen
+        seen = visit(self.time, self.schedule, x_0, draws.normal("x_t", x_0), u, density, denoise)
+        return self._with_ends(x, draws, denoise, seen.matching()[:, None]), seen
 
     def _with_ends(self, x: Tensor, draws: AbstractDraws, denoise: Denoise, matching: Tensor) -> Elbo:
         x_0 = self.likelihood.encode(x)
@@ -208,13 +253,12 @@ class VDM(VariationalModel):
         return torch.zeros((), device=None if parameter is None else parameter.device)
 
     def _denoise(self, condition: Tensor | None) -> Denoise:
-        denoiser: Denoise = self.denoiser
-        if condition is not None:
-            if not hasattr(denoiser, "given"):
-                raise InvalidInput("this denoiser takes no condition: it needs a method given(condition), as Denoiser has")
-            denoiser = denoiser.given(condition)
+        return conditioned(self.denoiser, condition)
 
-        def denoise(x_t: Tensor, gamma_t: Tensor) -> Prediction:
-            return denoiser(x_t, gamma_t.to(x_t.dtype))
-
-        return denoise
+    def _discrete(self, what: str) -> DiscreteTime:
+        if not isinstance(self.time, DiscreteTime):
+            raise InvalidInput(
+                f"{what} needs discrete time, and this model has continuous time: use time=discrete, or "
+                "model.at(DiscreteTime(timesteps=T))"
+            )
+        return self.time

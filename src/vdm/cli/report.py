@@ -1,0 +1,94 @@
+"""``vdm-report estimators ckpt=…``: the estimator laboratory on a trained model."""
+
+import sys
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.table import Table
+from tqdm.auto import tqdm
+
+from vdm.bound import Batch
+from vdm.cli import command, screen
+from vdm.cli.build import provenance, quiet, restore
+from vdm.evaluation.estimator import diffusion, first
+from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
+from vdm.figures import growth_figure, per_step_figure
+from vdm.training.run_folder import RunFolder
+
+
+def estimators(config: DictConfig) -> None:
+    """Measures, draws the figures, prints the table and what it says of the chapter's "higher variance"."""
+    quiet()
+    (data, task), checkpoint = restore(config.ckpt, config.ema)
+    model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
+    batches = list(data.ordered(config.split))
+    batch = first(Batch(*batches[0]), config.examples)
+    lab = Laboratory(model, batch, config.timesteps, config.repeats, config.seed)
+    single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
+    times = {name: instantiate(node) for name, node in config.times.items()}
+
+    with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
+        steps = {}
+        for i, form in enumerate(FORMS):
+            steps[form] = lab.per_step(form, lambda done, i=i: bar.update(int(500 * (i + done)) - bar.n))  # type: ignore[misc]
+    with tqdm(total=len(FORMS) * len(times) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
+        single = {(f, name): single_t.one_t(f, each, lambda _: bar.update()) for f in FORMS for name, each in times.items()}
+    growth = {T: lab.growth(T) for T in tqdm(config.growth, desc="growth with T", unit="T", dynamic_ncols=True)}
+
+    said = sentences(steps, single, list(times))
+    folder = RunFolder(config.output_dir)
+    folder.pictures.mkdir(parents=True, exist_ok=True)
+    means = {name: s.mean.tolist() for name, s in steps.items()}
+    variances = {name: s.variance.tolist() for name, s in steps.items()}
+    per_step_figure(means, variances).savefig(folder.pictures / "per_step.png", dpi=120)
+    curves = {label: [getattr(g, name) for g in growth.values()] for name, label in GROWTH.items()}
+    growth_figure(list(growth), curves).savefig(folder.pictures / "growth.png", dpi=120)
+    measured: dict[str, Any] = {
+        "per_step": {name: {"mean": means[name], "variance": variances[name]} for name in steps},
+        "whole_bound_variance": {name: s.whole for name, s in steps.items()},
+        "one_t": {f"{form}/{name}": value._asdict() for (form, name), value in single.items()},
+        "growth": {str(T): g._asdict() for T, g in growth.items()},
+        "sentences": said,
+    }
+    facts = {**provenance(data, config.seed), "checkpoint": str(checkpoint.path), "step": checkpoint.step}
+    settings = {name: config[name] for name in ("split", "ema", "examples", "timesteps", "repeats", "batches")}
+    folder.write_metrics({"estimators": measured, "provenance": {**facts, **settings}})
+
+    table = Table(title=f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", title_justify="left")
+    for heading in ("form", "t", "variance (nats²)", "gradient variance"):
+        table.add_column(heading, justify="right" if "variance" in heading else "left")
+    for (form, name), value in single.items():
+        table.add_row(form, name, f"{value.variance:.4g}", f"{value.gradient:.4g}")
+    for name, step in steps.items():
+        table.add_row(name, "every t, whole bound", f"{step.whole:.4g}", "")
+    pictures = [str(folder.pictures / name) for name in ("per_step.png", "growth.png")]
+    screen.show(table, growth_table(growth), screen.listing("as measured", said), screen.listing("pictures", pictures))
+
+
+GROWTH = {
+    "denoising": "denoising (1.62)",
+    "consistency": "consistency (1.46)",
+    "literal": "literal (1.47), not the bound",
+    "gap": "gap by formula",
+    "transition_prior": "prior (1.49)",
+    "prior_matching": "prior (1.62)",
+}
+
+
+def growth_table(growth: dict[int, Growth]) -> Table:
+    """The terms that grow with T, in nats per example."""
+    table = Table(title="over T, nats per example", title_justify="left")
+    for heading in ("T", *GROWTH.values()):
+        table.add_column(heading, justify="right")
+    for timesteps, values in growth.items():
+        table.add_row(str(timesteps), *(f"{value:.3f}" for value in values))
+    return table
+
+
+def main() -> None:
+    if sys.argv[1:2] != ["estimators"]:
+        print("vdm-report: say what to report on: vdm-report estimators ckpt=…", file=sys.stderr)
+        sys.exit(2)
+    del sys.argv[1]
+    command.run("laboratory", estimators)

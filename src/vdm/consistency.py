@@ -1,0 +1,151 @@
+"""The bound in its consistency form (1.46), a quantity often taken for it (1.47), and what lies between the two.
+
+All run along one joint trajectory x_1 … x_T, each latent made from the one before by (1.34). ``gammas`` are γ at the
+latents x_1 … x_T, each (B,) or (B, *event); ``draws`` gives their noise by the names ``x_1`` … ``x_T``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, kl_divergence
+
+from vdm.bound import Denoise, bits_per_dim
+from vdm.divergence import Divergence
+from vdm.draws import AbstractDraws
+from vdm.elbo import event_dims
+from vdm.gamma import align, alpha_bar
+from vdm.likelihoods import Likelihood
+from vdm.process import ForwardProcess, isotropic
+
+
+@dataclass(frozen=True)
+class ConsistencyElbo:
+    """The bound (1.46) on one trajectory, as sampled log-ratios of either sign, in nats per example.
+
+    Attributes:
+        reconstruction: (B,), log p(x_0 | x_1).
+        prior_log_ratio: (B,), log q(x_T | x_{T−1}) − log p(x_T).
+        prior_kl: (B,), KL(q(x_T | x_{T−1}) ‖ p(x_T)) of (1.49), the mean of ``prior_log_ratio`` given x_{T−1}. It grows
+            like ½ D log T: not the prior matching of (1.62). No part of ``total``.
+        log_ratios: (B, T − 1), log q(x_t | x_{t−1}) − log p_θ(x_t | x_{t+1}) for t = 1 … T − 1.
+        dims: D, the dimensions of an example.
+    """
+
+    reconstruction: Tensor
+    prior_log_ratio: Tensor
+    prior_kl: Tensor
+    log_ratios: Tensor
+    dims: int
+
+    @property
+    def consistency(self) -> Tensor:
+        """(B,), the sum of the log-ratios, in nats."""
+        return self.log_ratios.sum(1)
+
+    @property
+    def total(self) -> Tensor:
+        """(B,), reconstruction − prior log-ratio − consistency, in nats: at most log p(x) in expectation."""
+        return self.reconstruction - self.prior_log_ratio - self.consistency
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """(B,), −total / (D ln 2)."""
+        return bits_per_dim(-self.total, self.dims)
+
+
+def consistency_elbo(
+    likelihood: Likelihood, x: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise
+) -> ConsistencyElbo:
+    """(1.46): log p(x_0 | x_1) − log q(x_T | x_{T−1})/p(x_T) − Σ_{t<T} log q(x_t | x_{t−1})/p_θ(x_t | x_{t+1})."""
+    x_0 = likelihood.encode(x)
+    chain = latents(x_0, gammas, draws)
+    first = last = next(chain)
+    ratios = []
+    for at in chain:
+        above = reverse_kernel(at.x_t, last.gamma_t, at.gamma_t, denoise)
+        ratios.append(last.below.log_prob(last.x_t) - above.log_prob(last.x_t))
+        last = at
+    prior = isotropic(torch.zeros_like(x_0), x_0.new_ones(len(x_0)))
+    return ConsistencyElbo(
+        reconstruction=likelihood.log_prob(x, first.x_t, first.gamma_t, denoise),
+        prior_log_ratio=last.below.log_prob(last.x_t) - prior.log_prob(last.x_t),
+        prior_kl=kl_divergence(last.below, prior),
+        log_ratios=torch.stack(ratios, 1),
+        dims=event_dims(x),
+    )
+
+
+def consistency_at(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise) -> Tensor:
+    """log q(x_t | x_{t−1}) − log p_θ(x_t | x_{t+1}) at one t for each row, (B,) in nats: the one-t estimate of (1.46).
+
+    Args:
+        gammas: γ_{t−1}, γ_t, γ_{t+1} of each row, (B,); at t = 1 the first is −40, where x_{t−1} is x_0 in all digits.
+        draws: noise by the names ``x_s``, ``x_t`` and ``x_u``.
+    """
+    process, (before, now, after) = ForwardProcess(), gammas
+    start = process.marginal(x_0, before)
+    below = process.transition(start.mean + start.stddev * draws.normal("x_s", x_0), before, now)
+    x_t = below.mean + below.stddev * draws.normal("x_t", x_0)
+    ahead = process.transition(x_t, now, after)
+    x_next = ahead.mean + ahead.stddev * draws.normal("x_u", x_0)
+    return below.log_prob(x_t) - reverse_kernel(x_next, now, after, denoise).log_prob(x_t)
+
+
+def literal_consistency(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise) -> Tensor:
+    """KL(q(x_t | x_{t−1}) ‖ p_θ(x_t | x_{t+1})) of (1.47) at a joint draw of (x_{t−1}, x_{t+1}), (B, T − 1) in nats.
+
+    **Not a part of the ELBO.** (1.47) takes x_t for independent of x_{t+1} given x_{t−1}, which the chain does not have.
+    Put in the place of (1.46)'s consistency it gives another number, further from log p(x) by ``literal_gap`` in the
+    mean, without limit as T grows.
+    """
+    columns = []
+    for at, following in pairwise(latents(x_0, gammas, draws)):
+        above = reverse_kernel(following.x_t, at.gamma_t, following.gamma_t, denoise)
+        columns.append(kl_divergence(at.below, above))
+    return torch.stack(columns, 1)
+
+
+def literal_gap(
+    x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise, divergence: Divergence
+) -> Tensor:
+    """What (1.47) adds to (1.46) in the mean: √α_{t+1} (1 − α_t)/σ_q²(t+1) ∇·μ_θ(x_{t+1}), (B, T − 1) in nats.
+
+    From E (x_t − √α_t x_{t−1})·μ_θ(x_{t+1}) = (1 − α_t) √α_{t+1} E ∇·μ_θ(x_{t+1}) (Stein), which (1.47) takes for zero.
+    """
+    columns = []
+    for at, following in pairwise(latents(x_0, gammas, draws)):
+
+        def scaled_mean(x_next: Tensor, at: "Latent" = at, following: "Latent" = following) -> Tensor:
+            above = reverse_kernel(x_next, at.gamma_t, following.gamma_t, denoise)
+            signal = (alpha_bar(following.gamma_t) / alpha_bar(at.gamma_t)).sqrt()
+            return align(signal, x_next) * at.below.variance / above.variance * above.mean
+
+        columns.append(divergence(scaled_mean, following.x_t, divergence.probes(draws, x_0))[1])
+    return torch.stack(columns, 1)
+
+
+class Latent(NamedTuple):
+    """One latent of a trajectory: x_t (B, *event), drawn from below = q(x_t | x_{t−1}); q(x_1 | x_0) for the first."""
+
+    x_t: Tensor
+    gamma_t: Tensor
+    below: Independent
+
+
+def latents(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws) -> Iterator[Latent]:
+    """x_1 … x_T ~ q(x_{1:T} | x_0), each from the one before by (1.34)."""
+    process, x_t = ForwardProcess(), x_0
+    for i, gamma_t in enumerate(gammas):
+        below = process.transition(x_t, gammas[i - 1], gamma_t) if i else process.marginal(x_0, gamma_t)
+        mean = below.mean
+        x_t = mean + below.stddev * draws.normal(f"x_{i + 1}", mean)
+        yield Latent(x_t, gamma_t, below)
+
+
+def reverse_kernel(x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, denoise: Denoise) -> Independent:
+    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_θ(x_t)): (1.96)."""
+    return ForwardProcess().posterior(denoise(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t)

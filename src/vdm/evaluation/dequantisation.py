@@ -1,0 +1,77 @@
+"""From the data's values to the latent x_1 at γ_min, whose density the probability flow gives.
+
+A level k owns the bin between the mid-points to its neighbours, scaled to x_1: √ᾱ_1 v_k ± √ᾱ_1/K. The bins do not
+overlap, so P(k) = ∫_bin p(x_1) dx_1 sums to at most one, and for any q(x_1 | k) inside the bin
+
+    log P(k) ≥ E_q [log p(x_1) − log q(x_1 | k)].
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from vdm.draws import AbstractDraws
+from vdm.errors import InvalidInput
+from vdm.gamma import align, alpha_bar, sigma2, sum_event
+from vdm.likelihoods import LevelLikelihood, Likelihood
+
+
+class Dequantisation(ABC):
+    """q(x_1 | x) for one probability flow."""
+
+    @abstractmethod
+    def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
+        """(x_1, log q(x_1 | x)): (B, *event) and (B,) in nats, for data ``x`` in its own units.
+
+        Raises:
+            InvalidInput: data of the other kind, levels or reals.
+        """
+
+
+class UniformDequantisation(Dequantisation):
+    """q uniform on the bin: log q = −D log(2√ᾱ_1/K). With x̃ = x_1/√ᾱ_1 the bound is E log p(x̃) + D log(2/K)."""
+
+    def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
+        x_0, half = likelihood.encode(x), 1 / levels(likelihood)
+        signal = align(alpha_bar(gamma_1).sqrt(), x_0)
+        place = 2 * uniform(draws, x_0) - 1
+        return signal * (x_0 + half * place), -sum_event((2 * half * signal).log().expand_as(x_0))
+
+
+class TruncatedNormalDequantisation(Dequantisation):
+    """q = N(√ᾱ_1 v_k, σ_1²) cut to the bin: the forward process's own noise, so p(x_1) is asked where it was trained."""
+
+    def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
+        x_0, half = likelihood.encode(x), 1 / levels(likelihood)
+        signal, noise = align(alpha_bar(gamma_1).sqrt(), x_0), align(sigma2(gamma_1).sqrt(), x_0)
+        mass = torch.erf(half * signal / noise / math.sqrt(2)).expand_as(x_0)
+        eps = math.sqrt(2) * torch.erfinv((2 * uniform(draws, x_0) - 1) * mass)
+        log_q = -0.5 * eps.square() - 0.5 * math.log(2 * math.pi) - noise.log() - mass.log()
+        return signal * x_0 + noise * eps, sum_event(log_q)
+
+
+class NoDequantisation(Dequantisation):
+    """Real data: x_1 = √ᾱ_1 x, and log q = −D/2 log ᾱ_1 carries the density of x_1 to that of x_1/√ᾱ_1."""
+
+    def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
+        if isinstance(likelihood, LevelLikelihood):
+            raise InvalidInput(
+                "the data are levels, whose density is infinite: use dequantisation=truncated_normal or uniform"
+            )
+        x_0 = likelihood.encode(x)
+        signal = align(alpha_bar(gamma_1).sqrt(), x_0)
+        return signal * x_0, -sum_event(signal.log().expand_as(x_0))
+
+
+def levels(likelihood: Likelihood) -> int:
+    """K of a likelihood of levels."""
+    if not isinstance(likelihood, LevelLikelihood):
+        raise InvalidInput("the data are real numbers and need no dequantisation: use dequantisation=none")
+    return likelihood.levels
+
+
+def uniform(draws: AbstractDraws, like: Tensor) -> Tensor:
+    """U(0, 1) for every dimension, like ``like``, named ``dequantise``."""
+    return torch.special.ndtr(draws.normal("dequantise", like))

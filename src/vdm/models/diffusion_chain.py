@@ -1,0 +1,66 @@
+"""The VDM's parts as a Markovian hierarchical VAE sees them: its three restrictions, as kernels."""
+
+from torch import Tensor
+from torch.distributions import Independent
+
+from vdm.bound import Denoise
+from vdm.denoiser import conditioned
+from vdm.draws import AbstractDraws
+from vdm.elbo import DiscreteTime
+from vdm.likelihoods import Likelihood
+from vdm.models.mhvae import Chain, Decoder
+from vdm.process import ForwardProcess
+from vdm.schedules import NoiseSchedule
+
+
+class DiffusionEncoder(Chain):
+    """q(z_1 | x) = N(√ᾱ_1 x_0, (1 − ᾱ_1) I) and q(z_t | z_{t−1}) = N(√α_t z_{t−1}, (1 − α_t) I), (1.33)–(1.34).
+
+    Restrictions 1 (z_t has the data's shape) and 2 (linear, Gaussian, nothing but the schedule to learn); with γ_max
+    large also 3, q(z_T) ≈ N(0, I).
+    """
+
+    def __init__(self, schedule: NoiseSchedule, time: DiscreteTime) -> None:
+        super().__init__()
+        self.schedule, self.time = schedule, time
+
+    def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
+        gamma_t = self.time.gamma(self.schedule, t, z)
+        if t == 1:
+            return ForwardProcess().marginal(z, gamma_t)
+        return ForwardProcess().transition(z, self.time.gamma(self.schedule, t - 1, z), gamma_t)
+
+
+class TiedReverse(Chain):
+    """p(z_{t−1} | z_t) = q(z_{t−1} | z_t, x_0 = x̂_θ(z_t, t)), (1.90) and (1.96): one denoiser for all t."""
+
+    def __init__(self, schedule: NoiseSchedule, time: DiscreteTime, denoiser: Denoise) -> None:
+        super().__init__()
+        self.schedule, self.time, self.denoiser = schedule, time, denoiser
+
+    def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
+        gamma_s, gamma_t = (self.time.gamma(self.schedule, i, z) for i in (t - 1, t))
+        x_hat = conditioned(self.denoiser, condition)(z, gamma_t).x_0
+        return ForwardProcess().posterior(x_hat, z, gamma_s, gamma_t)
+
+
+class DiffusionDecoder(Decoder):
+    """p(x | z_1) by a ``Likelihood``, at the schedule's γ_1."""
+
+    def __init__(self, schedule: NoiseSchedule, time: DiscreteTime, likelihood: Likelihood, denoiser: Denoise) -> None:
+        super().__init__()
+        self.schedule, self.time, self.likelihood, self.denoiser = schedule, time, likelihood, denoiser
+
+    def check(self, x: Tensor) -> None:
+        self.likelihood.check(x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.likelihood.encode(x)
+
+    def log_prob(self, x: Tensor, z_1: Tensor, condition: Tensor | None = None) -> Tensor:
+        gamma_1 = self.time.gamma(self.schedule, 1, z_1)
+        return self.likelihood.log_prob(x, z_1, gamma_1, conditioned(self.denoiser, condition))
+
+    def decode(self, z_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
+        gamma_1 = self.time.gamma(self.schedule, 1, z_1)
+        return self.likelihood.decode(z_1, gamma_1, conditioned(self.denoiser, condition), draws)
