@@ -38,6 +38,10 @@ def train(config: DictConfig) -> float:
         return finished
     try:
         return _run(config, folder)
+    except Exception as error:
+        if first_process():
+            folder.note_failure(error)
+        raise
     finally:
         leave_nothing_open()
 

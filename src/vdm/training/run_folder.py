@@ -44,7 +44,7 @@ HOW_NOT_WHAT = (
 
 
 class RunFolder:
-    """config.yaml, run_id, checkpoints/, pictures/, metrics.csv and metrics.json of one run."""
+    """config.yaml, run_id, checkpoints/, pictures/, metrics.csv, and metrics.json or failure.txt of one run."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -55,6 +55,7 @@ class RunFolder:
         self.pictures = self.root / "pictures"
         self.curves = self.root / "metrics.csv"
         self.metrics = self.root / "metrics.json"
+        self.failure = self.root / "failure.txt"
 
     def check(self, config: DictConfig, resume: bool) -> None:
         """Whether ``config`` may run here.
@@ -80,6 +81,7 @@ class RunFolder:
     def begin(self, config: DictConfig) -> str:
         """Keep the resolved config, and give the run's id, which stays the same when it is resumed."""
         write_atomically(self.config, OmegaConf.to_yaml(config, resolve=True).encode())
+        self.failure.unlink(missing_ok=True)
         if not self.id.exists():
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
         return self.id.read_text()
@@ -90,6 +92,11 @@ class RunFolder:
             return None
         metrics = json.loads(self.metrics.read_text())
         return float(metrics.get("val", metrics["test"])["bits_per_dim"]["value"])
+
+    def note_failure(self, error: Exception) -> None:
+        """One line in failure.txt, for those who look at the folder later."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        write_atomically(self.failure, f"{reason}\n".encode())
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """metrics.json, whole or not at all."""
