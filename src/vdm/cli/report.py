@@ -1,4 +1,4 @@
-"""``vdm-report estimators ckpt=…``: the estimator laboratory on a trained model."""
+"""``vdm-report estimators ckpt=…``: the estimator laboratory on a trained model; ``sweep=…`` is ``report_sweep``'s."""
 
 import sys
 from itertools import product
@@ -11,7 +11,7 @@ from rich.table import Table
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
-from vdm.cli import command, screen
+from vdm.cli import command, report_sweep, screen
 from vdm.cli.build import provenance, quiet, restore
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
@@ -97,8 +97,12 @@ def growth_table(growth: dict[int, Growth]) -> Table:
 
 
 def main() -> None:
-    if sys.argv[1:2] != ["estimators"]:
-        print("vdm-report: say what to report on: vdm-report estimators ckpt=…", file=sys.stderr)
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first == "estimators":
+        del sys.argv[1]
+        command.run("laboratory", estimators)
+    elif first.startswith("sweep="):
+        report_sweep.main()
+    else:
+        print("vdm-report: say what to report on: vdm-report estimators ckpt=…, or sweep=FOLDER", file=sys.stderr)
         sys.exit(2)
-    del sys.argv[1]
-    command.run("laboratory", estimators)
