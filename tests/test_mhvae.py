@@ -41,11 +41,11 @@ class Noisy(Decoder):
     def encode(self, x):
         return x
 
-    def log_prob(self, x, z_1, condition=None):
-        return self._given(z_1).log_prob(x)
+    def log_prob(self, x, z, condition=None):
+        return self._given(z[0]).log_prob(x)
 
-    def decode(self, z_1, draws, condition=None):
-        return z_1 + self.variance**0.5 * draws.normal("decode", z_1)
+    def decode(self, z, draws, condition=None):
+        return z[0] + self.variance**0.5 * draws.normal("decode", z[0])
 
     def _given(self, z_1):
         return isotropic(z_1, z_1.new_full((len(z_1),), self.variance))

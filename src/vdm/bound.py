@@ -30,6 +30,15 @@ class Batch(NamedTuple):
     condition: Tensor | None = None
 
 
+TERMS = ("bits_per_dim", "reconstruction", "prior_matching", "denoising_matching")
+"""The reported numbers of every bound."""
+
+
+def term_names(columns: int) -> tuple[str, ...]:
+    """Keys of ``Elbo.terms()`` with so many columns of ``matching``: one entry a layer where there are several."""
+    return TERMS + tuple(f"layer_{t}" for t in range(1, columns + 1) if columns > 1)
+
+
 def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
     """nats / (D ln 2): a codelength in nats per example, as bits per dimension."""
     return nats / (dims * math.log(2))
@@ -67,13 +76,14 @@ class Elbo:
         return bits_per_dim(-self.total, self.dims)
 
     def terms(self) -> dict[str, Tensor]:
-        """Every reported number as a codelength in bits/dim, (B,) each: the last three add up to the first."""
-        return {
-            "bits_per_dim": self.bits_per_dim,
-            "reconstruction": bits_per_dim(-self.reconstruction, self.dims),
-            "prior_matching": bits_per_dim(self.prior_matching, self.dims),
-            "denoising_matching": bits_per_dim(self.denoising_matching, self.dims),
-        }
+        """Every reported number as a codelength in bits/dim, (B,) each.
+
+        The three terms add up to ``bits_per_dim``; ``layer_1`` …, if ``matching`` has several, to ``denoising_matching``.
+        """
+        nats = [-self.total, -self.reconstruction, self.prior_matching, self.denoising_matching]
+        layers = self.matching.unbind(1) if self.matching.shape[1] > 1 else ()
+        names = term_names(self.matching.shape[1])
+        return {name: bits_per_dim(value, self.dims) for name, value in zip(names, [*nats, *layers], strict=True)}
 
 
 class Loss(NamedTuple):
@@ -85,6 +95,11 @@ class Loss(NamedTuple):
 
 class VariationalModel(nn.Module, ABC):
     """Something with an ELBO: all that training, evaluation and the commands know of a model."""
+
+    @property
+    def columns(self) -> int:
+        """How many entries ``elbo(x).matching`` has: one estimate of the whole, unless the model says otherwise."""
+        return 1
 
     @abstractmethod
     def check(self, x: Tensor) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 
 def per_step_figure(means: Mapping[str, Sequence[float]], variances: Mapping[str, Sequence[float]]) -> Figure:
@@ -51,4 +52,36 @@ def sweep_curves(curves: Mapping[str, Sequence[tuple[Sequence[int], Sequence[flo
         axes.legend()
     axes.set(xlabel="optimiser step", ylabel="bits/dim")
     axes.grid(alpha=0.3)
+    return figure
+
+
+def ladder_figure(
+    terms: Mapping[str, Mapping[str, float]], layers: Mapping[str, Sequence[float]], samples: Mapping[str, Image.Image]
+) -> Figure:
+    """Models side by side: the terms of the bound in bits/dim, those of single layers, and samples.
+
+    A term below zero, as a log-ratio may be, is drawn below the axis.
+    """
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    halves = figure.subfigures(2, 1, height_ratios=(1.4, 1), squeeze=False)
+    (left, right), rows = halves[0, 0].subplots(1, 2), halves[1, 0].subplots(1, max(1, len(samples)), squeeze=False)
+    places = range(len(terms))
+    up, down = [0.0] * len(terms), [0.0] * len(terms)
+    for term in next(iter(terms.values())):
+        values = [of[term] for of in terms.values()]
+        bottoms = [u if v >= 0 else d for u, d, v in zip(up, down, values, strict=True)]
+        left.bar(places, values, bottom=bottoms, label=term.replace("_", " "))
+        up = [u + max(v, 0.0) for u, v in zip(up, values, strict=True)]
+        down = [d + min(v, 0.0) for d, v in zip(down, values, strict=True)]
+    left.set_xticks(places, [name.replace("_", "\n", 2) for name in terms], fontsize=7)
+    left.set(title="bound by term", ylabel="bits/dim")
+    left.legend()
+    for name, of_layers in layers.items():
+        right.plot(range(1, len(of_layers) + 1), of_layers, marker="o", label=name)
+    right.set(title="below the top, by layer", xlabel="t", ylabel="bits/dim")
+    right.legend(fontsize=7)
+    for axes, (name, image) in zip(rows[0], samples.items(), strict=False):
+        axes.imshow(image, cmap="gray")
+        axes.set_title(name, fontsize=7)
+        axes.axis("off")
     return figure

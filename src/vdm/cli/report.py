@@ -1,4 +1,4 @@
-"""``vdm-report estimators ckpt=…``: the estimator laboratory on a trained model; ``sweep=…`` is ``report_sweep``'s."""
+"""``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; ``lineage`` and ``sweep=FOLDER`` have their own files."""
 
 import sys
 from itertools import product
@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from vdm.bound import Batch
 from vdm.cli import command, report_sweep, screen
 from vdm.cli.build import provenance, quiet, restore
+from vdm.cli.report_lineage import lineage
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -96,13 +97,16 @@ def growth_table(growth: dict[int, Growth]) -> Table:
     return table
 
 
+REPORTS = {"estimators": ("laboratory", estimators), "lineage": ("lineage", lineage)}
+"""What there is to report on: the config and the function of each."""
+
+
 def main() -> None:
-    first = sys.argv[1] if len(sys.argv) > 1 else ""
-    if first == "estimators":
-        del sys.argv[1]
-        command.run("laboratory", estimators)
-    elif first.startswith("sweep="):
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    if asked.startswith("sweep="):
         report_sweep.main()
+    elif asked in REPORTS:
+        command.run(*REPORTS[sys.argv.pop(1)])
     else:
-        print("vdm-report: say what to report on: vdm-report estimators ckpt=…, or sweep=FOLDER", file=sys.stderr)
-        sys.exit(2)
+        known = "estimators ckpt=…, lineage, or sweep=FOLDER"
+        command.stop(f"say what to report on: {known}")

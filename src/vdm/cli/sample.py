@@ -5,10 +5,14 @@ import io
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from vdm.bound import VariationalModel
 from vdm.cli import command, screen
 from vdm.cli.build import quiet, restore
+from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.models import VDM
@@ -21,7 +25,7 @@ FRAMES = 9
 
 @torch.inference_mode()
 def sample(config: DictConfig) -> None:
-    """Writes samples.png, trajectory.png and samples.npz; sample i is the same for every n and batch size."""
+    """Writes pictures and samples.npz; sample i is the same for every n and batch size."""
     quiet()
     if config.n < 1 or config.batch_size < 1:
         raise InvalidInput(f"n and batch_size must be at least 1, got n={config.n} batch_size={config.batch_size}")
@@ -30,8 +34,32 @@ def sample(config: DictConfig) -> None:
     use_gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
     device = torch.device("cuda" if use_gpu else "cpu")
     model = task.evaluated.to(device).eval()
-    assert isinstance(model, VDM)
-    steps = model.default_steps if config.steps is None else config.steps
+    folder = RunFolder(config.output_dir)
+    folder.pictures.mkdir(parents=True, exist_ok=True)
+    grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"
+    archive, buffer = folder.root / "samples.npz", io.BytesIO()
+    lines = [f"{grid} (the first {min(config.n, 256)})"]
+    if isinstance(model, VDM):
+        steps = model.default_steps if config.steps is None else config.steps
+        x, frames = along_the_way(model, data, config, steps, device)
+        stacked(frames).save(way)
+        seen = f"what the denoiser sees at {len(frames)} times, from noise down to data"
+        lines.append(f"{way} (the first {min(config.n, 8)}: {seen})")
+        heading = f"{config.n} samples in {steps} steps of {type(model.sampling.sampler).__name__}"
+    else:
+        x = in_batches(model, data, config, device)
+        heading = f"{config.n} samples"
+    data.picture(x[:256]).save(grid)
+    np.savez_compressed(buffer, x=x.numpy())
+    write_atomically(archive, buffer.getvalue())
+    lines.append(f"{archive} (x: {tuple(x.shape)}, {x.dtype})")
+    screen.show(screen.listing(f"{heading}, weights of step {checkpoint.step}", lines))
+
+
+def along_the_way(
+    model: VDM, data: InMemoryData, config: DictConfig, steps: int, device: torch.device
+) -> tuple[Tensor, list[Image.Image]]:
+    """Samples of a diffusion model, and pictures of the first eight on their way."""
     chunks, conditions = torch.arange(config.n).split(config.batch_size), data.sampling_condition(config.n)
     shown = {round(steps * i / (FRAMES - 1)) for i in range(FRAMES)}
     finished, frames = [], []
@@ -45,23 +73,24 @@ def sample(config: DictConfig) -> None:
                     frames.append(data.picture(model.guess(latent, condition)[:8].cpu()))
                 bar.update()
             finished.append(model.decode(latent.x_t, draws, condition).cpu())
-    x = torch.cat(finished)
-    folder = RunFolder(config.output_dir)
-    folder.pictures.mkdir(parents=True, exist_ok=True)
-    grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"
-    data.picture(x[:256]).save(grid)
-    stacked(frames).save(way)
-    archive, buffer = folder.root / "samples.npz", io.BytesIO()
-    np.savez_compressed(buffer, x=x.numpy())
-    write_atomically(archive, buffer.getvalue())
-    lines = [
-        f"{grid} (the first {min(config.n, 256)})",
-        f"{way} (the first {min(config.n, 8)}: what the denoiser sees at {len(frames)} times, from noise down to data)",
-        f"{archive} (x: {tuple(x.shape)}, {x.dtype})",
-    ]
-    rule = type(model.sampling.sampler).__name__
-    heading = f"{config.n} samples in {steps} steps of {rule}, weights of step {checkpoint.step}"
-    screen.show(screen.listing(heading, lines))
+    return torch.cat(finished), frames
+
+
+def in_batches(model: VariationalModel, data: InMemoryData, config: DictConfig, device: torch.device) -> Tensor:
+    """Samples of any other model.
+
+    Raises:
+        InvalidInput: steps, which only a diffusion model has.
+    """
+    if config.steps is not None:
+        raise InvalidInput(f"steps= is for diffusion models, and this is a {type(model).__name__}: leave it out")
+    conditions, finished = data.sampling_condition(config.n), []
+    for index in tqdm(torch.arange(config.n).split(config.batch_size), desc="sampling", unit="batch", dynamic_ncols=True):
+        condition = None if conditions is None else conditions[index].to(device)
+        finished.append(
+            model.sample(len(index), data.event_shape, draws=ExampleDraws(index, config.seed), condition=condition)
+        )
+    return torch.cat(finished).cpu()
 
 
 def main() -> None:

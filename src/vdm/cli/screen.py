@@ -20,7 +20,9 @@ def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
         table.add_column(heading, justify="left" if heading == "term" else "right")
     for name, estimate in estimates.items():
         style = "bold" if name == "bits_per_dim" else ""
-        table.add_row(TERM_LABELS[name], *(f"{number:.4f}" for number in estimate), style=style)
+        table.add_row(
+            TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *(f"{number:.4f}" for number in estimate), style=style
+        )
     return table
 
 

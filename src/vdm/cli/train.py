@@ -15,6 +15,7 @@ from vdm.cli import command, screen
 from vdm.cli.build import as_metrics, build, provenance, quiet
 from vdm.errors import InvalidInput
 from vdm.pictures import bound_curves
+from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.metrics_file import cut_back
@@ -91,7 +92,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         if folder.curves.exists():
             bound_curves(folder.curves).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
-        facts = {**facts, "checkpoint": chosen.name, **draws}
+        spent: CpuTime = callbacks["cpu_time"]
+        effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
+        facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
         evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
         folder.write_metrics(evaluated | {"provenance": facts})
         report(folder, chosen, terms, data.name)

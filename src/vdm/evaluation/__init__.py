@@ -1,6 +1,7 @@
 """Estimators of log p(x), and their error bars."""
 
-from vdm.evaluation.bound import TERMS, BoundAt, BoundEvaluation, BoundSummary
+from vdm.bound import TERMS
+from vdm.evaluation.bound import BoundAt, BoundEvaluation, BoundSummary
 from vdm.evaluation.dequantisation import (
     Dequantisation,
     NoDequantisation,

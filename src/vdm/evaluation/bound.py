@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vdm.bound import Batch, VariationalModel
+from vdm.bound import TERMS, Batch, VariationalModel, term_names
 from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.evaluation.estimator import (
@@ -20,8 +20,6 @@ from vdm.evaluation.estimator import (
     from_replicates,
     need_two,
 )
-
-TERMS = ("bits_per_dim", "reconstruction", "prior_matching", "denoising_matching")
 
 
 class BoundEvaluation:
@@ -40,17 +38,22 @@ class BoundEvaluation:
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
-        """(terms, B, R) in bits/dim, in the order of ``TERMS``."""
+        """(terms, B, R) in bits/dim, in the order of ``term_names(model.columns)``."""
         replicates = []
         for repeat in range(self.repeats):
             draws = ExampleDraws(batch.index, self.seed, repeat)
             terms = model.elbo(batch.x, draws, batch.condition).terms()
-            replicates.append(torch.stack([terms[name].double() for name in TERMS]))
+            replicates.append(torch.stack([terms[name].double() for name in term_names(model.columns)]))
         return torch.stack(replicates, -1)
 
 
 class BoundSummary(Metric):
-    """Means and standard errors over a data set, from sums and counts in float64, exact over any number of processes."""
+    """Means and standard errors over a data set, from sums and counts in float64, exact over any number of processes.
+
+    Args:
+        repeats: R.
+        names: of the terms.
+    """
 
     full_state_update = False
     replicate_sums: Tensor
@@ -58,9 +61,9 @@ class BoundSummary(Metric):
     example_squares: Tensor
     count: Tensor
 
-    def __init__(self, repeats: int) -> None:
+    def __init__(self, repeats: int, names: Sequence[str] = TERMS) -> None:
         super().__init__()
-        terms = len(TERMS)
+        self.names, terms = tuple(names), len(names)
         self.add_state("replicate_sums", torch.zeros(terms, repeats, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("example_sums", torch.zeros(terms, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("example_squares", torch.zeros(terms, dtype=torch.float64), dist_reduce_fx="sum")
@@ -81,7 +84,7 @@ class BoundSummary(Metric):
         mc_se = (self.replicate_sums / n).std(1) / repeats**0.5
         variance = (self.example_squares / n - value.square()).clamp(min=0) * n / (n - 1)
         columns = torch.stack([value, mc_se, (variance / n).sqrt()], 1).tolist()
-        return {name: Estimate(*column) for name, column in zip(TERMS, columns, strict=True)}
+        return {name: Estimate(*column) for name, column in zip(self.names, columns, strict=True)}
 
 
 class BoundAt(Estimator):

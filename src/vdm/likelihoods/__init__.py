@@ -9,10 +9,12 @@ from vdm.likelihoods.discretised import (
     PosteriorVariance,
     ReconstructionVariance,
 )
-from vdm.likelihoods.gaussian import GaussianLikelihood
+from vdm.likelihoods.gaussian import DenoisedGaussianLikelihood, DensityLikelihood, GaussianLikelihood
 
 __all__ = [
     "CategoricalLikelihood",
+    "DenoisedGaussianLikelihood",
+    "DensityLikelihood",
     "DiscretisedGaussianLikelihood",
     "DiscretisedNormal",
     "GaussianLikelihood",

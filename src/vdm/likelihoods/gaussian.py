@@ -1,4 +1,6 @@
-"""The Gaussian density, for data that are real numbers."""
+"""Gaussian densities, for data that are real numbers."""
+
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -9,15 +11,12 @@ from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.likelihoods.base import Likelihood
+from vdm.likelihoods.discretised import ReconstructionVariance
 from vdm.process import isotropic
 
 
-class GaussianLikelihood(Likelihood):
-    """p(x_0 | x_1) = N(x_1/√ᾱ_1, e^{γ_1} I): q(x_1 | x_0) normalised as a function of x_0.
-
-    A density: E log p = −D/2 (1 + log 2π + γ_1), so the bound falls without end in γ_1 and γ_min is part of the
-    question, never learned.
-    """
+class DensityLikelihood(Likelihood):
+    """A density of real numbers, which the model sees as they are."""
 
     def check(self, x: Tensor) -> None:
         if not x.is_floating_point():
@@ -31,15 +30,42 @@ class GaussianLikelihood(Likelihood):
     def encode(self, x: Tensor) -> Tensor:
         return x if x.is_floating_point() else x.float()
 
+    @abstractmethod
+    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+        """p(x | x_1), a Gaussian."""
+
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self._given(x_1, gamma_1).log_prob(self.encode(x))
+        return self.given(x_1, gamma_1, denoise).log_prob(self.encode(x))
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
-        given = self._given(x_1, gamma_1)
+        given = self.given(x_1, gamma_1, denoise)
         return given.mean + given.stddev * draws.normal("decode", x_1)
 
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self._given(x_1, gamma_1).mean
+        return self.given(x_1, gamma_1, denoise).mean
 
-    def _given(self, x_1: Tensor, gamma_1: Tensor) -> Independent:
+
+class GaussianLikelihood(DensityLikelihood):
+    """p(x_0 | x_1) = N(x_1/√ᾱ_1, e^{γ_1} I): q(x_1 | x_0) normalised as a function of x_0.
+
+    A density: E log p = −D/2 (1 + log 2π + γ_1), so the bound falls without end in γ_1 and γ_min is part of the
+    question, never learned.
+    """
+
+    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
         return isotropic(x_1 / align(alpha_bar(gamma_1).sqrt(), x_1), sigma2(gamma_1) / alpha_bar(gamma_1))
+
+
+class DenoisedGaussianLikelihood(DensityLikelihood):
+    """p(x_0 | x_1) = N(x̂_0(x_1), σ² I): as the discretised Gaussian, it sees all of x_1 through x̂_0.
+
+    Args:
+        variance: σ², given or learned.
+    """
+
+    def __init__(self, variance: ReconstructionVariance) -> None:
+        super().__init__()
+        self.variance = variance
+
+    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+        return isotropic(denoise(x_1, gamma_1).x_0, self.variance(gamma_1))

@@ -2,7 +2,7 @@
 
 from vdm.elbo import ContinuousTime, Time
 from vdm.errors import InvalidInput
-from vdm.likelihoods import GaussianLikelihood, Likelihood
+from vdm.likelihoods import DensityLikelihood, Likelihood
 from vdm.objectives import ElboObjective, Objective
 from vdm.schedules import LearnedEnds, NoiseSchedule, PerPixelSchedule
 from vdm.times import ImportanceTimes, TimeSampler
@@ -10,7 +10,7 @@ from vdm.times import ImportanceTimes, TimeSampler
 
 def check_likelihood(schedule: NoiseSchedule, likelihood: Likelihood) -> None:
     """Raises InvalidInput for a learned schedule under a density, whose bound has no optimum in γ_min."""
-    if schedule.learned and isinstance(likelihood, GaussianLikelihood):
+    if schedule.learned and isinstance(likelihood, DensityLikelihood):
         raise InvalidInput(
             "a learned schedule needs a likelihood of levels: under the Gaussian density the bound has no optimum in "
             "gamma_min, so use a fixed schedule such as schedule=linear"

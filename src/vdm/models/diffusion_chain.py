@@ -1,5 +1,7 @@
 """The VDM's parts as a Markovian hierarchical VAE sees them: its three restrictions, as kernels."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.distributions import Independent
 
@@ -8,7 +10,8 @@ from vdm.denoiser import conditioned
 from vdm.draws import AbstractDraws
 from vdm.elbo import DiscreteTime
 from vdm.likelihoods import Likelihood
-from vdm.models.mhvae import Chain, Decoder
+from vdm.models.latent import Decoder
+from vdm.models.mhvae import Chain
 from vdm.process import ForwardProcess
 from vdm.schedules import NoiseSchedule
 
@@ -57,10 +60,12 @@ class DiffusionDecoder(Decoder):
     def encode(self, x: Tensor) -> Tensor:
         return self.likelihood.encode(x)
 
-    def log_prob(self, x: Tensor, z_1: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        (z_1,) = z
         gamma_1 = self.time.gamma(self.schedule, 1, z_1)
         return self.likelihood.log_prob(x, z_1, gamma_1, conditioned(self.denoiser, condition))
 
-    def decode(self, z_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
+    def decode(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
+        (z_1,) = z
         gamma_1 = self.time.gamma(self.schedule, 1, z_1)
         return self.likelihood.decode(z_1, gamma_1, conditioned(self.denoiser, condition), draws)

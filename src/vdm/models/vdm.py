@@ -26,7 +26,8 @@ from vdm.gamma import align, alpha_bar
 from vdm.likelihoods import Likelihood
 from vdm.models.compatibility import check_likelihood, check_training
 from vdm.models.diffusion_chain import DiffusionDecoder, DiffusionEncoder, TiedReverse
-from vdm.models.mhvae import MHVAE, StandardNormal
+from vdm.models.latent import StandardNormal
+from vdm.models.mhvae import MHVAE
 from vdm.objectives import ElboObjective, Objective
 from vdm.parameterisations import Prediction
 from vdm.profile import LossFollower

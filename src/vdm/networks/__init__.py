@@ -1,8 +1,20 @@
 """Backbones (x_t, γ_t, condition) ↦ y. They know nothing of diffusion, nor of a schedule."""
 
 from vdm.networks.embedding import ClassEmbedding, ConditionEmbedding, VectorEmbedding
+from vdm.networks.join import Join, JoinConv, JoinMLP
 from vdm.networks.mlp import MLP
 from vdm.networks.unet import UNet
 from vdm.networks.vdm_unet import FourierFeatures, VDMUNet
 
-__all__ = ["MLP", "ClassEmbedding", "ConditionEmbedding", "FourierFeatures", "UNet", "VDMUNet", "VectorEmbedding"]
+__all__ = [
+    "MLP",
+    "ClassEmbedding",
+    "ConditionEmbedding",
+    "FourierFeatures",
+    "Join",
+    "JoinConv",
+    "JoinMLP",
+    "UNet",
+    "VDMUNet",
+    "VectorEmbedding",
+]

@@ -1,12 +1,16 @@
 """What both U-Nets are made of."""
 
+from typing import TypeVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
 
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+
+def zeroed(layer: Layer) -> Layer:
     """The layer with zero weights, so that a residual branch starts as nothing."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vdm.bound import Elbo, VariationalModel
+from vdm.bound import TERMS, Elbo, VariationalModel, term_names
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
-from vdm.evaluation import TERMS, BoundSummary, Estimate
+from vdm.evaluation import BoundEvaluation, BoundSummary, Estimate
 from vdm.training.module import VariationalTask
 
 
@@ -37,6 +37,8 @@ def flat(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
 
 class BoundTerms(Callback):
     """Logs the bound and its three terms in bits/dim: training means every ``every`` steps, and whole evaluations.
+
+    Evaluations have ``layer_1`` … as well, where the bound has one entry a layer.
 
     ``results`` holds the last validation's and the last test's estimates.
     """
@@ -76,7 +78,7 @@ class BoundTerms(Callback):
         self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        self._summary = BoundSummary(pl_module.validation.repeats).to(pl_module.device)
+        self._begin(pl_module, pl_module.validation)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         assert self._summary is not None
@@ -89,13 +91,17 @@ class BoundTerms(Callback):
         record(trainer, metrics)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        self._summary = BoundSummary(pl_module.test.repeats).to(pl_module.device)
+        self._begin(pl_module, pl_module.test)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         self.on_validation_batch_end(trainer, pl_module, outputs)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         record(trainer, self._conclude("test"))
+
+    def _begin(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
+        names = term_names(pl_module.evaluated.columns)
+        self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
 
     def _conclude(self, stage: str) -> dict[str, float]:
         assert self._summary is not None

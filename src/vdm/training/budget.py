@@ -1,0 +1,41 @@
+"""A budget of compute: the processor time of training steps, the same for every model whatever its steps cost."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from vdm.errors import InvalidInput
+
+
+class CpuTime(Callback):
+    """Counts the CPU-seconds of this process inside training steps, and stops at a limit if there is one.
+
+    A step is batch, loss, backward, optimiser and average; validation, pictures and checkpoints are not counted. The
+    count is kept in checkpoints. On an accelerator it is the time of the process that feeds it.
+
+    Args:
+        seconds: the limit; null for none.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        if seconds is not None and not seconds > 0:
+            raise InvalidInput(f"the limit of CPU-seconds must be positive, got {seconds}; null for none")
+        self.seconds, self.used = seconds, 0.0
+        self._start: float | None = None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._start = time.process_time()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        assert self._start is not None
+        self.used += time.process_time() - self._start
+        if self.seconds is not None and self.used >= self.seconds:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, float]:
+        return {"used": self.used}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.used = state_dict["used"]

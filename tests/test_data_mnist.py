@@ -1,0 +1,59 @@
+"""MNIST's files: what is read of them, and what is said of broken ones."""
+
+import pytest
+import torch
+
+from catalogue import part
+from idx_files import small_mnist, write_idx
+from vdm.data.idx import read_idx
+from vdm.errors import InvalidInput
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("folder", [".", "raw", "MNIST/raw"])
+def test_reads_what_was_written_wherever_torchvision_leaves_it(tmp_path, ending, folder):
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    overrides, tensors = small_mnist(tmp_path / folder, ending=ending)
+    splits = part("data", "data=mnist", *overrides[1:], f"data.root={tmp_path}", "+data.labels=true").splits()
+    (x, label), (test, _) = tensors["train"], tensors["t10k"]
+    assert torch.equal(torch.cat([splits["train"].x, splits["val"].x])[:, 0], x)
+    assert torch.equal(splits["test"].x[:, 0], test)
+    assert torch.equal(splits["train"].condition, label[:80].long())
+    assert [len(splits[name].x) for name in ("train", "val", "test")] == [80, 20, 12]
+
+
+def test_labels_are_conditions_only_if_asked_for(tmp_path):
+    overrides, _ = small_mnist(tmp_path)
+    assert part("data", "data=mnist", *overrides).splits()["train"].condition is None
+
+
+def test_the_real_ones_are_known_by_their_sum(tmp_path):
+    overrides, _ = small_mnist(tmp_path)
+    stated = [override for override in overrides if "sha256" not in override]
+    with pytest.raises(InvalidInput, match=r"are not MNIST's .* data.sha256=null"):
+        part("data", "data=mnist", *stated).splits()
+
+
+def test_missing_files_and_wrong_sizes_are_one_line(tmp_path):
+    with pytest.raises(InvalidInput, match=r"no train-images-idx3-ubyte or .*data.download=true"):
+        part("data", "data=mnist", f"data.root={tmp_path}").splits()
+    overrides, _ = small_mnist(tmp_path)
+    with pytest.raises(InvalidInput, match=r"12 t10k images and 12 labels .* 13 of each are stated"):
+        part("data", "data=mnist", *overrides, "data.sizes.test=13").splits()
+
+
+@pytest.mark.parametrize("kept", [0, 3, 7, 11, 20])
+def test_a_file_that_is_not_whole_is_refused(tmp_path, kept):
+    write_idx(tmp_path / "a", torch.arange(20, dtype=torch.uint8).view(4, 5))
+    (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:kept])
+    with pytest.raises(InvalidInput, match=r"idx file of bytes|cut short"):
+        read_idx(tmp_path / "b")
+
+
+def test_a_broken_archive_is_refused(tmp_path):
+    write_idx(tmp_path / "a.gz", torch.arange(200, dtype=torch.uint8))
+    (tmp_path / "b.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:40])
+    (tmp_path / "c.gz").write_bytes(b"<html>not found</html>")
+    for name in ("b.gz", "c.gz"):
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            read_idx(tmp_path / name)
