@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 CKPT ?=
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate sample test test-slow lint clean
+.PHONY: help setup train evaluate report sample test test-slow lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -28,14 +29,17 @@ train: setup ## train on the built-in digits; ARGS="schedule=cosine seed=1" for 
 evaluate: setup ## the bound of a trained model: CKPT=logs/…/checkpoints/best.ckpt
 	@$(BIN)/vdm-evaluate $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
 
+report: setup ## ARGS="estimators ckpt=…", ARGS="lineage", or ARGS="sweep=FOLDER"
+	@$(BIN)/vdm-report $(ARGS)
+
 sample: setup ## samples of a trained model: CKPT=… ARGS="n=64"
 	@$(BIN)/vdm-sample $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
 
 test: setup ## the fast tests
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: setup ## the slow tests
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(PYTEST) -m slow $(ARGS)
 
 lint: setup ## style, types, and the floors of the architecture
 	@$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vdm.cli import evaluate, sample, train
+from vdm.cli import evaluate, report, sample, train
 
 SMALL = (
     "trainer=debug",
@@ -197,3 +197,48 @@ def test_the_installed_wheel_works_from_another_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     assert str(site) in done.stdout
     assert list(tmp_path.glob("logs/train/runs/*/metrics.json"))
+
+
+def test_every_estimator_in_one_table(run, call, tmp_path):
+    """vdm-evaluate with everything asked for, on two examples and few latents."""
+    cheap = (
+        "timesteps=[3,9]",
+        "continuous=true",
+        "importance=2",
+        "flow=true",
+        "target_se=0.5",
+        "examples=2",
+        "estimators.importance.timesteps=5",
+        "estimators.importance.examples=2",
+        "estimators.flow.examples=2",
+        "estimators.flow.tolerance=1e-2",
+        "repeats=2",
+    )
+    checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
+    status, out, error = call(evaluate, checkpoint, *cheap, "accelerator=cpu", f"hydra.run.dir={tmp_path}")
+    assert status == 0, error
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert len(metrics["estimates"]) >= 6
+    for name, entry in metrics["estimates"].items():
+        assert {"value", "mc_se", "data_se"} <= set(entry["bits_per_dim"]), name
+        assert {"examples", "draws", "network_calls"} <= set(entry), name
+    assert {"weights", "precision", "seed", "data"} <= set(metrics["provenance"])
+    assert "mc_se" in out
+
+
+def test_the_laboratory_reports(run, call, tmp_path):
+    small = ("examples=2", "timesteps=4", "repeats=2", "batches=3", "growth=[3,5]")
+    checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
+    status, out, error = call(report, "estimators", checkpoint, *small, f"hydra.run.dir={tmp_path}")
+    assert status == 0, error
+    measured = json.loads((tmp_path / "metrics.json").read_text())["estimators"]
+    assert len(measured["one_t"]) == 3 * 2 * 3  # schedules × forms × where t is drawn
+    assert all((tmp_path / "pictures" / name).exists() for name in ("per_step.png", "growth.png"))
+    assert "consistency" in out
+
+
+def test_a_report_on_nothing_says_what_there_is(call):
+    for arguments in ((), ("estimator",)):
+        status, _, error = call(report, *arguments)
+        assert status == 2
+        assert "estimators ckpt=…, lineage, or sweep=FOLDER" in error

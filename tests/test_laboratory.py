@@ -15,8 +15,8 @@ from vdm.gamma import align
 from vdm.likelihoods import GaussianLikelihood
 from vdm.models import VDM
 from vdm.parameterisations import Prediction
-from vdm.schedules import LinearSchedule
-from vdm.times import StratifiedTimes, UniformTimes
+from vdm.schedules import CosineSchedule, LinearSchedule
+from vdm.times import LossMomentTimes, StratifiedTimes, UniformTimes
 
 DATA = GaussianData.isotropic(0.0, 0.25, (1,))
 
@@ -81,6 +81,24 @@ def test_stratified_times_lower_the_variance_of_the_value():
     lab = laboratory(50, repeats=60)
     uniform, stratified = (lab.one_t("denoising", times, quiet) for times in (UniformTimes(), StratifiedTimes()))
     assert stratified.variance < uniform.variance
+
+
+def test_importance_lowers_the_variance_of_the_value():
+    """t drawn ∝ √E[loss²], from losses seen before. The consistency form's summands are about equally large at every t,
+    and have nothing to gain."""
+    lab = laboratory(50, repeats=60)
+    times = LossMomentTimes(bins=49, memory=0.96, floor=0.05)
+    lab.fit(times, "denoising")
+    assert lab.one_t("denoising", times, quiet).variance < lab.one_t("denoising", UniformTimes(), quiet).variance
+
+
+def test_another_path_between_the_same_ends():
+    """Cosine and linear chains of many steps have about the same whole bound, and other summands."""
+    lab = laboratory(200, repeats=20)
+    other = lab.under(CosineSchedule(lab.model.schedule.gamma_min, lab.model.schedule.gamma_max))
+    ours, theirs = (each.per_step("denoising", quiet).mean for each in (lab, other))
+    assert ours.sum().item() == pytest.approx(theirs.sum().item(), rel=0.05)
+    assert not torch.allclose(ours, theirs, rtol=0.1)
 
 
 def test_growth_is_the_table():

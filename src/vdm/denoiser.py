@@ -26,7 +26,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Prediction:
         """x_t (B, *event), gamma_t (B,) or (B, *event), condition (B, …) or None."""
-        dtype = next(self.network.parameters(), x_t).dtype
+        dtype = next(self.parameters(), x_t).dtype
         y = self.network(x_t.to(dtype), event_mean(gamma_t).to(dtype), condition)
         return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
 

@@ -37,6 +37,24 @@ def growth_figure(timesteps: Sequence[int], curves: Mapping[str, Sequence[float]
     return figure
 
 
+def sweep_curves(curves: Mapping[str, Sequence[tuple[Sequence[int], Sequence[float]]]]) -> Figure:
+    """The validation bound over training in bits/dim: (steps, values) of every run, one colour a group."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    tails: list[float] = []
+    for number, (label, runs) in enumerate(curves.items()):
+        for i, (steps, values) in enumerate(runs):
+            axes.plot(steps, values, color=f"C{number % 10}", alpha=0.7, label=None if i else label)
+            tails += values[len(values) // 5 :]
+    if tails:
+        margin = 0.05 * (max(tails) - min(tails)) + 1e-3
+        axes.set_ylim(min(tails) - margin, max(tails) + margin)
+        axes.legend()
+    axes.set(xlabel="optimiser step", ylabel="bits/dim")
+    axes.grid(alpha=0.3)
+    return figure
+
+
 def ladder_figure(
     terms: Mapping[str, Mapping[str, float]], layers: Mapping[str, Sequence[float]], samples: Mapping[str, Image.Image]
 ) -> Figure:

@@ -40,9 +40,9 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     try:
         decorate(_checked(config_name, task))()
     except MENDABLE as error:
-        _stop(_line(config_name, error))
+        stop(_line(config_name, error))
     except KeyboardInterrupt:
-        _stop("stopped by the keyboard", status=130)
+        stop("stopped by the keyboard", status=130)
 
 
 def _checked(config_name: str, task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -53,7 +53,7 @@ def _checked(config_name: str, task: Callable[[DictConfig], Any]) -> Callable[[D
         except MENDABLE as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            _stop(_line(config_name, error))
+            stop(_line(config_name, error))
 
     return checked
 
@@ -117,6 +117,6 @@ def _one_line(error: BaseException) -> str:
     return text if isinstance(error, MENDABLE) else f"{type(error).__name__}: {text}"
 
 
-def _stop(message: str, status: int = 2) -> NoReturn:
+def stop(message: str, status: int = 2) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(status)

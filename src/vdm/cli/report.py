@@ -1,15 +1,17 @@
-"""``vdm-report estimators ckpt=…``: the estimator laboratory on a trained model; ``vdm-report lineage``: the ladder."""
+"""``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; ``lineage`` and ``sweep=FOLDER`` have their own files."""
 
 import sys
+from itertools import product
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
-from vdm.cli import command, screen
+from vdm.cli import command, report_sweep, screen
 from vdm.cli.build import provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
 from vdm.evaluation.estimator import diffusion, first
@@ -27,17 +29,25 @@ def estimators(config: DictConfig) -> None:
     batch = first(Batch(*batches[0]), config.examples)
     lab = Laboratory(model, batch, config.timesteps, config.repeats, config.seed)
     single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
-    times = {name: instantiate(node) for name, node in config.times.items()}
+    ends = [model.schedule(torch.tensor([t], dtype=torch.float64)).item() for t in (0.0, 1.0)]
+    paths = {"the run's": single_t}
+    paths |= {name: single_t.under(instantiate(node)(*ends)) for name, node in config.schedules.items()}
 
     with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
         steps = {}
         for i, form in enumerate(FORMS):
             steps[form] = lab.per_step(form, lambda done, i=i: bar.update(int(500 * (i + done)) - bar.n))  # type: ignore[misc]
-    with tqdm(total=len(FORMS) * len(times) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
-        single = {(f, name): single_t.one_t(f, each, lambda _: bar.update()) for f in FORMS for name, each in times.items()}
+    cases = list(product(paths, FORMS, config.times))
+    single = {}
+    with tqdm(total=len(cases) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
+        for path, form, name in cases:
+            times = instantiate(config.times[name])
+            paths[path].fit(times, form)
+            single[path, form, name] = paths[path].one_t(form, times, lambda _: bar.update())
     growth = {T: lab.growth(T) for T in tqdm(config.growth, desc="growth with T", unit="T", dynamic_ncols=True)}
 
-    said = sentences(steps, single, list(times))
+    own = {(form, name): value for (path, form, name), value in single.items() if path == "the run's"}
+    said = sentences(steps, own, list(config.times))
     folder = RunFolder(config.output_dir)
     folder.pictures.mkdir(parents=True, exist_ok=True)
     means = {name: s.mean.tolist() for name, s in steps.items()}
@@ -48,7 +58,7 @@ def estimators(config: DictConfig) -> None:
     measured: dict[str, Any] = {
         "per_step": {name: {"mean": means[name], "variance": variances[name]} for name in steps},
         "whole_bound_variance": {name: s.whole for name, s in steps.items()},
-        "one_t": {f"{form}/{name}": value._asdict() for (form, name), value in single.items()},
+        "one_t": {"/".join(case): value._asdict() for case, value in single.items()},
         "growth": {str(T): g._asdict() for T, g in growth.items()},
         "sentences": said,
     }
@@ -57,12 +67,12 @@ def estimators(config: DictConfig) -> None:
     folder.write_metrics({"estimators": measured, "provenance": {**facts, **settings}})
 
     table = Table(title=f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", title_justify="left")
-    for heading in ("form", "t", "variance (nats²)", "gradient variance"):
+    for heading in ("schedule", "form", "t", "variance (nats²)", "gradient variance"):
         table.add_column(heading, justify="right" if "variance" in heading else "left")
-    for (form, name), value in single.items():
-        table.add_row(form, name, f"{value.variance:.4g}", f"{value.gradient:.4g}")
+    for case, value in single.items():
+        table.add_row(*case, f"{value.variance:.4g}", f"{value.gradient:.4g}")
     for name, step in steps.items():
-        table.add_row(name, "every t, whole bound", f"{step.whole:.4g}", "")
+        table.add_row("the run's", name, "every t, whole bound", f"{step.whole:.4g}", "")
     pictures = [str(folder.pictures / name) for name in ("per_step.png", "growth.png")]
     screen.show(table, growth_table(growth), screen.listing("as measured", said), screen.listing("pictures", pictures))
 
@@ -92,8 +102,11 @@ REPORTS = {"estimators": ("laboratory", estimators), "lineage": ("lineage", line
 
 
 def main() -> None:
-    if sys.argv[1:2] == [] or sys.argv[1] not in REPORTS:
-        known = "vdm-report estimators ckpt=…, or vdm-report lineage"
-        print(f"vdm-report: say what to report on: {known}", file=sys.stderr)
-        sys.exit(2)
-    command.run(*REPORTS[sys.argv.pop(1)])
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    if asked.startswith("sweep="):
+        report_sweep.main()
+    elif asked in REPORTS:
+        command.run(*REPORTS[sys.argv.pop(1)])
+    else:
+        known = "estimators ckpt=…, lineage, or sweep=FOLDER"
+        command.stop(f"say what to report on: {known}")

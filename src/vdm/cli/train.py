@@ -1,50 +1,86 @@
 """``vdm-train``: train a model, evaluate it on the whole test set, leave a folder behind."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import distributed
 
 from vdm.cli import command, screen
 from vdm.cli.build import as_metrics, build, provenance, quiet
+from vdm.errors import InvalidInput
 from vdm.pictures import bound_curves
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
-from vdm.training.checkpoints import AtomicCheckpoints, Identity
+from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
+from vdm.training.metrics_file import cut_back
+from vdm.training.resuming import first_process, requeued
 from vdm.training.run_folder import RunFolder
 
 
 def train(config: DictConfig) -> float:
-    """One run; returns the validation bound in bits/dim, for sweepers."""
+    """One run; returns the validation bound in bits/dim of its best checkpoint, for sweepers.
+
+    With ``resume`` (or in a job that SLURM starts again) it goes on from the folder's last checkpoint, if there is one; a
+    finished run only gives its number again.
+    """
     quiet()
-    folder = RunFolder(config.output_dir)
+    folder, resume = RunFolder(config.output_dir), config.resume or requeued()
+    if first_process():
+        folder.check(config, resume)
+    finished = folder.result()
+    if finished is not None:
+        screen.show(f"{folder.root} is finished: validation {finished:.4f} bits/dim")
+        return finished
+    try:
+        return _run(config, folder)
+    except Exception as error:
+        if first_process():
+            folder.note_failure(error)
+        raise
+    finally:
+        leave_nothing_open()
+
+
+def _run(config: DictConfig, folder: RunFolder) -> float:
     data, task = build(config)
     facts = provenance(data, config.seed)
-    folder.begin(config)
     callbacks = dict(instantiate(config.callbacks))
     terms: BoundTerms = callbacks["bound_terms"]
-    loggers = list(instantiate(config.logger).values())
-    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    identity = Identity({}, facts)
     trainer: pl.Trainer = instantiate(
-        config.trainer,
-        callbacks=[*callbacks.values(), Identity(resolved, facts)],
-        logger=loggers,
-        plugins=[AtomicCheckpoints()],
+        config.trainer, callbacks=[*callbacks.values(), identity], logger=False, plugins=[AtomicCheckpoints()]
     )
+    check_processes(trainer)
+    start = folder.last if folder.last.exists() else None
+    if trainer.is_global_zero:
+        cut_back(folder.curves, -1 if start is None else read_checkpoint(start).step)
+        config.run_id = folder.begin(config)
+    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    identity.content["config"] = resolved
+    trainer.loggers = loggers = list(instantiate(config.logger).values())
     for logger in loggers:
         logger.log_hyperparams(resolved)
     weights = sum(p.numel() for p in task.model.parameters())
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
-    screen.show(f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {folder.root}")
+    if trainer.is_global_zero:
+        screen.show(
+            f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {folder.root}",
+            f"{data.batch_size} examples a step, {data.batch_size // trainer.world_size} in each of {trainer.world_size} "
+            "processes",
+            *([] if start is None else [f"going on from {start}"]),
+        )
 
-    trainer.fit(task, datamodule=data)
-    saved = [folder.checkpoints / name for name in ("best.ckpt", "last.ckpt")]
+    trainer.fit(task, datamodule=data, ckpt_path=start)
+    saved = [folder.checkpoints / "best.ckpt", folder.last]
     chosen = next((path for path in saved if path.exists()), None)
     if chosen is None:
-        chosen = folder.checkpoints / "last.ckpt"
+        chosen = folder.last
         trainer.save_checkpoint(chosen)
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
@@ -59,9 +95,28 @@ def train(config: DictConfig) -> float:
         spent: CpuTime = callbacks["cpu_time"]
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
-        folder.write_metrics({"test": as_metrics(terms.results["test"]), "provenance": facts})
+        evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
+        folder.write_metrics(evaluated | {"provenance": facts})
         report(folder, chosen, terms, data.name)
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
+
+
+def check_processes(trainer: pl.Trainer) -> None:
+    """Refuse a sweep whose jobs start processes of their own: those would run the whole sweep again."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN and trainer.strategy.launcher is not None:
+        raise InvalidInput(
+            f"a sweep cannot start {trainer.world_size} processes a job by itself: use hydra/launcher=slurm, "
+            "trainer.devices=1, or one command a job"
+        )
+
+
+def leave_nothing_open() -> None:
+    """End what the next job of a sweep would otherwise find: a W&B run, a process group."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:

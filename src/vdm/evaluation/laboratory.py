@@ -18,7 +18,9 @@ from vdm.draws import AbstractDraws, Draws, scalar_dtype
 from vdm.elbo import DiscreteTime, visit
 from vdm.evaluation.estimator import Progress
 from vdm.models import VDM
-from vdm.times import TimeSampler
+from vdm.profile import LossFollower
+from vdm.schedules import NoiseSchedule
+from vdm.times import TimeSampler, UniformTimes
 
 
 class PerStep(NamedTuple):
@@ -77,6 +79,21 @@ class Laboratory:
             progress((repeat + 1) / self.repeats)
         values = torch.stack(columns)
         return PerStep(values.mean((0, 1)), values.var(0).mean(0), torch.stack(totals).var(0).mean().item())
+
+    def under(self, schedule: NoiseSchedule) -> "Laboratory":
+        """The same measurements on the same denoiser, with another path between the same ends."""
+        own = self.model
+        other = VDM(schedule, own.denoiser, own.likelihood, self.time)
+        return Laboratory(other, self.data, self.time.timesteps, self.repeats, self.seed)
+
+    @torch.no_grad()
+    def fit(self, times: TimeSampler, form: str) -> None:
+        """Let ``times`` see the losses of ``form`` at uniform t, where it follows losses; with draws of its own."""
+        if isinstance(times, LossFollower):
+            for repeat in range(self.repeats):
+                draws = Draws(self.seed + 1, repeat)
+                u, _ = UniformTimes().draw(draws, self.x)
+                times.observe(u, FORMS[form].at(self, u, draws))
 
     def one_t(self, form: str, times: TimeSampler, progress: Progress) -> OneT:
         """The spread over replicates of the batch's mean loss and of its gradient."""

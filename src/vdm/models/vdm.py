@@ -114,7 +114,7 @@ class VDM(VariationalModel):
             rows: how many (example, t) pairs one call of the denoiser may hold.
 
         Raises:
-            InvalidInput: continuous time, which has no full sum; values that are not levels.
+            InvalidInput: continuous time; values that are not levels.
         """
         time = self._discrete("elbo_all_times")
         self.check(x)
@@ -209,7 +209,7 @@ class VDM(VariationalModel):
     ) -> Iterator[Latent]:
         """The latents of ``sample`` on their way, from pure noise x_T to x_1: steps + 1 of (n, *event_shape)."""
         draws = draws or Draws(fresh_seed())
-        like = self._prototype().expand(n, *event_shape)
+        like = torch.zeros((), device=next(self.parameters(), torch.zeros(())).device).expand(n, *event_shape)
         own = self.sampling
         chosen = Sampling(sampler or own.sampler, spacing or own.spacing, self.default_steps if steps is None else steps)
         return trajectory(chosen, self.schedule, self._denoise(condition), draws.normal("prior", like), draws)
@@ -248,10 +248,6 @@ class VDM(VariationalModel):
 
     def _gamma(self, t: float, like: Tensor) -> Tensor:
         return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))
-
-    def _prototype(self) -> Tensor:
-        parameter = next(self.parameters(), None)
-        return torch.zeros((), device=None if parameter is None else parameter.device)
 
     def _denoise(self, condition: Tensor | None) -> Denoise:
         return conditioned(self.denoiser, condition)

@@ -55,7 +55,7 @@ class BoundTerms(Callback):
     ) -> None:
         bound: Elbo = outputs["bound"]
         sums = torch.stack([bound.terms()[name].detach().double().sum() for name in TERMS])
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._sums = sums if self._sums is None else self._sums.to(sums) + sums
         self._count += len(bound.reconstruction)
         if trainer.global_step % self.every == 0 and self._count:
             means = (self._sums / self._count).tolist()
@@ -64,6 +64,18 @@ class BoundTerms(Callback):
                 metrics["train/learning_rate"] = optimizer.param_groups[0]["lr"]
             record(trainer, metrics)
             self._sums, self._count = None, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sums": self._sums,
+            "count": self._count,
+            "results": {stage: {name: list(e) for name, e in terms.items()} for stage, terms in self.results.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._sums, self._count = state_dict["sums"], state_dict["count"]
+        stored = state_dict["results"].items()
+        self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self._begin(pl_module, pl_module.validation)

@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,27 +28,87 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
+HOW_NOT_WHAT = (
+    "resume",
+    "run_id",
+    "output_dir",
+    "callbacks",
+    "logger",
+    "trainer.accelerator",
+    "trainer.default_root_dir",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+)
+"""Settings that may change when a run goes on: where it runs and what watches it."""
+
+
 class RunFolder:
-    """config.yaml, checkpoints/, pictures/, metrics.csv and metrics.json of one run."""
+    """config.yaml, run_id, checkpoints/, pictures/, metrics.csv, and metrics.json or failure.txt of one run."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.config = self.root / "config.yaml"
+        self.id = self.root / "run_id"
         self.checkpoints = self.root / "checkpoints"
+        self.last = self.checkpoints / "last.ckpt"
         self.pictures = self.root / "pictures"
         self.curves = self.root / "metrics.csv"
         self.metrics = self.root / "metrics.json"
+        self.failure = self.root / "failure.txt"
 
-    def begin(self, config: DictConfig) -> None:
-        """Claim the folder and keep the resolved config.
+    def check(self, config: DictConfig, resume: bool) -> None:
+        """Whether ``config`` may run here.
 
         Raises:
-            InvalidInput: another run's result is there.
+            InvalidInput: without ``resume``, another run's result or checkpoint; with it, a run of other settings.
         """
-        if self.metrics.exists():
+        if resume and self.config.exists():
+            own, new = dict(_leaves(OmegaConf.load(self.config))), dict(_leaves(config))
+            for name in sorted(own.keys() | new.keys()):
+                if own.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in HOW_NOT_WHAT):
+                    raise InvalidInput(
+                        f"{self.root} holds a run with {name}={own.get(name)}, not {new.get(name)}: resume it with its own "
+                        "settings, or choose another hydra.run.dir="
+                    )
+        elif not resume and self.metrics.exists():
             raise InvalidInput(f"{self.root} holds an earlier run's result: choose another hydra.run.dir=, or remove it")
+        elif not resume and self.last.exists():
+            raise InvalidInput(
+                f"{self.root} holds an earlier run that did not finish: add resume=true, or choose another hydra.run.dir="
+            )
+
+    def begin(self, config: DictConfig) -> str:
+        """Keep the resolved config, and give the run's id, which stays the same when it is resumed."""
         write_atomically(self.config, OmegaConf.to_yaml(config, resolve=True).encode())
+        self.failure.unlink(missing_ok=True)
+        if not self.id.exists():
+            write_atomically(self.id, uuid.uuid4().hex[:12].encode())
+        return self.id.read_text()
+
+    def result(self) -> float | None:
+        """What a finished run returned: its validation bound in bits/dim, or the test's if it had no validation."""
+        if not self.metrics.exists():
+            return None
+        metrics = json.loads(self.metrics.read_text())
+        return float(metrics.get("val", metrics["test"])["bits_per_dim"]["value"])
+
+    def note_failure(self, error: Exception) -> None:
+        """One line in failure.txt, for those who look at the folder later."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        write_atomically(self.failure, f"{reason}\n".encode())
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """metrics.json, whole or not at all."""
         write_atomically(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def _leaves(config: Any) -> Iterator[tuple[str, Any]]:
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                yield from walk(value, f"{prefix}.{key}" if prefix else str(key))
+        else:
+            yield prefix, node
+
+    return walk(OmegaConf.to_container(config, resolve=True), "")

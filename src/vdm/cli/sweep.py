@@ -1,0 +1,142 @@
+"""What is known of a sweep from the files of its runs: which there are, how far each is, what they found."""
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from vdm.errors import InvalidInput
+from vdm.evaluation import TERMS, Estimate
+from vdm.training.metrics_file import read_rows
+from vdm.training.run_folder import RunFolder
+
+Settings = dict[str, str]
+"""What a job was told on its command line, by name."""
+
+ASIDE = ("resume", "sweep")
+"""Settings that do not tell one job from another."""
+
+
+class Run(NamedTuple):
+    """One job: its settings, ``finished``, ``failed``, ``unfinished`` or ``missing``, and what there is to say of that."""
+
+    folder: RunFolder | None
+    settings: Settings
+    state: str
+    note: str
+    test: dict[str, Estimate]
+
+
+class Summary(NamedTuple):
+    """A term over the seeds: mean and standard error of the mean, NaN for a single run."""
+
+    mean: float
+    se: float
+
+
+class Group(NamedTuple):
+    """The runs that differ in their seed only."""
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.state == "finished"]
+
+    def summary(self, term: str) -> Summary | None:
+        """Over the finished runs; None if there is none."""
+        values = [run.test[term].value for run in self.finished]
+        if not values:
+            return None
+        return Summary(mean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
+
+
+def read_sweep(root: Path) -> list[Run]:
+    """Every run of a sweep: those with a folder, and those that ``multirun.yaml`` announces and that have none.
+
+    Raises:
+        InvalidInput: a folder that no sweep wrote.
+    """
+    homes = sorted(path.parents[1] for path in root.glob("**/.hydra/overrides.yaml"))
+    if not homes:
+        raise InvalidInput(
+            f"{root} holds no run of a sweep: name the folder that vdm-train -m wrote, with its multirun.yaml"
+        )
+    runs = [_read_run(home) for home in homes]
+    there = [run.settings for run in runs]
+    announced = _announced(root / "multirun.yaml")
+    return runs + [Run(None, job, "missing", "no folder yet", {}) for job in announced if job not in there]
+
+
+def groups(runs: Sequence[Run]) -> list[Group]:
+    """Runs by the settings in which they differ, the seed apart; the best mean first, those without a result last."""
+    names = sorted({name for run in runs for name in run.settings if name != "seed"})
+    differing = [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
+
+    def label(run: Run) -> str:
+        return ", ".join(f"{name}={run.settings[name]}" for name in differing if name in run.settings) or "all"
+
+    ordered = sorted(runs, key=label)
+    found = [Group(name, list(members)) for name, members in itertools.groupby(ordered, key=label)]
+
+    def rank(group: Group) -> float:
+        summary = group.summary("bits_per_dim")
+        return math.inf if summary is None else summary.mean
+
+    return sorted(found, key=rank)
+
+
+def _read_run(home: Path) -> Run:
+    folder = RunFolder(home)
+    settings = _settings([str(o) for o in OmegaConf.load(home / ".hydra/overrides.yaml")])
+    if folder.metrics.exists():
+        try:
+            test = json.loads(folder.metrics.read_text())["test"]
+            return Run(folder, settings, "finished", "", {name: Estimate(**test[name]) for name in TERMS})
+        except (ValueError, KeyError, TypeError) as error:
+            return Run(folder, settings, "failed", f"metrics.json cannot be read: {error}", {})
+    if folder.failure.exists():
+        return Run(folder, settings, "failed", folder.failure.read_text().strip(), {})
+    return Run(folder, settings, "unfinished", _progress(folder), {})
+
+
+def _progress(folder: RunFolder) -> str:
+    """How far a run is that has not finished; whether it is going or was killed, its age has to tell."""
+    if not folder.config.exists():
+        return "not begun"
+    limit = OmegaConf.select(OmegaConf.load(folder.config), "trainer.max_steps")
+    _, rows = read_rows(folder.curves)
+    step = max((int(row["step"]) for row in rows), default=0)
+    latest = max(path.stat().st_mtime for path in (folder.config, folder.curves, folder.last) if path.exists())
+    return f"step {step} of {limit}, last written {max(0, time.time() - latest) / 60:.0f} minutes ago"
+
+
+def _settings(overrides: Sequence[str]) -> Settings:
+    pairs = (override.split("=", 1) for override in overrides)
+    return {name: value for name, value in pairs if name not in ASIDE}
+
+
+def _announced(multirun: Path) -> list[Settings]:
+    """The jobs of Hydra's basic sweeper; none where another sweeper decides as it goes."""
+    if not multirun.exists():
+        return []
+    config = OmegaConf.load(multirun)
+    if "BasicSweeper" not in str(OmegaConf.select(config, "hydra.sweeper._target_")):
+        return []
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    lines = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
+    choices: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(lines):
+        key = override.get_key_element()
+        sweeps = override.is_sweep_override()
+        values = list(override.sweep_string_iterator()) if sweeps else [override.get_value_element_as_str()]
+        choices[key] = [f"{key}={value}" for value in values]
+    return [_settings(job) for job in itertools.product(*choices.values())]

@@ -1,0 +1,80 @@
+"""The numbers of a run over its steps, in one CSV file that is whole at every moment."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from vdm.training.run_folder import write_atomically
+
+
+class MetricsFile(Logger):
+    """``metrics.csv``: a column ``step``, one column a metric, a row each time metrics come; empty where there is none.
+
+    Every row is on disk when ``log_metrics`` returns. Rows that are there already are kept: see ``cut_back``.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        """They stand in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = {"step": 0 if step is None else step, **metrics}
+        if not self._columns:
+            self._columns, _ = read_rows(self.path)
+        if set(row) <= set(self._columns):
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+            return
+        columns, rows = read_rows(self.path)
+        self._columns = [*columns, *(name for name in row if name not in columns)]
+        write_rows(self.path, self._columns, [*rows, {name: str(value) for name, value in row.items()}])
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """(columns, rows) of a file, without a last line that was cut short; nothing if there is no file."""
+    if not path.exists():
+        return [], []
+    with path.open(newline="") as file:
+        whole = [line for line in file if line.endswith("\n")]
+    reader = csv.DictReader(whole)
+    return list(reader.fieldnames or []), list(reader)
+
+
+def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    """The whole file, or none of it."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drop what a run that goes on from the end of ``step`` will log again: later rows, and the test after training."""
+    columns, rows = read_rows(path)
+    if columns:
+        tested = [name for name in columns if name.startswith("test/")]
+        kept = [row for row in rows if int(row["step"]) <= step and not any(row[name] for name in tested)]
+        write_rows(path, columns, kept)

@@ -1,0 +1,131 @@
+"""Going on where a run stopped: what is saved, when, and how a signal is obeyed."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+def first_process() -> bool:
+    """Whether this is the process of rank 0, before there is a Trainer to ask."""
+    return not int(getattr(rank_zero_only, "rank", 0))
+
+
+def requeued() -> bool:
+    """Whether SLURM has started this job before: it then goes on, whatever ``resume`` says."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+class Signals:
+    """The first signal that came, and nothing done about it: a handler may run in the middle of a collective operation.
+
+    SIGTERM and SIGINT are listened to, and those of ``handed_on`` that already have a handler, which is called only when
+    ``hand_on`` says so. A second SIGINT interrupts at once.
+    """
+
+    handed_on = (signal.SIGUSR2,)
+    """Where submitit listens for the end of a job's time and for its pre-emption."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._earlier: dict[signal.Signals, Any] = {}
+        self._owner = 0
+
+    def listen(self) -> None:
+        """Take the signals over; only possible in a process's main thread."""
+        self.received, self._owner = None, os.getpid()
+        for number in (signal.SIGTERM, signal.SIGINT, *self.handed_on):
+            earlier = signal.getsignal(number)
+            if number in self.handed_on and not callable(earlier):
+                continue
+            self._earlier[number] = earlier
+            signal.signal(number, self._note)
+
+    def restore(self) -> None:
+        """Give the signals back to who had them."""
+        for number, earlier in self._earlier.items():
+            signal.signal(number, earlier)
+        self._earlier = {}
+
+    def hand_on(self) -> None:
+        """Call the earlier handler of the signal that came, in a state in which it may end this process and its children."""
+        assert self.received is not None
+        earlier: Handler = self._earlier[self.received]
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        earlier(self.received, None)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a forked worker: its parent decides
+            return
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+
+
+class KeepLast(Checkpoint):
+    """Keeps one checkpoint from which a run that was stopped goes on as if it had not been.
+
+    It is written after every ``every``-th optimiser step, at the end, and when a signal came: at the end of a step, after
+    the validation that belongs to it, so that no validation is lost or repeated. On SIGTERM and SIGINT the process then
+    leaves with status 128 + signal (143, 130); on submitit's signal that job is queued again. All processes leave together.
+
+    Args:
+        path: of the checkpoint, which is overwritten.
+        every: steps between two saves: what ``kill -9`` can cost.
+    """
+
+    def __init__(self, path: str, every: int) -> None:
+        self.path, self.every = path, int(every)
+        self.signals = Signals()
+        self._step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._step = trainer.global_step
+        self.signals.listen()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        loop = trainer.fit_loop
+        if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
+            self._conclude_step(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._conclude_step(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.signals.restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.signals.restore()
+
+    def _conclude_step(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        if step == self._step:  # gradients are still being accumulated
+            return
+        self._step = step
+        stop = trainer.strategy.reduce_boolean_decision(self.signals.received is not None, all=False)
+        if stop or step % self.every == 0 or step == trainer.max_steps:
+            trainer.save_checkpoint(self.path)
+        if stop and step != trainer.max_steps:
+            self._leave(trainer)
+
+    def _leave(self, trainer: pl.Trainer) -> None:
+        """``SystemExit``: an exception or a return would tell submitit that the job has ended."""
+        received = self.signals.received
+        if trainer.is_global_zero and received is not None:
+            print(f"{received.name} at step {trainer.global_step}: saved {self.path}", file=sys.stderr)
+            if received in Signals.handed_on:
+                with suppress(SystemExit):  # the other processes wait at the barrier
+                    self.signals.hand_on()
+        trainer.strategy.barrier()
+        raise SystemExit(128 + (received or signal.SIGTERM))

@@ -1,0 +1,215 @@
+"""A run that was stopped and goes on is the run that was not."""
+
+import csv
+import json
+import os
+import random
+import signal
+import sys
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from vdm.cli import train
+from vdm.errors import InvalidInput
+from vdm.training.metrics_file import MetricsFile, cut_back, read_rows
+from vdm.training.run_folder import RunFolder
+
+STEPS = 30
+SMALL = (
+    "trainer.accelerator=cpu",
+    f"trainer.max_steps={STEPS}",
+    "trainer.val_check_interval=7",
+    "data.batch_size=64",
+    "model.denoiser.network.channels=8",
+    "model.denoiser.network.blocks=1",
+    "model.sampling.steps=2",
+    "callbacks.sample_grid.every=100",
+    "callbacks.bound_terms.every=4",
+    "callbacks.last.every=5",
+    "validation.repeats=2",
+    "test.repeats=2",
+)
+
+
+def vdm_train(folder, *overrides):
+    """Exit status of the command, called in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vdm-train", *SMALL, f"hydra.run.dir={folder}", *overrides])
+        try:
+            train.main()
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
+def same(one, other):
+    """Weights, average, optimiser, data order, metrics.csv, metrics.json."""
+    for name in ("last.ckpt", "best.ckpt"):
+        a, b = (torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (one, other))
+        assert a["global_step"] == b["global_step"]
+        assert a["state_dict"].keys() == b["state_dict"].keys()
+        assert all(torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"])
+        states = [x["optimizer_states"][0]["state"] for x in (a, b)]
+        assert all(torch.equal(states[0][i]["exp_avg_sq"], states[1][i]["exp_avg_sq"]) for i in states[0])
+        assert a["loops"]["fit_loop"]["state_dict"] == b["loops"]["fit_loop"]["state_dict"]
+    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    a, b = (json.loads((folder / "metrics.json").read_text()) for folder in (one, other))
+    assert (a["test"], a["val"]) == (b["test"], b["val"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert vdm_train(folder) == 0
+    return folder
+
+
+class Killed(BaseException):
+    """Ends the process as far as this test is concerned: nothing is saved on its way."""
+
+
+class Stop(Callback):
+    """Does ``what`` when ``moment`` comes at ``step``."""
+
+    def __init__(self, step, moment, what):
+        self.step, self.what = step, what
+        setattr(self, moment, self._act)
+
+    def _act(self, trainer, *_):
+        if trainer.global_step == self.step:
+            self.what()
+
+
+def kill():
+    raise Killed
+
+
+def stopped_run(folder, monkeypatch, step, moment, what):
+    """A first leg that is stopped at ``step``; its exit status, or None if it was killed."""
+    build = train.Identity
+
+    def identity(*arguments):
+        stop = Stop(step, moment, what)
+        stop.content = None
+        original = build(*arguments)
+        stop.content, stop.on_save_checkpoint = original.content, original.on_save_checkpoint
+        return stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "Identity", identity)
+        try:
+            return vdm_train(folder)
+        except Killed:
+            return None
+
+
+MOMENTS = ("on_train_batch_end", "on_validation_end", "on_before_optimizer_step")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "moment"), [(3, MOMENTS[0]), (13, MOMENTS[2]), (14, MOMENTS[1])])
+def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path, monkeypatch, step, moment):
+    """Before the first save; in mid-step in mid-epoch; in a validation."""
+    folder = tmp_path / "run"
+    assert stopped_run(folder, monkeypatch, step, moment, kill) is None
+    assert not (folder / "metrics.json").exists()
+    identity = (folder / "run_id").read_text()
+    assert vdm_train(folder, "resume=true") == 0
+    assert (folder / "run_id").read_text() == identity
+    same(whole, folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "step"), [(signal.SIGTERM, 143, 8), pytest.param(signal.SIGINT, 130, 21, marks=pytest.mark.slow)]
+)
+def test_a_signalled_run_saves_leaves_and_goes_on(whole, tmp_path, monkeypatch, number, status, step):
+    """Where the signal comes in the middle of a step, the checkpoint is that step's end."""
+    folder = tmp_path / "run"
+    before = signal.getsignal(number)
+
+    def send():
+        os.kill(os.getpid(), number)
+
+    assert stopped_run(folder, monkeypatch, step, "on_before_optimizer_step", send) == status
+    assert signal.getsignal(number) == before
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == step + 1
+    assert vdm_train(folder, "resume=true") == 0
+    same(whole, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_killed_over_and_over_at_random_goes_on_bit_for_bit(whole, tmp_path, monkeypatch, seed):
+    draw = random.Random(seed)
+    folder = tmp_path / "run"
+    step = draw.randrange(1, STEPS - 1)
+    stopped_run(folder, monkeypatch, step, draw.choice((MOMENTS[0], MOMENTS[2])), kill)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "SMALL", (*SMALL, "resume=true"))
+        later = draw.randrange(step, STEPS)
+        what = draw.choice((kill, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        stopped_run(folder, monkeypatch, later, draw.choice((MOMENTS[0], MOMENTS[2])), what)
+    assert vdm_train(folder, "resume=true") == 0
+    same(whole, folder)
+
+
+def test_a_finished_run_is_not_run_again(whole, capsys):
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    assert vdm_train(whole, "resume=true") == 0
+    bound = json.loads((whole / "metrics.json").read_text())["val"]["bits_per_dim"]["value"]
+    assert f"is finished: validation {bound:.4f} bits/dim" in capsys.readouterr().out
+    assert all(
+        path.read_bytes() == content for path, content in before.items() if path.suffix in (".ckpt", ".csv", ".json", ".png")
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["resume=true", "schedule=cosine"], "model.schedule"),
+        (["resume=true", "seed=5"], "data.seed=0, not 5"),
+        (["resume=true", "trainer.max_steps=99"], "trainer.max_steps=30, not 99"),
+        ([], "earlier run's result"),
+    ],
+)
+def test_another_run_is_not_taken_for_this_one(whole, capsys, overrides, message):
+    assert vdm_train(whole, *overrides) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_not_started_over_by_mistake(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    folder.last.touch()
+    with pytest.raises(InvalidInput, match="add resume=true"):
+        folder.check({}, resume=False)
+
+
+def test_the_curve_has_every_step_once(whole):
+    with (whole / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["train/bits_per_dim"]] == list(range(4, STEPS + 1, 4))
+    assert [int(row["step"]) for row in rows if row["val/bits_per_dim"]] == list(range(7, STEPS + 1, 7))
+    assert [int(row["step"]) for row in rows if row["test/bits_per_dim"]] == [STEPS]
+
+
+def test_metrics_file_is_whole_at_every_moment(tmp_path):
+    """New columns, a row cut short by a crash, and cutting back."""
+    path = tmp_path / "metrics.csv"
+    first = MetricsFile(path)
+    first.log_metrics({"a": 0.1}, step=1)
+    first.log_metrics({"a": 0.2, "val/b": 1.0}, step=2)
+    first.log_metrics({"a": 0.3}, step=3)
+    first.log_metrics({"test/c": 5.0}, step=2)
+    assert read_rows(path)[0] == ["step", "a", "val/b", "test/c"]
+    with path.open("a") as file:
+        file.write("4,0.")
+    assert [row["step"] for row in read_rows(path)[1]] == ["1", "2", "3", "2"]
+    cut_back(path, 2)
+    MetricsFile(path).log_metrics({"a": 0.25}, step=3)
+    assert [(row["step"], row["a"]) for row in read_rows(path)[1]] == [("1", "0.1"), ("2", "0.2"), ("3", "0.25")]
+    cut_back(tmp_path / "none.csv", 2)
+    assert not (tmp_path / "none.csv").exists()

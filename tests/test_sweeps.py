@@ -1,0 +1,161 @@
+"""Sweeps: what a restart runs again, and a report that is right whatever state the runs are in."""
+
+import csv
+import json
+import math
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from omegaconf import OmegaConf
+
+from catalogue import options, part
+from test_resuming import SMALL
+from vdm.cli import report, train
+from vdm.cli.sweep import groups, read_sweep
+from vdm.evaluation import TERMS
+
+TINY = (*SMALL, "trainer.max_steps=4", "trainer.val_check_interval=2")
+
+
+def invoke(module, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"vdm-{module.__name__.split('.')[-1]}", *map(str, arguments)])
+        try:
+            module.main()
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
+def make_run(root, name, overrides, values=None, steps=(), failure=None, limit=100):
+    """The files that a run leaves, without the run."""
+    folder = root / name
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(overrides), folder / ".hydra/overrides.yaml")
+    OmegaConf.save(OmegaConf.create({"trainer": {"max_steps": limit}}), folder / "config.yaml")
+    if steps:
+        lines = ["step,val/bits_per_dim", *(f"{step},{5 - step / 100}" for step in steps)]
+        (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    if values is not None:
+        test = {term: {"value": value, "mc_se": 0.01, "data_se": 0.02} for term, value in zip(TERMS, values, strict=True)}
+        (folder / "metrics.json").write_text(json.dumps({"test": test, "provenance": {}}))
+    if failure is not None:
+        (folder / "failure.txt").write_text(failure)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Of 2 × 3 jobs: 2 finished and 1 failed; 1 finished, 1 unfinished, 1 missing."""
+    common = ["trainer.max_steps=100"]
+    rows = [("0", "linear", "1", (3.0, 1.0, 0.5, 1.5)), ("1", "linear", "2", (4.0, 1.5, 0.5, 2.0))]
+    for name, schedule, seed, values in rows:
+        make_run(tmp_path, name, [f"schedule={schedule}", f"seed={seed}", *common], values, steps=(50, 100))
+    make_run(tmp_path, "2", ["schedule=linear", "seed=3", *common], failure="InvalidInput: <b>loss</b> is nan at | step 7")
+    make_run(tmp_path, "3", ["schedule=cosine", "seed=1", *common], (3.25, 1.0, 0.5, 1.75), steps=(50, 100))
+    make_run(tmp_path, "4", ["schedule=cosine", "seed=2", *common], steps=(10, 20))
+    multirun = {
+        "hydra": {
+            "overrides": {"task": [*common, "schedule=linear,cosine", "seed=1,2,3"]},
+            "sweeper": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": None},
+        }
+    }
+    OmegaConf.save(OmegaConf.create(multirun), tmp_path / "multirun.yaml")
+    return tmp_path
+
+
+def test_every_run_is_accounted_for(sweep):
+    runs = read_sweep(sweep)
+    states = {(run.settings["schedule"], run.settings["seed"]): run.state for run in runs}
+    assert states == {
+        ("linear", "1"): "finished",
+        ("linear", "2"): "finished",
+        ("linear", "3"): "failed",
+        ("cosine", "1"): "finished",
+        ("cosine", "2"): "unfinished",
+        ("cosine", "3"): "missing",
+    }
+    notes = {run.state: run.note for run in runs}
+    assert notes["unfinished"].startswith("step 20 of 100, last written ")
+
+
+def test_means_and_standard_errors_are_those_over_the_finished_seeds(sweep):
+    """3 and 4: mean 3.5, standard deviation 1/√2, standard error 1/2. One seed has no standard error."""
+    cosine, linear = groups(read_sweep(sweep))  # the better mean first
+    assert (cosine.label, linear.label) == ("schedule=cosine", "schedule=linear")
+    assert linear.summary("bits_per_dim") == pytest.approx((3.5, 0.5))
+    assert linear.summary("denoising_matching") == pytest.approx((1.75, 0.25))
+    assert cosine.summary("bits_per_dim").mean == 3.25
+    assert math.isnan(cosine.summary("bits_per_dim").se)
+
+
+def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys):
+    assert invoke(report, f"sweep={sweep}") == 0
+    out = capsys.readouterr().out
+    text, markup = ((sweep / "report" / name).read_text() for name in ("report.md", "report.html"))
+    for shown in (out, text, markup):
+        assert "6 runs, 3 finished, 1 failed, 1 unfinished, 1 missing" in shown
+    assert "| schedule=linear | 2 of 3 | 3.5000 ± 0.5000 |" in text
+    assert "| schedule=cosine | 1 of 3 | 3.2500 |" in text
+    assert "- `schedule=cosine seed=3 trainer.max_steps=100`: missing" in text
+    assert "<b>" not in markup
+    assert "&lt;b&gt;loss&lt;/b&gt;" in markup
+    HTMLParser().feed(markup)
+    with (sweep / "report/runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["bits_per_dim"] for row in rows if row["state"] == "finished"] == ["3.0", "4.0", "3.25"]
+    assert len(rows) == 6
+    assert {row["bits_per_dim"] for row in rows if row["state"] != "finished"} == {""}
+    assert (sweep / "report/curves.png").stat().st_size > 5000
+
+
+def test_a_report_of_nothing_is_refused(tmp_path, capsys):
+    for arguments, message in (
+        ([f"sweep={tmp_path}"], "no run of a sweep"),
+        ([f"sweep={tmp_path}", "a=1"], "'a'"),
+        ([], "say"),
+    ):
+        assert invoke(report, *arguments) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", options("sweep"))
+def test_ready_made_sweeps_name_parts_that_exist(option):
+    sweep = OmegaConf.load(f"{part.__globals__['CONFIGS']}/sweep/{option}.yaml")
+    for group, values in sweep.hydra.sweeper.params.items():
+        if group != "seed":
+            assert set(values.split(",")) <= set(options(group))
+
+
+@pytest.mark.slow
+def test_a_failed_job_costs_the_others_nothing_and_a_restart_repeats_nothing(tmp_path, capsys):
+    sweep = ["-m", *TINY, "optimizer.lr=1e-3,1e30,2e-3", "trainer.gradient_clip_val=null", f"hydra.sweep.dir={tmp_path}"]
+    assert invoke(train, *sweep) == 2
+    results = [(tmp_path / job / "metrics.json").read_bytes() for job in ("0", "2")]
+    assert "training loss is" in (tmp_path / "1/failure.txt").read_text()
+    assert [run.state for run in read_sweep(tmp_path)] == ["finished", "failed", "finished"]
+    (tmp_path / "2/metrics.json").unlink()
+    capsys.readouterr()
+    assert invoke(train, *sweep, "resume=true") == 2
+    out = capsys.readouterr().out
+    assert out.count("is finished") == 1
+    assert out.count("going on from") == 1
+    assert [json.loads((tmp_path / job / "metrics.json").read_text())["test"] for job in ("0", "2")] == [
+        json.loads(result)["test"] for result in results
+    ]
+
+
+def test_a_sweep_of_jobs_that_start_processes_is_refused(tmp_path, capsys):
+    devices = ["trainer.devices=2", "trainer.strategy=ddp"]
+    assert invoke(train, "-m", *TINY, *devices, "seed=1,2", f"hydra.sweep.dir={tmp_path}") == 2
+    assert "a sweep cannot start 2 processes a job by itself" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_jobs_of_a_sweep_do_not_depend_on_those_before(tmp_path):
+    """The same seed, first and second: the same numbers to the last digit."""
+    for name, seeds in (("forth", "1,2"), ("back", "2,1")):
+        assert invoke(train, "-m", *TINY, f"seed={seeds}", f"hydra.sweep.dir={tmp_path / name}") == 0
+    for one, other in (("forth/0", "back/1"), ("forth/1", "back/0")):
+        a, b = (json.loads((tmp_path / job / "metrics.json").read_text())["test"] for job in (one, other))
+        assert a == b
