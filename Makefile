@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 CKPT ?=
+CLUSTER ?=
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate report sample test test-slow lint clean
+.PHONY: help setup train evaluate report sample test test-slow test-cluster lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -23,8 +24,8 @@ $(VENV)/.ready: pyproject.toml requirements.txt
 
 setup: $(VENV)/.ready ## make the environment in .venv/
 
-train: setup ## train on the built-in digits; ARGS="schedule=cosine seed=1" for anything else
-	@$(BIN)/vdm-train $(ARGS)
+train: setup ## train on the built-in digits; ARGS="schedule=cosine seed=1" for anything else; CLUSTER=slurm submits it
+	@$(BIN)/vdm-train $(if $(CLUSTER),-m hydra/launcher=$(CLUSTER)) $(ARGS)
 
 evaluate: setup ## the bound of a trained model: CKPT=logs/…/checkpoints/best.ckpt
 	@$(BIN)/vdm-evaluate $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
@@ -40,6 +41,9 @@ test: setup ## the fast tests
 
 test-slow: setup ## the slow tests
 	@$(PYTEST) -m slow $(ARGS)
+
+test-cluster: setup ## jobs on a real SLURM, started on this machine from Debian's packages
+	@tests/cluster/loopback.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 lint: setup ## style, types, and the floors of the architecture
 	@$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.metrics_file import cut_back
-from vdm.training.resuming import first_process, requeued
+from vdm.training.resuming import cluster_environments, first_process, requeued
 from vdm.training.run_folder import RunFolder
 
 
@@ -54,7 +54,10 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     terms: BoundTerms = callbacks["bound_terms"]
     identity = Identity({}, facts)
     trainer: pl.Trainer = instantiate(
-        config.trainer, callbacks=[*callbacks.values(), identity], logger=False, plugins=[AtomicCheckpoints()]
+        config.trainer,
+        callbacks=[*callbacks.values(), identity],
+        logger=False,
+        plugins=[AtomicCheckpoints(), *cluster_environments()],
     )
     check_processes(trainer)
     start = folder.last if folder.last.exists() else None
@@ -103,7 +106,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
 
 def check_processes(trainer: pl.Trainer) -> None:
     """Refuse a sweep whose jobs start processes of their own: those would run the whole sweep again."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN and trainer.strategy.launcher is not None:
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    started_here = trainer.world_size > 1 and not getattr(environment, "creates_processes_externally", False)
+    if started_here and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InvalidInput(
             f"a sweep cannot start {trainer.world_size} processes a job by itself: use hydra/launcher=slurm, "
             "trainer.devices=1, or one command a job"

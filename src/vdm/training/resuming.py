@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -18,6 +19,11 @@ Handler = Callable[[int, FrameType | None], Any]
 def first_process() -> bool:
     """Whether this is the process of rank 0, before there is a Trainer to ask."""
     return not int(getattr(rank_zero_only, "rank", 0))
+
+
+def cluster_environments() -> list[SLURMEnvironment]:
+    """SLURM's, in a job of SLURM: without Lightning's own handler, which saves inside the handler; see ``KeepLast``."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def requeued() -> bool:
@@ -57,12 +63,15 @@ class Signals:
         self._earlier = {}
 
     def hand_on(self) -> None:
-        """Call the earlier handler of the signal that came, in a state in which it may end this process and its children."""
+        """Call the earlier handler of the signal that came."""
         assert self.received is not None
         earlier: Handler = self._earlier[self.received]
+        earlier(self.received, None)
+
+    def shut_out(self) -> None:
+        """On the way out: the end of a child, or being told again to end, must not raise where processes still meet."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        earlier(self.received, None)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:  # a forked worker: its parent decides
@@ -122,6 +131,7 @@ class KeepLast(Checkpoint):
     def _leave(self, trainer: pl.Trainer) -> None:
         """``SystemExit``: an exception or a return would tell submitit that the job has ended."""
         received = self.signals.received
+        self.signals.shut_out()
         if trainer.is_global_zero and received is not None:
             print(f"{received.name} at step {trainer.global_step}: saved {self.path}", file=sys.stderr)
             if received in Signals.handed_on:

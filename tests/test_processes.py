@@ -1,0 +1,64 @@
+"""Several processes: the numbers of one, in one folder; stopped together, and going on together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from test_resuming import SMALL
+from vdm.training.metrics_file import read_rows
+
+STEPS = 40
+TWO = ("trainer.devices=2", "trainer.strategy=ddp", f"trainer.max_steps={STEPS}", "callbacks.bound_terms.every=1")
+
+
+def start(command, folder, *overrides):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(folder.parent / "pyc")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    program = Path(sys.executable).with_name(command)
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([program, f"hydra.run.dir={folder}", *overrides], env=environment, cwd=folder.parent, **output)
+
+
+def finish(process):
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return out
+
+
+def signalled(process, folder, number, step):
+    """Exit status of a run that gets a signal once it has logged ``step``."""
+    while process.poll() is None:
+        if any(int(row["step"]) >= step for row in read_rows(folder / "metrics.csv")[1]):
+            process.send_signal(number)
+            break
+        time.sleep(0.05)
+    process.communicate(timeout=120)
+    return process.returncode
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
+    """One command starts both. 297 test examples do not divide by two."""
+    whole, stopped, one = tmp_path / "whole", tmp_path / "stopped", tmp_path / "one"
+    out = finish(start("vdm-train", whole, *SMALL, *TWO))
+    assert "64 examples a step, 32 in each of 2 processes" in out
+    assert out.count("bound.png") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pyc", "whole"]
+
+    finish(start("vdm-evaluate", one, f"ckpt={whole}/checkpoints/best.ckpt", "accelerator=cpu"))
+    by_two, by_one = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (whole, one))
+    for name, estimate in by_one.items():
+        assert by_two[name] == pytest.approx(estimate, rel=1e-5, abs=1e-7)
+
+    assert signalled(start("vdm-train", stopped, *SMALL, *TWO), stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
+    finish(start("vdm-train", stopped, *SMALL, *TWO, "resume=true"))
+    ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert (whole / "metrics.csv").read_text() == (stopped / "metrics.csv").read_text()
