@@ -39,8 +39,8 @@ sample: setup ## samples of a trained model: CKPT=… ARGS="n=64"
 test: setup ## the fast tests
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: setup ## the slow tests
-	@$(PYTEST) -m slow $(ARGS)
+test-slow: setup ## the slow tests, but for those on SLURM
+	@$(PYTEST) -m slow --ignore tests/cluster $(ARGS)
 
 test-cluster: setup ## jobs on a real SLURM, started on this machine from Debian's packages
 	@tests/cluster/loopback.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
