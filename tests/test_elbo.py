@@ -183,5 +183,5 @@ def test_levels_out_of_range_are_refused():
     ):
         with pytest.raises(InvalidInput, match=message):
             vdm.elbo(torch.tensor(wrong))
-    with pytest.raises(InvalidInput, match="needs a chain of T latents"):
+    with pytest.raises(InvalidInput, match="needs discrete time"):
         vdm.elbo_all_times(torch.zeros(1, 2, 2))
