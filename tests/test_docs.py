@@ -12,6 +12,8 @@ from catalogue import composed
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG_OF = {"vdm-train": "train", "vdm-evaluate": "evaluate", "vdm-sample": "sample", "vdm-laboratory": "laboratory"}
+CONFIG_OF["vdm-lineage"] = "lineage"
+REPORTS = {"estimators": "laboratory", "lineage": "lineage"}
 
 
 def blocks(page, language):
@@ -47,8 +49,8 @@ def test_every_command_line_is_understood(line):
         if words[0] != "train":
             return
         program, words = "vdm-train", shlex.split(" ".join(word[5:] for word in words if word.startswith("ARGS=")))
-    if program == "vdm-report" and words[0] == "estimators":
-        program, words = "vdm-laboratory", words[1:]
+    if program == "vdm-report" and words[0] in REPORTS:
+        program, words = f"vdm-{REPORTS[words[0]]}", words[1:]
     if program in CONFIG_OF:
         mine = [word for word in words if not word.startswith(("hydra.", "hydra/", "--", "schedule=linear_sigma"))]
         for overrides in first_of_each_sweep(mine):

@@ -172,7 +172,7 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
         f"hydra.sweep.dir={sweep}",
     )
     capsys.readouterr()
-    call(report, "lineage", f"sweep={sweep}", f"hydra.run.dir={tmp_path}/report")
+    call(report, "lineage", f"runs={sweep}", f"hydra.run.dir={tmp_path}/report")
     printed = capsys.readouterr().out
     runs = read_runs(sweep)
     assert [run.name for run in runs] == ["vae", "rung_2_fixed_encoder"]

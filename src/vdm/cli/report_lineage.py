@@ -49,7 +49,7 @@ def read_runs(sweep: Path) -> list[Run]:
         name = chosen[-1] if chosen else path.parent.name
         runs.append(Run(name, metrics["test"], metrics["provenance"], path.parent / "pictures" / "samples.png"))
     if not runs:
-        raise InvalidInput(f"{sweep} holds no finished run: name the folder of a multirun by sweep=…")
+        raise InvalidInput(f"{sweep} holds no finished run: name the folder of a multirun by runs=…")
     if len({json.dumps(run.facts["data"]) for run in runs}) > 1:
         raise InvalidInput(f"the runs in {sweep} are on different data and cannot be compared: sweep over models alone")
     return runs
@@ -63,7 +63,7 @@ def latest() -> Path:
     """
     folders = sorted(path for path in HOME.glob("*") if path.is_dir())
     if not folders:
-        raise InvalidInput(f"no multirun in {HOME}: run vdm-train experiment=lineage first, or name one by sweep=…")
+        raise InvalidInput(f"no multirun in {HOME}: run vdm-train experiment=lineage first, or name one by runs=…")
     return folders[-1]
 
 
@@ -83,7 +83,7 @@ def ladder_table(runs: list[Run]) -> Table:
 
 def lineage(config: DictConfig) -> None:
     """Prints the table and draws the picture."""
-    sweep = Path(config.sweep) if config.sweep is not None else latest()
+    sweep = Path(config.runs) if config.runs is not None else latest()
     runs = read_runs(sweep)
     folder = RunFolder(config.output_dir)
     folder.pictures.mkdir(parents=True, exist_ok=True)
