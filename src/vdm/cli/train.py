@@ -126,7 +126,9 @@ def leave_nothing_open() -> None:
 
 def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
     """The closing table, the pictures, and what to try next."""
-    experiment = f"experiment={HydraConfig.get().runtime.choices['experiment']}"
+    chosen = HydraConfig.get().runtime.choices
+    again = f"experiment={chosen['experiment']} model={chosen['model']}"
+    other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
         screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         screen.listing("pictures", [str(folder.pictures / name) for name in ("samples.png", "bound.png")]),
@@ -135,8 +137,8 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) ->
             [
                 f"{screen.beside('vdm-evaluate')} ckpt={checkpoint}",
                 f"{screen.beside('vdm-sample')} ckpt={checkpoint} n=64",
-                f"{screen.beside('vdm-train')} {experiment} schedule=cosine",
-                f"{screen.beside('vdm-train')} -m {experiment} schedule=linear,cosine seed=1,2,3",
+                f"{screen.beside('vdm-train')} {again} {other[0]}",
+                f"{screen.beside('vdm-train')} -m {again} {other[1]}",
             ],
         ),
     )
