@@ -71,11 +71,12 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         logger.log_hyperparams(resolved)
     weights = sum(p.numel() for p in task.model.parameters())
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
+    processes = trainer.world_size
     if trainer.is_global_zero:
         screen.show(
             f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {folder.root}",
-            f"{data.batch_size} examples a step, {data.batch_size // trainer.world_size} in each of {trainer.world_size} "
-            "processes",
+            f"{data.batch_size} examples a step"
+            + (f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""),
             *([] if start is None else [f"going on from {start}"]),
         )
 
