@@ -77,6 +77,12 @@ def restore(path: str, ema: bool, changes: Mapping[str, Any] | None = None) -> t
     return parts, checkpoint
 
 
+def device_of(accelerator: str) -> torch.device:
+    """Where to run what no Trainer runs, by the Trainer's names for it."""
+    use_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
 def quiet() -> None:
     """Leave the screen to what the user asked for."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):

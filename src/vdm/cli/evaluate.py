@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, screen
-from vdm.cli.build import Parts, as_metrics, provenance, quiet, restore
+from vdm.cli.build import Parts, as_metrics, device_of, provenance, quiet, restore
 from vdm.evaluation import Estimate, Estimator, Result
 from vdm.training.callbacks import BoundTerms, Progress
 from vdm.training.run_folder import RunFolder
@@ -67,8 +67,7 @@ def own_bound(parts: Parts, split: str, accelerator: str) -> dict[str, Estimate]
 
 def run_estimator(name: str, estimator: Estimator, parts: Parts, config: DictConfig) -> list[Result]:
     """One estimator on a whole split, with a progress bar."""
-    use_gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
-    device = torch.device("cuda" if use_gpu else "cpu")
+    device = device_of(config.accelerator)
     split = parts.data.splits()[config.split]
     condition = None if split.condition is None else split.condition.to(device)
     data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)

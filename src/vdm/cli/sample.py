@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from vdm.bound import VariationalModel
 from vdm.cli import command, screen
-from vdm.cli.build import quiet, restore
+from vdm.cli.build import device_of, quiet, restore
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
@@ -31,8 +31,7 @@ def sample(config: DictConfig) -> None:
         raise InvalidInput(f"n and batch_size must be at least 1, got n={config.n} batch_size={config.batch_size}")
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
     (data, task), checkpoint = restore(config.ckpt, config.ema, chosen)
-    use_gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
-    device = torch.device("cuda" if use_gpu else "cpu")
+    device = device_of(config.accelerator)
     model = task.evaluated.to(device).eval()
     folder = RunFolder(config.output_dir)
     folder.pictures.mkdir(parents=True, exist_ok=True)

@@ -63,9 +63,9 @@ class VariationalTask(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.test(self.evaluated, batch)
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         step = self.global_step
-        super().optimizer_step(*args, **kwargs)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.averaged.update(self.model, step)
 
     def configure_optimizers(self) -> Any:
