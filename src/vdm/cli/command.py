@@ -113,7 +113,8 @@ def _where_and_why(error: InstantiationException) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    told = str(error).partition("Config search path:")[0]
+    text = " ".join(line.strip() for line in told.splitlines() if line.strip())
     return text if isinstance(error, MENDABLE) else f"{type(error).__name__}: {text}"
 
 

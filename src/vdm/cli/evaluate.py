@@ -44,7 +44,7 @@ def evaluate(config: DictConfig) -> float:
     tables = [screen.bound_table(title, own)]
     if results:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
-    screen.show(*tables, f"written to {folder.metrics}")
+    screen.show(*tables, f"written to {screen.near(folder.metrics)}")
     return own["bits_per_dim"].value
 
 

@@ -37,13 +37,13 @@ def sample(config: DictConfig) -> None:
     folder.pictures.mkdir(parents=True, exist_ok=True)
     grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"
     archive, buffer = folder.root / "samples.npz", io.BytesIO()
-    lines = [f"{grid} (the first {min(config.n, 256)})"]
+    lines = [f"{screen.near(grid)} (the first {min(config.n, 256)})"]
     if isinstance(model, VDM):
         steps = model.default_steps if config.steps is None else config.steps
         x, frames = along_the_way(model, data, config, steps, device)
         stacked(frames).save(way)
         seen = f"what the denoiser sees at {len(frames)} times, from noise down to data"
-        lines.append(f"{way} (the first {min(config.n, 8)}: {seen})")
+        lines.append(f"{screen.near(way)} (the first {min(config.n, 8)}: {seen})")
         heading = f"{config.n} samples in {steps} steps of {type(model.sampling.sampler).__name__}"
     else:
         x = in_batches(model, data, config, device)
@@ -51,7 +51,7 @@ def sample(config: DictConfig) -> None:
     data.picture(x[:256]).save(grid)
     np.savez_compressed(buffer, x=x.numpy())
     write_atomically(archive, buffer.getvalue())
-    lines.append(f"{archive} (x: {tuple(x.shape)}, {x.dtype})")
+    lines.append(f"{screen.near(archive)} (x: {tuple(x.shape)}, {x.dtype})")
     screen.show(screen.listing(f"{heading}, weights of step {checkpoint.step}", lines))
 
 

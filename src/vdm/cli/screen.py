@@ -59,11 +59,13 @@ def show(*parts: object) -> None:
 
 def beside(command: str) -> str:
     """How to call another of this project's commands from where this one was called."""
-    own = Path(sys.argv[0])
-    other = own.with_name(command)
-    if not other.exists():
-        return command
-    return str(other.relative_to(Path.cwd())) if other.is_relative_to(Path.cwd()) else command
+    other = (Path.cwd() / sys.argv[0]).with_name(command)
+    return near(other) if other.exists() and other.is_relative_to(Path.cwd()) else command
+
+
+def near(path: Path) -> str:
+    """The path as a person here would type it: relative to the working folder where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def listing(heading: str, lines: Iterable[str]) -> str:

@@ -74,7 +74,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     processes = trainer.world_size
     if trainer.is_global_zero:
         screen.show(
-            f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {folder.root}",
+            f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {screen.near(folder.root)}",
             f"{data.batch_size} examples a step"
             + (f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""),
             *([] if start is None else [f"going on from {start}"]),
@@ -132,12 +132,12 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) ->
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
         screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
-        screen.listing("pictures", [str(folder.pictures / name) for name in ("samples.png", "bound.png")]),
+        screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
             "next",
             [
-                f"{screen.beside('vdm-evaluate')} ckpt={checkpoint}",
-                f"{screen.beside('vdm-sample')} ckpt={checkpoint} n=64",
+                f"{screen.beside('vdm-evaluate')} ckpt={screen.near(checkpoint)}",
+                f"{screen.beside('vdm-sample')} ckpt={screen.near(checkpoint)} n=64",
                 f"{screen.beside('vdm-train')} {again} {other[0]}",
                 f"{screen.beside('vdm-train')} -m {again} {other[1]}",
             ],

@@ -69,7 +69,8 @@ def read_content(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "more in it than tensors and plain values" if isinstance(error, pickle.UnpicklingError) else first
         raise InvalidInput(
             f"{path} cannot be read as a checkpoint ({reason[:120]}): it is truncated or not a checkpoint; use another one"
         ) from error
