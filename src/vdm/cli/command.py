@@ -1,6 +1,5 @@
 """What the commands share: Hydra with one-line errors."""
 
-import difflib
 import os
 import re
 import sys
@@ -11,15 +10,16 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vdm
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, did_you_mean
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
+HELP = "--help lists the settings"
 
 
 def config_directory() -> str:
@@ -65,12 +65,10 @@ def _check_names(config_name: str, config: DictConfig) -> None:
     known = _keys(config_name, depth=1)
     unknown = sorted(set(map(str, config)) - set(known))
     if unknown:
-        raise InvalidInput(f"there is no setting {unknown[0]!r}{_did_you_mean(unknown[0], known)}")
+        raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, HELP)}")
 
 
 def _line(config_name: str, error: BaseException) -> str:
-    if isinstance(error, InstantiationException):
-        return _where_and_why(error)
     if isinstance(error, ConfigCompositionException):
         return _one_line(error) + _suggestion(config_name, str(error))
     return _one_line(error)
@@ -96,26 +94,12 @@ def _keys(config_name: str, depth: int) -> list[str]:
 
 def _suggestion(config_name: str, message: str) -> str:
     found = re.search(r"(?:Could not override|Key) '([^']+)'", message)
-    return _did_you_mean(found[1], _keys(config_name, depth=9)) if found else ""
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else "; --help lists the settings"
-
-
-def _where_and_why(error: InstantiationException) -> str:
-    where = re.search(r"full_key: (\S+)", str(error))
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    return f"{where[1]}: {_one_line(cause)}" if where else _one_line(cause)
+    return did_you_mean(found[1], _keys(config_name, depth=9), HELP) if found else ""
 
 
 def _one_line(error: BaseException) -> str:
     told = str(error).partition("Config search path:")[0]
-    text = " ".join(line.strip() for line in told.splitlines() if line.strip())
-    return text if isinstance(error, MENDABLE) else f"{type(error).__name__}: {text}"
+    return " ".join(line.strip() for line in told.splitlines() if line.strip())
 
 
 def stop(message: str, status: int = 2) -> NoReturn:

@@ -4,13 +4,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, screen
-from vdm.cli.build import Parts, as_metrics, device_of, provenance, quiet, restore
+from vdm.cli.build import OWN, Parts, as_metrics, device_of, provenance, quiet, resolved, restore
+from vdm.construction import construct
 from vdm.evaluation import Estimate, Estimator, Result
 from vdm.training.callbacks import BoundTerms, Progress
 from vdm.training.run_folder import RunFolder
@@ -19,9 +19,13 @@ from vdm.training.run_folder import RunFolder
 def evaluate(config: DictConfig) -> float:
     """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
     quiet()
-    chosen = {name: instantiate(node) for name, node in config.estimators.items() if config[name]}
+    chosen = {
+        name: construct(resolved(node), OWN, f"estimators.{name}")
+        for name, node in config.estimators.items()
+        if config[name]
+    }
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
-    parts, checkpoint = restore(config.ckpt, config.ema, changes)
+    parts, checkpoint = restore(config.ckpt, config.ema, changes, config.trust)
     folder = RunFolder(config.output_dir)
     own = own_bound(parts, config.split, config.accelerator)
     results = [result for name, each in chosen.items() for result in run_estimator(name, each, parts, config)]

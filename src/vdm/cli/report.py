@@ -5,15 +5,15 @@ from itertools import product
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, report_sweep, screen
-from vdm.cli.build import provenance, quiet, restore
+from vdm.cli.build import OWN, provenance, quiet, resolved, restore
 from vdm.cli.report_lineage import lineage
+from vdm.construction import construct
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -23,7 +23,7 @@ from vdm.training.run_folder import RunFolder
 def estimators(config: DictConfig) -> None:
     """Measures, draws the figures, prints the table and what it says of the chapter's "higher variance"."""
     quiet()
-    (data, task), checkpoint = restore(config.ckpt, config.ema)
+    (data, task), checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
     model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
     batches = list(data.ordered(config.split))
     batch = first(Batch(*batches[0]), config.examples)
@@ -31,7 +31,7 @@ def estimators(config: DictConfig) -> None:
     single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
     ends = [model.schedule(torch.tensor([t], dtype=torch.float64)).item() for t in (0.0, 1.0)]
     paths = {"the run's": single_t}
-    paths |= {name: single_t.under(instantiate(node)(*ends)) for name, node in config.schedules.items()}
+    paths |= {name: single_t.under(construct(node, OWN)(*ends)) for name, node in resolved(config.schedules).items()}
 
     with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
         steps = {}
@@ -41,7 +41,7 @@ def estimators(config: DictConfig) -> None:
     single = {}
     with tqdm(total=len(cases) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
         for path, form, name in cases:
-            times = instantiate(config.times[name])
+            times = construct(resolved(config.times[name]), OWN)
             paths[path].fit(times, form)
             single[path, form, name] = paths[path].one_t(form, times, lambda _: bar.update())
     growth = {T: lab.growth(T) for T in tqdm(config.growth, desc="growth with T", unit="T", dynamic_ncols=True)}

@@ -2,17 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import command, screen
-from vdm.cli.build import as_metrics, build, provenance, quiet
+from vdm.cli.build import OWN, as_metrics, build, provenance, quiet, resolved
+from vdm.construction import check, construct
 from vdm.errors import InvalidInput
 from vdm.pictures import bound_curves
 from vdm.training.budget import CpuTime
@@ -48,27 +47,28 @@ def train(config: DictConfig) -> float:
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float:
+    check(resolved(config), OWN)
     data, task = build(config)
     facts = provenance(data, config.seed)
-    callbacks = dict(instantiate(config.callbacks))
+    callbacks = construct(resolved(config.callbacks), OWN, "callbacks")
     terms: BoundTerms = callbacks["bound_terms"]
     identity = Identity({}, facts)
-    trainer: pl.Trainer = instantiate(
-        config.trainer,
-        callbacks=[*callbacks.values(), identity],
-        logger=False,
-        plugins=[AtomicCheckpoints(), *cluster_environments()],
-    )
+    settings = {
+        **resolved(config.trainer),
+        "callbacks": [*callbacks.values(), identity],
+        "logger": False,
+        "plugins": [AtomicCheckpoints(), *cluster_environments()],
+    }
+    trainer: pl.Trainer = construct(settings, OWN, "trainer")
     check_processes(trainer)
     start = folder.last if folder.last.exists() else None
     if trainer.is_global_zero:
         cut_back(folder.curves, -1 if start is None else read_checkpoint(start).step)
         config.run_id = folder.begin(config)
-    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    identity.content["config"] = resolved
-    trainer.loggers = loggers = list(instantiate(config.logger).values())
+    identity.content["config"] = tree = resolved(config)
+    trainer.loggers = loggers = list(construct(tree["logger"], OWN, "logger").values())
     for logger in loggers:
-        logger.log_hyperparams(resolved)
+        logger.log_hyperparams(tree)
     weights = sum(p.numel() for p in task.model.parameters())
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     processes = trainer.world_size
