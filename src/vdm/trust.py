@@ -6,7 +6,7 @@ begins with the right word, but is no part of the package.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import isclass, isfunction, ismethod
 from types import ModuleType
@@ -69,11 +69,11 @@ class PartsTrusted(Trust):
     """For a config that came with a checkpoint, a run's folder or an exported model.
 
     Args:
-        packages: other packages that the user trusts as much as their own code, by name.
+        packages: other packages, one or several, that the user trusts as much as their own code.
     """
 
-    def __init__(self, packages: tuple[str, ...] = ()) -> None:
-        self.packages = packages
+    def __init__(self, packages: str | Sequence[str] | None = None) -> None:
+        self.packages = (packages,) if isinstance(packages, str) else tuple(packages or ())
 
     def permits(self, name: str) -> bool:
         return name in OTHERS or any(name.startswith(f"{package}.") for package in (OWN, *self.packages))

@@ -79,13 +79,12 @@ def restore(
         InvalidInput: see ``read_checkpoint``; a config that calls anything else; weights that do not fit it.
     """
     checkpoint = read_checkpoint(path)
-    packages = (trust,) if isinstance(trust, str) else tuple(trust or ())
     tree = deepcopy(checkpoint.config)
     for name, value in (changes or {}).items():
         if value is not None:
             _change(tree, name.split("."), resolved(value))
     plain(tree)
-    parts = build(tree, PartsTrusted(packages))
+    parts = build(tree, PartsTrusted(trust))
     try:
         parts.task.evaluated.load_state_dict(checkpoint.weights(ema))
     except RuntimeError as error:
