@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import vdm
 from vdm.construction import construct, plain
 from vdm.data import InMemoryData
+from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate
 from vdm.signatures import check_value
@@ -128,8 +129,13 @@ def code_version() -> str:
 
 def provenance(data: InMemoryData, seed: int) -> dict[str, Any]:
     """What a number depends on besides the config."""
+    splits = data.splits()
+    about: dict[str, Any] = dict(data.provenance())
+    for name, entry in about["splits"].items():
+        if name != "train":
+            entry["in_training"] = shared(splits[name].x, splits["train"].x)
     return {
-        "data": data.provenance(),
+        "data": about,
         "seed": seed,
         "vdm": code_version(),
         "torch": str(torch.__version__),

@@ -1,5 +1,6 @@
 """What the commands share: Hydra with one-line errors."""
 
+import errno
 import os
 import re
 import sys
@@ -19,6 +20,8 @@ import vdm
 from vdm.errors import InvalidInput, did_you_mean
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
+DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+"""What the operating system says where there is no room or no right to write."""
 HELP = "--help lists the settings"
 
 
@@ -41,6 +44,10 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         decorate(_checked(config_name, task))()
     except MENDABLE as error:
         stop(_line(config_name, error))
+    except OSError as error:
+        if error.errno not in DENIED:
+            raise
+        stop(f"{error.filename or 'a file'} cannot be written ({error.strerror}): make room, or choose another folder")
     except KeyboardInterrupt:
         stop("stopped by the keyboard", status=130)
 

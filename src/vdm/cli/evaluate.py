@@ -11,7 +11,7 @@ from vdm.bound import Batch
 from vdm.cli import command, screen
 from vdm.cli.build import OWN, Parts, as_metrics, device_of, provenance, quiet, resolved, restore
 from vdm.construction import construct
-from vdm.evaluation import Estimate, Estimator, Result
+from vdm.evaluation import Estimate, Estimator, Result, guards
 from vdm.training.callbacks import BoundTerms, Progress
 from vdm.training.run_folder import RunFolder
 
@@ -40,7 +40,10 @@ def evaluate(config: DictConfig) -> float:
         "draws_seed": parts.task.test.seed,
         "precision": str(torch.get_default_dtype()).removeprefix("torch."),
     }
-    metrics: dict[str, Any] = {config.split: as_metrics(own), "provenance": facts}
+    others = [result.terms["bits_per_dim"] for result in results]
+    trained = {"trained_on": checkpoint.provenance.get("data")}
+    said = guards.warnings(parts.task.evaluated, own, others, parts.data, facts | trained)
+    metrics: dict[str, Any] = {config.split: as_metrics(own), "warnings": said, "provenance": facts}
     if results:
         metrics["estimates"] = {result.name: as_entry(result) for result in results}
     folder.write_metrics(metrics)
@@ -48,7 +51,7 @@ def evaluate(config: DictConfig) -> float:
     tables = [screen.bound_table(title, own)]
     if results:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
-    screen.show(*tables, f"written to {screen.near(folder.metrics)}")
+    screen.show(*tables, *screen.warned(said), f"written to {screen.near(folder.metrics)}")
     return own["bits_per_dim"].value
 
 

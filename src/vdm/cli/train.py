@@ -13,7 +13,10 @@ from vdm.cli import command, screen
 from vdm.cli.build import OWN, as_metrics, build, provenance, quiet, resolved
 from vdm.construction import check, construct
 from vdm.errors import InvalidInput
+from vdm.evaluation import guards
+from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.pictures import bound_curves
+from vdm.training import VariationalTask
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
@@ -61,6 +64,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     }
     trainer: pl.Trainer = construct(settings, OWN, "trainer")
     check_processes(trainer)
+    check_precision(trainer, task)
     start = folder.last if folder.last.exists() else None
     if trainer.is_global_zero:
         cut_back(folder.curves, -1 if start is None else read_checkpoint(start).step)
@@ -100,8 +104,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
         evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
-        folder.write_metrics(evaluated | {"provenance": facts})
-        report(folder, chosen, terms, data.name)
+        said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
+        folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
+        report(folder, chosen, terms, data.name, said)
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
 
 
@@ -116,6 +121,12 @@ def check_processes(trainer: pl.Trainer) -> None:
         )
 
 
+def check_precision(trainer: pl.Trainer, task: VariationalTask) -> None:
+    """Refuse at the start what the first evaluation would refuse."""
+    if trainer.precision not in ("32-true", "64-true") and not (task.validation.autocast and task.test.autocast):
+        raise InvalidInput(NO_AUTOCAST)
+
+
 def leave_nothing_open() -> None:
     """End what the next job of a sweep would otherwise find: a W&B run, a process group."""
     wandb = sys.modules.get("wandb")
@@ -125,13 +136,14 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
+def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str, warnings: list[str]) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
         screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        *screen.warned(warnings),
         screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
             "next",
