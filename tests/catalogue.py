@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vdm.cli.command import config_directory
+from vdm.cli.suggestions import config_directory
 
 CONFIGS = Path(config_directory())
 

@@ -20,7 +20,7 @@ from vdm.training.run_folder import RunFolder, remove_remnants, write_atomically
 OWN = {"format": 1, "config": {}, "provenance": {}}
 
 
-class limited_files:
+class LimitedFiles:
     """No file may grow beyond so many bytes: the kernel refuses the write in the middle, as on a full disk."""
 
     def __init__(self, size):
@@ -44,7 +44,7 @@ def test_a_disk_that_fills_up_in_a_save_costs_nothing(tmp_path):
     """The kernel stops the write half-way; the earlier checkpoint is whole, nothing else is there, and one line says it."""
     path, io = tmp_path / "last.ckpt", AtomicCheckpoints()
     io.save_checkpoint(content(1), path)
-    with limited_files(path.stat().st_size // 2), pytest.raises(InvalidInput, match=r"last\.ckpt cannot be written \("):
+    with LimitedFiles(path.stat().st_size // 2), pytest.raises(InvalidInput, match=r"last\.ckpt cannot be written \("):
         io.save_checkpoint(content(2), path)
     assert read_checkpoint(path).step == 1
     assert list(tmp_path.iterdir()) == [path]
@@ -89,7 +89,7 @@ def test_remnants_go_and_nothing_else_does(tmp_path):
 def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(tmp_path, capsys):
     """The limit lets the yaml and csv files through and stops the checkpoint in its middle."""
     folder = tmp_path / "run"
-    with limited_files(100_000):
+    with LimitedFiles(100_000):
         assert vdm_train(folder) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vdm-train: ")]
     assert "last.ckpt cannot be written" in line

@@ -3,7 +3,22 @@
 import torch
 from torch import Tensor
 
+from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
+
+
+def need_levels(levels: int, otherwise: str) -> int:
+    """K, if data can have so many levels.
+
+    Raises:
+        InvalidInput: fewer than 2; ``otherwise`` is what data of real numbers use.
+    """
+    if levels < 2:
+        raise InvalidInput(
+            f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; data of real numbers have no "
+            f"levels, for them use {otherwise}"
+        )
+    return int(levels)
 
 
 def level_to_real(x: Tensor, levels: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
-from vdm.levels import level_centres, level_mean
+from vdm.levels import level_centres, level_mean, need_levels
 
 
 class Prediction(NamedTuple):
@@ -132,7 +132,7 @@ class LevelPreconditionedParameterisation(Parameterisation):
     """
 
     def __init__(self, levels: int) -> None:
-        self.levels = int(levels)
+        self.levels = need_levels(levels, "parameterisation=preconditioned")
         self.gammas = torch.linspace(-20, 20, 121, dtype=torch.float64)
         self.log_errors = self._log_errors()
 

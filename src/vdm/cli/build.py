@@ -23,6 +23,7 @@ from vdm.evaluation import Estimate
 from vdm.signatures import check_value
 from vdm.training import VariationalTask
 from vdm.training.checkpoints import Checkpoint, read_checkpoint
+from vdm.training.parameters import parameter_groups
 from vdm.trust import EverythingTrusted, PartsTrusted, Trust
 
 
@@ -55,9 +56,19 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
     parts = construct({name: tree[name] for name in PARTS}, trust)
     data = parts.pop("data")
     task = VariationalTask(**parts, ema_decay=tree["ema_decay"], seed=tree["seed"])
+    check_optimizer(task)
     for split in data.splits().values():
         task.model.check(split.x)
     return Parts(data, task)
+
+
+def check_optimizer(task: VariationalTask) -> None:
+    """Make the optimiser and its learning rate once, as training will: what they refuse is known before it begins."""
+    try:
+        task.learning_rate(task.optimizer(parameter_groups(task.model)), 1000)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInput(f"optimizer or learning_rate: {reason}") from error
 
 
 def resolved(config: Any) -> Any:

@@ -90,4 +90,8 @@ def as_entry(result: Result) -> dict[str, Any]:
 
 
 def main() -> None:
-    command.run("evaluate", evaluate)
+    command.run(
+        "evaluate",
+        evaluate,
+        {"ckpt": str, "split": str, "ema": bool, "accelerator": str, "continuous": bool | None, "flow": bool | None},
+    )

@@ -41,4 +41,4 @@ def export(config: DictConfig) -> None:
 
 
 def main() -> None:
-    command.run("export", export)
+    command.run("export", export, {"ckpt": str, "folder": str, "ema": bool})

@@ -1,6 +1,7 @@
 """``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; ``lineage`` and ``sweep=FOLDER`` have their own files."""
 
 import sys
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -97,8 +98,12 @@ def growth_table(growth: dict[int, Growth]) -> Table:
     return table
 
 
-REPORTS = {"estimators": ("laboratory", estimators), "lineage": ("lineage", lineage)}
-"""What there is to report on: the config and the function of each."""
+COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)
+REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
+    "estimators": ("laboratory", estimators, {"ckpt": str, "split": str, "ema": bool, **COUNTS}),
+    "lineage": ("lineage", lineage, {}),
+}
+"""What there is to report on: the config, the function, and the types of the settings of each."""
 
 
 def main() -> None:

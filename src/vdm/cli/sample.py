@@ -93,4 +93,8 @@ def in_batches(model: VariationalModel, data: InMemoryData, config: DictConfig, 
 
 
 def main() -> None:
-    command.run("sample", sample)
+    command.run(
+        "sample",
+        sample,
+        {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str},
+    )

@@ -158,4 +158,4 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str, wa
 
 
 def main() -> None:
-    command.run("train", train)
+    command.run("train", train, {"resume": bool, "output_dir": str})

@@ -23,8 +23,8 @@ from vdm.evaluation.estimator import (
 )
 
 NO_AUTOCAST = (
-    "the bound is not evaluated under autocast: leave trainer.precision=32-true (trainer=fast trains in bfloat16), or ask for "
-    "it by name with +validation.autocast=true +test.autocast=true"
+    "the bound is not evaluated under autocast: leave trainer.precision=32-true, or ask for it by name with "
+    "+validation.autocast=true +test.autocast=true"
 )
 
 
