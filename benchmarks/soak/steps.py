@@ -32,6 +32,9 @@ TINY = (
 )
 
 
+TRAIN = str(Path(sys.executable).with_name("vdm-train"))
+
+
 class Sample(NamedTuple):
     """The process at one moment: its last logged step, CPU-seconds and resident MiB."""
 
@@ -57,8 +60,8 @@ def judged(samples: list[Sample], steps: int) -> tuple[bool, str]:
     speeds = [1000 * (part[-1].seconds - part[0].seconds) / max(1, part[-1].step - part[0].step) for part in ends]
     memory = [mean(one.memory for one in part) for part in ends]
     good = speeds[1] <= 1.1 * speeds[0] and memory[1] <= 1.02 * memory[0] + 16
-    told = f"{speeds[0]:.2f} → {speeds[1]:.2f} CPU-ms a step, {memory[0]:.0f} → {memory[1]:.0f} MiB, over {kept[-1].step:,} steps"
-    return good, told
+    told = f"{speeds[0]:.2f} → {speeds[1]:.2f} CPU-ms a step, {memory[0]:.0f} → {memory[1]:.0f} MiB"
+    return good, f"{told}, over {kept[-1].step:,} steps"
 
 
 def main() -> None:
@@ -66,7 +69,7 @@ def main() -> None:
     folder, steps = RunFolder(given["folder"]), int(given["steps"])
     every = max(10, steps // 50)
     words = [*TINY, f"trainer.max_steps={steps}", f"trainer.val_check_interval={every}", f"callbacks.last.every={every}"]
-    command = [sys.executable, "-m", "vdm.cli.train", *words, f"hydra.run.dir={folder.root}"]
+    command = [TRAIN, *words, f"hydra.run.dir={folder.root}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     samples: list[Sample] = []
     while process.poll() is None:

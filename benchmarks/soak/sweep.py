@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from steps import TINY
+from steps import TINY, TRAIN
 
 from vdm.cli.sweep import Run, read_sweep
 
@@ -48,7 +48,7 @@ def main() -> None:
     seeds, rates = range(jobs // 20), [*(f"{i}e-3" for i in range(1, 10)), LOUD]
     swept = {"seed": seeds, "optimizer.lr": rates, "callbacks.bound_terms.every": (7, 8)}
     words = [f"{name}={','.join(map(str, values))}" for name, values in swept.items()]
-    command = [sys.executable, "-m", "vdm.cli.train", "-m", *TINY[:-1], *SHORT, *words, f"hydra.sweep.dir={folder}"]
+    command = [TRAIN, "-m", *TINY[:-1], *SHORT, *words, f"hydra.sweep.dir={folder}"]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     runs = read_sweep(folder)
     found = wrong(runs, 20 * len(seeds))

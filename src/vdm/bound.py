@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
-from vdm.parameterisations import Prediction
+from vdm.parameterisations import DataInformed, Prediction
 from vdm.pretrained import load_pretrained
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
@@ -119,6 +119,12 @@ class VariationalModel(nn.Module, ABC):
             kind = type(model).__name__
             raise InvalidInput(f"{folder} holds a {kind}, not a {cls.__name__}: call {kind}.from_pretrained")
         return model
+
+    def inform(self, x: Tensor) -> None:
+        """Show the training examples x (N, *event) to the parts that take something from them before the first step."""
+        for part in self.modules():
+            if isinstance(part, DataInformed):
+                part.inform(x)
 
     @abstractmethod
     def check(self, x: Tensor) -> None:

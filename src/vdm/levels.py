@@ -3,22 +3,7 @@
 import torch
 from torch import Tensor
 
-from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
-
-
-def need_levels(levels: int, otherwise: str) -> int:
-    """K, if data can have so many levels.
-
-    Raises:
-        InvalidInput: fewer than 2; ``otherwise`` is what data of real numbers use.
-    """
-    if levels < 2:
-        raise InvalidInput(
-            f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; data of real numbers have no "
-            f"levels, for them use {otherwise}"
-        )
-    return int(levels)
 
 
 def level_to_real(x: Tensor, levels: int) -> Tensor:
@@ -43,6 +28,17 @@ def level_logits(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
     return -0.5 * z.square()
 
 
-def level_mean(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
-    """E[x_0 | x_t] of a single pixel whose levels are equally likely, (B, *event)."""
-    return torch.softmax(level_logits(x_t, gamma_t, levels), -1) @ level_centres(levels, x_t)
+def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor) -> Tensor:
+    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule.
+
+    Args:
+        prior: log p(x = k) up to a constant, (K,) or (B, *event, K).
+    """
+    levels = prior.shape[-1]
+    return torch.softmax(level_logits(x_t, gamma_t, levels) + prior, -1) @ level_centres(levels, x_t)
+
+
+def level_prior(x: Tensor, levels: int) -> Tensor:
+    """The log of the share of each level among the data x, (K,) in float64; a level never seen counts as seen once."""
+    counts = torch.bincount(x.flatten().long(), minlength=levels).double() + 1
+    return (counts / counts.sum()).log()

@@ -54,11 +54,12 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
     check_value(tree["ema_decay"], float, "ema_decay")
     pl.seed_everything(tree["seed"], verbose=False)
     parts = construct({name: tree[name] for name in PARTS}, trust)
-    data = parts.pop("data")
+    data, model = parts.pop("data"), parts["model"]
+    for split in data.splits().values():
+        model.check(split.x)
+    model.inform(data.splits()["train"].x)
     task = VariationalTask(**parts, ema_decay=tree["ema_decay"], seed=tree["seed"])
     check_optimizer(task)
-    for split in data.splits().values():
-        task.model.check(split.x)
     return Parts(data, task)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
-from vdm.levels import level_to_real, need_levels
+from vdm.levels import level_to_real
 
 
 class Likelihood(nn.Module, ABC):
@@ -48,7 +48,12 @@ class LevelLikelihood(Likelihood):
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        self.levels = need_levels(levels, "likelihood=gaussian")
+        if levels < 2:
+            raise InvalidInput(
+                f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; data of real numbers "
+                "have no levels, for them use likelihood=gaussian"
+            )
+        self.levels = int(levels)
 
     def check(self, x: Tensor) -> None:
         low, high = x.min().item(), x.max().item()
