@@ -58,7 +58,7 @@ def evaluate(config: DictConfig) -> float:
         metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
     folder.write_metrics(metrics)
     title = f"{parts.data.name}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
-    tables = [screen.bound_table(title, own)]
+    tables: list[object] = [screen.bound_table(title, own)]
     if results:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
     if scores.entry:

@@ -2,11 +2,11 @@
 
 import hashlib
 import importlib
-import pickle
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,9 +87,9 @@ class Classifier(FeatureNetwork):
 class RandomConvolutions(FeatureNetwork):
     """Two strided convolutions with ReLU, averaged over the quarters of the image: F = 128 from images of 4×4 or more.
 
-    The weights are drawn once and for all, N(0, 2/fan-in) from torch's generator on the CPU, seed 0: no file is needed and
-    ``identity`` says if they ever differ. For small images without a network of their own; its numbers tell runs on one
-    data set apart and mean nothing beside a FID of Inception.
+    The weights are uniform with variance 2/fan-in, from ``numpy.random.RandomState(0)``: the same on every machine, without
+    a file. For small images that have no network of their own; its numbers tell models of one data set apart, and mean
+    nothing beside a FID of Inception.
     """
 
     name = "random_conv"
@@ -97,10 +97,10 @@ class RandomConvolutions(FeatureNetwork):
 
     def __init__(self) -> None:
         super().__init__()
-        stream = torch.Generator().manual_seed(0)
+        stream = np.random.RandomState(0)
         for name, shape in (("first", (16, 3, 3, 3)), ("second", (32, 16, 3, 3))):
-            weight = torch.empty(shape).normal_(std=(2 / (9 * shape[1])) ** 0.5, generator=stream)
-            self.register_buffer(name, weight)
+            reach = (6 / (9 * shape[1])) ** 0.5
+            self.register_buffer(name, torch.from_numpy((2 * stream.random_sample(shape) - 1) * reach).float())
 
     def features(self, images: Tensor) -> Tensor:
         h = F.relu(F.conv2d((images.float() - 127.5) / 127.5, self.get_buffer("first"), stride=2, padding=1))
@@ -149,7 +149,7 @@ class Inception(Classifier):
 
     def logits(self, features: Tensor) -> Tensor:
         """Without the bias, as in the Inception score of Salimans et al. (2016)."""
-        return features @ self.network.fc.weight.T.to(features)
+        return features @ self.network.get_parameter("fc.weight").T.to(features)
 
     @staticmethod
     def _read(source: Any, path: Path) -> nn.Module:
@@ -157,7 +157,7 @@ class Inception(Classifier):
             torch.load(path, map_location="cpu", weights_only=True)  # torch-fidelity's own reading would run code
             with torch.random.fork_rng(devices=[]):
                 return source.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
-        except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError, TypeError) as error:
+        except Exception as error:
             raise InvalidInput(
                 f"{path} does not hold the weights of torch-fidelity's Inception: fetch {source.URL_INCEPTION_V3}"
             ) from error

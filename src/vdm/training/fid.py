@@ -53,7 +53,9 @@ class FID:
         cache: str | None = None,
     ) -> None:
         if n < 2 or batch_size < 1:
-            raise InvalidInput(f"a FID needs n of at least 2 and batch_size of at least 1, got n={n} batch_size={batch_size}")
+            raise InvalidInput(
+                f"a FID needs n of at least 2 and batch_size of at least 1, got n={n} batch_size={batch_size}"
+            )
         self.network, self.n, self.split, self.batch_size = network.eval().requires_grad_(False), n, split, batch_size
         self.steps, self.seed, self.cache = steps, seed, None if cache is None else Path(cache).expanduser()
         given = nn.Identity()
@@ -71,7 +73,9 @@ class FID:
         """Raises InvalidInput for data that are no images, a split that is not there, or steps that the model has not."""
         data.ordered(self.split)
         if len(data.event_shape) != 3 or data.event_shape[0] not in (1, 3) or levels < 2:
-            raise InvalidInput(f"a FID is for images of 1 or 3 channels and integer levels, not for {data.name}: set fid=null")
+            raise InvalidInput(
+                f"a FID is for images of 1 or 3 channels and integer levels, not for {data.name}: set fid=null"
+            )
         if self.steps is not None:
             diffusion(model, "fid.steps")
 

@@ -33,12 +33,14 @@ class ScoreSamples(Callback):
         entry: the last numbers at the end and what they depend on, as they stand in metrics.json; empty before.
 
     Raises:
-        InvalidInput: relatives without a FID.
+        InvalidInput: relatives without a FID; ``every`` below 1.
     """
 
     def __init__(self, fid: FID | None, levels: int, every: int = 5, relatives: Sequence[Relative] = ()) -> None:
         if fid is None and relatives:
             raise InvalidInput("KID, Inception score, precision and recall need a feature network: add fid=inception")
+        if every < 1:
+            raise InvalidInput(f"score_samples.every counts validations and must be at least 1, got {every}")
         self.fid, self.levels, self.every, self.relatives = fid, levels, every, tuple(relatives)
         self.validations, self.entry = 0, dict[str, Any]()
 
