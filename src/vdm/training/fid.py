@@ -18,8 +18,8 @@ from vdm.models import VDM
 from vdm.training.moments import Moments, read_moments, write_moments
 from vdm.training.processes import everywhere, gathered, place, turns
 
-SUMS = ("num_samples", "sum", "cov_sum")
-"""How torchmetrics names N, Σ f and Σ f fᵀ."""
+SUMS = ("real_features_num_samples", "real_features_sum", "real_features_cov_sum")
+"""How torchmetrics names N, Σ f and Σ f fᵀ of the data."""
 
 
 class FID:
@@ -53,9 +53,7 @@ class FID:
         cache: str | None = None,
     ) -> None:
         if n < 2 or batch_size < 1:
-            raise InvalidInput(
-                f"a FID needs n of at least 2 and batch_size of at least 1, got n={n} batch_size={batch_size}"
-            )
+            raise InvalidInput(f"fid.n must be at least 2 and fid.batch_size at least 1, got {n} and {batch_size}")
         self.network, self.n, self.split, self.batch_size = network.eval().requires_grad_(False), n, split, batch_size
         self.steps, self.seed, self.cache = steps, seed, None if cache is None else Path(cache).expanduser()
         given = nn.Identity()
@@ -73,9 +71,7 @@ class FID:
         """Raises InvalidInput for data that are no images, a split that is not there, or steps that the model has not."""
         data.ordered(self.split)
         if len(data.event_shape) != 3 or data.event_shape[0] not in (1, 3) or levels < 2:
-            raise InvalidInput(
-                f"a FID is for images of 1 or 3 channels and integer levels, not for {data.name}: set fid=null"
-            )
+            raise InvalidInput(f"a FID is of images with 1 or 3 channels and integer levels, not of {data.name}: fid=null")
         if self.steps is not None:
             diffusion(model, "fid.steps")
 
@@ -151,14 +147,16 @@ class FID:
                 yield index, model.sample(len(index), shape, draws=draws, condition=condition)
 
     def _measure(self, examples: Tensor) -> Moments:
+        for name in SUMS:
+            getattr(self.metric, name).zero_()
         for index in turns(len(examples), self.batch_size):
             self.metric.update(self._features(examples[index]), real=True)
         with self.metric.sync_context():
-            count, total, outer = (getattr(self.metric, f"real_features_{name}") for name in SUMS)
+            count, total, outer = (getattr(self.metric, name) for name in SUMS)
             return Moments.from_sums(int(count), total, outer)
 
     def _compare_with(self, moments: Moments) -> None:
         """The data's sums, held by the first process alone: the metric adds those of all."""
         for name, value in zip(SUMS, moments.sums(), strict=True):
             held = torch.as_tensor(value, device=self.device)
-            setattr(self.metric, f"real_features_{name}", held if place()[0] == 0 else torch.zeros_like(held))
+            setattr(self.metric, name, held if place()[0] == 0 else torch.zeros_like(held))
