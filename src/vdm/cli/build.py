@@ -77,6 +77,11 @@ def resolved(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
+def make(config: Any, place: str) -> Any:
+    """A part that the user composed; None of None."""
+    return construct(resolved(config), OWN, place)
+
+
 def restore(
     path: str, ema: bool, changes: Mapping[str, Any] | None = None, trust: str | Sequence[str] | None = None
 ) -> tuple[Parts, Checkpoint]:

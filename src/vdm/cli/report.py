@@ -12,9 +12,8 @@ from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, report_sweep, screen
-from vdm.cli.build import OWN, provenance, quiet, resolved, restore
+from vdm.cli.build import make, provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
-from vdm.construction import construct
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -32,7 +31,7 @@ def estimators(config: DictConfig) -> None:
     single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
     ends = [model.schedule(torch.tensor([t], dtype=torch.float64)).item() for t in (0.0, 1.0)]
     paths = {"the run's": single_t}
-    paths |= {name: single_t.under(construct(node, OWN)(*ends)) for name, node in resolved(config.schedules).items()}
+    paths |= {name: single_t.under(make(node, name)(*ends)) for name, node in config.schedules.items()}
 
     with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
         steps = {}
@@ -42,7 +41,7 @@ def estimators(config: DictConfig) -> None:
     single = {}
     with tqdm(total=len(cases) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
         for path, form, name in cases:
-            times = construct(resolved(config.times[name]), OWN)
+            times = make(config.times[name], f"times.{name}")
             paths[path].fit(times, form)
             single[path, form, name] = paths[path].one_t(form, times, lambda _: bar.update())
     growth = {T: lab.growth(T) for T in tqdm(config.growth, desc="growth with T", unit="T", dynamic_ncols=True)}

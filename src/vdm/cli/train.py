@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
@@ -10,11 +11,12 @@ from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import command, screen
-from vdm.cli.build import OWN, as_metrics, build, provenance, quiet, resolved
-from vdm.construction import check, construct
+from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
+from vdm.construction import check
 from vdm.errors import InvalidInput
 from vdm.evaluation import guards
 from vdm.evaluation.bound import NO_AUTOCAST
+from vdm.evaluation.features import file_sha256
 from vdm.pictures import bound_curves
 from vdm.training import VariationalTask
 from vdm.training.budget import CpuTime
@@ -23,6 +25,7 @@ from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoin
 from vdm.training.metrics_file import cut_back
 from vdm.training.resuming import cluster_environments, first_process, requeued
 from vdm.training.run_folder import RunFolder
+from vdm.training.score_samples import ScoreSamples
 
 
 def train(config: DictConfig) -> float:
@@ -53,7 +56,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     check(resolved(config), OWN)
     data, task = build(config)
     facts = provenance(data, config.seed)
-    callbacks = construct(resolved(config.callbacks), OWN, "callbacks")
+    callbacks = make(config.callbacks, "callbacks")
     terms: BoundTerms = callbacks["bound_terms"]
     identity = Identity({}, facts)
     settings = {
@@ -62,7 +65,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         "logger": False,
         "plugins": [AtomicCheckpoints(), *cluster_environments()],
     }
-    trainer: pl.Trainer = construct(settings, OWN, "trainer")
+    trainer: pl.Trainer = make(settings, "trainer")
     check_processes(trainer)
     check_precision(trainer, task)
     start = folder.last if folder.last.exists() else None
@@ -70,7 +73,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         cut_back(folder.curves, -1 if start is None else read_checkpoint(start).step)
         config.run_id = folder.begin(config)
     identity.content["config"] = tree = resolved(config)
-    trainer.loggers = loggers = list(construct(tree["logger"], OWN, "logger").values())
+    trainer.loggers = loggers = list(make(tree["logger"], "logger").values())
     for logger in loggers:
         logger.log_hyperparams(tree)
     weights = sum(p.numel() for p in task.model.parameters())
@@ -103,10 +106,15 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         spent: CpuTime = callbacks["cpu_time"]
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
-        evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
+        evaluated: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
+        scores: ScoreSamples = callbacks["score_samples"]
+        if scores.entry:
+            evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
         said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
         folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
         report(folder, chosen, terms, data.name, said)
+        if scores.entry:
+            screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
 
 

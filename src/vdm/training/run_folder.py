@@ -56,6 +56,7 @@ HOW_NOT_WHAT = (
     "run_id",
     "output_dir",
     "callbacks",
+    "fid",
     "logger",
     "trainer.accelerator",
     "trainer.default_root_dir",
