@@ -204,8 +204,8 @@ def test_a_step_with_bad_weights_is_told_again_by_its_file(tmp_path):
     """Here the cause is in the weights, so the file alone reproduces it."""
     config = composed("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "data.batch_size=32")
     data, task = build(config)
-    with torch.no_grad():
-        task.model.denoiser.network.last[2].bias.fill_(math.nan)
+    for weight in task.model.denoiser.network.last.parameters():
+        weight.data.fill_(math.nan)
     with pytest.raises(InvalidInput) as caught:
         trainer_for(tmp_path, StopOnNonFinite(str(tmp_path)), Identity(resolved(config), {})).fit(task, datamodule=data)
     again = replay(tmp_path / "non_finite_step_0000000_rank_0.ckpt")

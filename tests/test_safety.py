@@ -11,6 +11,7 @@ from catalogue import composed, options
 from test_configs import KINDS, OWNERS
 from vdm.cli import build as building
 from vdm.cli.build import build, resolved, restore
+from vdm.cli.sweep import read_sweep
 from vdm.construction import check, construct, plain
 from vdm.errors import InvalidInput
 from vdm.schedules import LinearSchedule
@@ -221,3 +222,18 @@ def test_every_shipped_choice_is_trusted_in_a_checkpoint():
             used = {name: tree[name] for name in building.PARTS}
             check(used, PartsTrusted())
             plain(used)
+
+
+def test_a_foreign_sweep_tells_nothing_of_the_readers_machine(tmp_path, monkeypatch):
+    """Its report shows an interpolation as it stands there."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    job = tmp_path / "0/.hydra"
+    job.mkdir(parents=True)
+    (job / "overrides.yaml").write_text("- seed=${oc.env:SECRET}\n")
+    (tmp_path / "0/config.yaml").write_text("trainer:\n  max_steps: ${oc.env:SECRET}\n")
+    sweeper = "  sweeper:\n    _target_: BasicSweeper\n    params:\n      x: ${oc.env:SECRET}\n"
+    (tmp_path / "multirun.yaml").write_text(f"hydra:\n{sweeper}  overrides:\n    task: [seed=1]\n")
+    runs = read_sweep(tmp_path)
+    assert [run.state for run in runs] == ["unfinished", "missing"]
+    assert "${oc.env:SECRET}" in str(runs)
+    assert "hunter2" not in str(runs)

@@ -16,7 +16,7 @@ from steps import TINY, TRAIN
 
 from vdm.cli.sweep import Run, read_sweep
 
-LOUD = "1e30"
+LOUD = "1e+30"
 SHORT = (
     "trainer.max_steps=3",
     "trainer.val_check_interval=3",
@@ -33,12 +33,12 @@ def wrong(runs: list[Run], jobs: int) -> list[str]:
     for run in runs:
         fails = run.settings["optimizer.lr"] == LOUD
         if run.state != ("failed" if fails else "finished"):
-            found.append(f"{run.settings}: {run.state}, {run.note}")
+            found.append(f"{run.folder and run.folder.root}: {run.state}, {run.note}")
         if run.state == "finished" and run.folder is not None:
             test = json.loads(run.folder.metrics.read_text())["test"]
             key = (run.settings["seed"], run.settings["optimizer.lr"])
             if twins.setdefault(key, test) != test:
-                found.append(f"{run.settings}: not the result of its twin")
+                found.append(f"{run.folder.root}: not the result of its twin")
     return found
 
 

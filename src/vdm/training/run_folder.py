@@ -38,11 +38,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def read_tree(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Any:
     """A yaml file as plain values, with whatever interpolations stand in it left as text."""
-    tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    assert isinstance(tree, dict)
-    return {str(key): value for key, value in tree.items()}
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
 
 
 def remove_remnants(folder: Path) -> None:
@@ -88,7 +86,7 @@ class RunFolder:
             InvalidInput: without ``resume``, another run's result or checkpoint; with it, a run of other settings.
         """
         if resume and self.config.exists():
-            own, new = dict(_leaves(read_tree(self.config))), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
+            own, new = dict(_leaves(read_yaml(self.config))), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
             for name in sorted(own.keys() | new.keys()):
                 if own.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in HOW_NOT_WHAT):
                     raise InvalidInput(
