@@ -40,7 +40,7 @@ def evaluate(config: DictConfig) -> float:
     if results:
         metrics["estimates"] = {result.name: as_entry(result) for result in results}
     folder.write_metrics(metrics)
-    title = f"{parts.data.name}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
+    title = f"{parts.data.title}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
     tables = [screen.bound_table(title, own)]
     if results:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))

@@ -101,7 +101,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
         evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
         folder.write_metrics(evaluated | {"provenance": facts})
-        report(folder, chosen, terms, data.name)
+        report(folder, chosen, terms, data.title)
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
 
 
@@ -125,13 +125,13 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
+def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
-        screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
             "next",
