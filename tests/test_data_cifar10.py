@@ -17,7 +17,7 @@ from vdm.errors import InvalidInput
 
 def test_reads_what_was_written(tmp_path):
     overrides, (x, label) = small_cifar10(tmp_path)
-    splits = part("data", "data=cifar10", *overrides, "+data.labels=true").splits()
+    splits = part("data", "data=cifar10", *overrides, "data.labels=true").splits()
     assert [len(splits[name].x) for name in ("train", "val", "test")] == [80, 20, 12]
     assert torch.equal(torch.cat([splits[name].x for name in ("train", "val", "test")]), x)
     assert torch.equal(torch.cat([splits[name].condition for name in ("train", "val", "test")]), label)

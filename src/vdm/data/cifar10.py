@@ -83,12 +83,9 @@ class CIFAR10(InMemoryData):
             )
         held = read_pickled(content, str(path))
         x, label = held.get(b"data"), held.get(b"labels")
-        listed = isinstance(label, list) and all(type(each) is int for each in label)
-        if not listed or not isinstance(x, np.ndarray) or x.shape != (len(label), 3 * 32 * 32):
-            raise InvalidInput(
-                f"cifar10: {path} does not hold images of 3×32×32, each with a label: download {SOURCE} again"
-            )
-        return x.reshape(-1, 3, 32, 32), np.array(label, dtype=np.int64)
+        if isinstance(x, np.ndarray) and isinstance(label, list) and x.shape == (len(label), 3 * 32 * 32):
+            return x.reshape(-1, 3, 32, 32), np.array(label, dtype=np.int64)
+        raise InvalidInput(f"cifar10: {path} does not hold images of 3×32×32 and their labels: download {SOURCE} again")
 
     def _find(self, name: str) -> Path:
         folder = next((f for f in (self.root, self.root / FOLDER) if (f / name).is_file()), None)

@@ -40,6 +40,6 @@ def fits(split: Split, device: torch.device) -> bool:
 
 
 def cut(train: Sequence[Tensor], test: Sequence[Tensor], size: int, labels: bool) -> dict[str, Split]:
-    """Of (images, classes) for training the first ``size`` train and the rest validate; the classes are conditions or dropped."""
+    """The first ``size`` training (images, classes) train, the rest validate; classes become conditions or are dropped."""
     parts = {"train": [part[:size] for part in train], "val": [part[size:] for part in train], "test": test}
     return {name: Split(x, label.long() if labels else None) for name, (x, label) in parts.items()}
