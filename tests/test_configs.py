@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from catalogue import CONFIGS, composed, concrete, options, part
 from idx_files import small_mnist
-from image_files import small_cifar10, small_imagenet
+from image_files import small_cifar10, small_folder, small_imagenet
 from vdm.bound import VariationalModel
 from vdm.cli.build import build
 from vdm.data import InMemoryData
@@ -66,6 +66,8 @@ def small_files(experiment, root):
     shallow = ["model.denoiser.network.channels=64", "model.denoiser.network.blocks=1", "data.batch_size=4"]
     if experiment in ("mnist", "fashion_mnist"):
         return small_mnist(root)[0]
+    if experiment == "folder":
+        return [*small_folder(root / "pictures")[0], "data.batch_size=4"]
     if experiment == "cifar10":
         return [*small_cifar10(root)[0], *shallow]
     if experiment in ("imagenet32", "imagenet64"):
