@@ -155,7 +155,10 @@ def mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.memmap(path, np.uint8, mode="c", shape=shape))
 
 
-def stamp(path: Path) -> tuple[str, int, int]:
-    """Name, size and time of last change: what tells that a file is another, without reading it."""
-    status = path.stat()
-    return path.name, status.st_size, status.st_mtime_ns
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of last change, by which another file is known without reading it; (0, 0) if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns

@@ -136,8 +136,7 @@ class Folder(ImageFiles):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        found = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-        self.names = sorted(path.as_posix() for path in found if not any(p.startswith(".") for p in path.parts))
+        self.names = sorted(_visible(root))
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -145,8 +144,17 @@ class Folder(ImageFiles):
     def stamps(self) -> Any:
         digest = hashlib.sha256()
         for name in self.names:
-            digest.update(f"{name} {stamp(self.root / name)[1:]}\n".encode())
+            digest.update(f"{name} {stamp(self.root / name)}\n".encode())
         return digest.hexdigest()
+
+
+def _visible(root: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(root):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        start = Path(place).relative_to(root)
+        yield from (
+            (start / file).as_posix() for file in files if file.lower().endswith(ENDINGS) and not file.startswith(".")
+        )
 
 
 class Archive(ImageFiles):
