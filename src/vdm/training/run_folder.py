@@ -36,6 +36,7 @@ HOW_NOT_WHAT = (
     "data.cache",
     "data.device",
     "data.workers",
+    "fid",
     "logger",
     "trainer.accelerator",
     "trainer.default_root_dir",
