@@ -52,6 +52,7 @@ def test_shared_examples_are_counted_exactly():
     assert shared(training, training) == 30
     assert shared(x[30:], x[:30]) == 0
     assert shared(test[:0], training) == 0
+    assert shared(test, training, limit=119) is None
     assert shared(torch.randn(9000, 2).repeat(1, 1), torch.randn(9000, 2)) == 0
 
 

@@ -124,7 +124,7 @@ def test_a_call_in_a_checkpoints_config_is_refused_before_anything_runs(name, wi
 @pytest.mark.parametrize("place", PLACES)
 def test_no_place_of_the_config_is_forgotten(place, with_config, tmp_path):
     command, done = traces(tmp_path)
-    with pytest.raises(InvalidInput, match=r"calls os\.system, which is no part of vdm"):
+    with pytest.raises(InvalidInput, match=r"calls os\.system, which is no part"):
         restore(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
     assert not done()
 

@@ -20,8 +20,8 @@ OTHERS = (
     *(f"torch.optim.{name}" for name in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")),
 )
 """What a config may name outside of packages."""
-BUILDERS = ("vdm.data.densities", "vdm.schedules.tabulated", "vdm.training.learning_rate")
-"""Modules of this package whose functions only make parts; of the others, classes and their class methods may be named."""
+BUILDERS = ("vdm.data.densities", "vdm.data.image_files", "vdm.schedules.tabulated", "vdm.training.learning_rate")
+"""Modules whose functions may be named: they make parts and touch no file. Of others, classes and their class methods may."""
 
 
 class Trust(ABC):
@@ -95,7 +95,7 @@ def _inside(module: str, package: str) -> bool:
 
 def _refusal(name: str, place: str) -> str:
     package = name.partition(".")[0]
-    refused = f"{place}: this file's config calls {name}, which is no part of vdm, so nothing of it was loaded"
+    refused = f"{place}: this file's config calls {name}, which is no part that vdm makes models of, so nothing was loaded"
     return refused if package == OWN else f"{refused}; only if {package} is a package of your own, add trust={package}"
 
 

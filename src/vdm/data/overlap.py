@@ -4,12 +4,17 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+LIMIT = 2**30
+"""Bytes of training examples above which they are not read through to be compared."""
 
-def shared(x: Tensor, training: Tensor) -> int:
+
+def shared(x: Tensor, training: Tensor, limit: int = LIMIT) -> int | None:
     """How many of the examples x (N, *event) are, byte for byte, among the training examples (M, *event).
 
-    By 64-bit hashes of the bytes, random for each process: a false match has probability N M / 2⁶⁴.
+    By 64-bit hashes of the bytes, random for each process: a false match has probability N M / 2⁶⁴. None above ``limit``.
     """
+    if training.nbytes > limit:
+        return None
     known = set(_hashes(training))
     return sum(one in known for one in _hashes(x))
 

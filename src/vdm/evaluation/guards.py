@@ -52,7 +52,7 @@ def trained_on(about: Mapping[str, Any], split: str) -> str | None:
     """Examples of the evaluated split that are in the training split as well."""
     if split == "train":
         return "this is the bound of the training examples, not of unseen ones"
-    count, size = about["splits"][split].get("in_training", 0), about["splits"][split]["size"]
+    count, size = about["splits"][split].get("in_training"), about["splits"][split]["size"]
     if not count:
         return None
     return f"{count:,} of the {size:,} {split} examples occur in the training split, byte for byte: the bound is too good"
