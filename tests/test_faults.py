@@ -13,6 +13,9 @@ import torch
 
 from test_processes import start
 from test_resuming import SMALL, vdm_train
+from vdm.data.batches import ShuffledBatches
+from vdm.data.decoded import mapped
+from vdm.data.split import Split
 from vdm.errors import InvalidInput
 from vdm.training.checkpoints import KEY, AtomicCheckpoints, migrated, read_checkpoint
 from vdm.training.run_folder import RunFolder, remove_remnants, write_atomically
@@ -99,6 +102,21 @@ def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(tm
     assert vdm_train(folder, "resume=true") == 0
     assert not (folder / "failure.txt").exists()
     assert json.loads((folder / "metrics.json").read_text())["test"]["bits_per_dim"]["value"] > 0
+
+
+def test_data_whose_file_vanishes_in_mid_epoch_are_read_to_the_end(tmp_path):
+    """A mapped file that is removed, or replaced by another, stays what it was for those who have it open."""
+    x = torch.arange(600, dtype=torch.uint8).view(60, 1, 10)
+    path = tmp_path / "train.bin"
+    path.write_bytes(x.numpy().tobytes())
+    for vanish in (path.unlink, lambda: write_atomically(path, b"")):
+        path.write_bytes(x.numpy().tobytes())
+        batches = iter(ShuffledBatches(Split(mapped(path, (60, 1, 10))), 6, seed=0))
+        seen = [next(batches)]
+        vanish()
+        seen += list(batches)
+        assert len(seen) == 10
+        assert all(torch.equal(batch.x, x[batch.index]) for batch in seen)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):

@@ -21,7 +21,7 @@ OTHERS = (
 )
 """What a config may name outside of packages."""
 BUILDERS = ("vdm.data.densities", "vdm.data.image_files", "vdm.schedules.tabulated", "vdm.training.learning_rate")
-"""Modules whose functions may be named: they make parts and touch no file. Of others, classes and their class methods may."""
+"""Modules whose functions may be named: they make parts and touch no file. Elsewhere only classes and class methods may."""
 
 
 class Trust(ABC):
