@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,9 +28,27 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
+class Leg(NamedTuple):
+    """A run from its start or its resumption on: what loggers need to know of it.
+
+    ``id`` stays the same on every leg; ``name`` is what tells it from others, ``group`` the sweep that it belongs to.
+    ``resumed_at`` is the step after which this leg goes on, None for the first one.
+    """
+
+    id: str | None
+    name: str | None
+    group: str | None
+    resumed_at: int | None
+
+    @property
+    def kept(self) -> int:
+        """The last step of what was logged earlier that still holds: −1 where nothing does."""
+        return self.resumed_at or -1
+
+
 HOW_NOT_WHAT = (
     "resume",
-    "run_id",
+    "leg",
     "output_dir",
     "callbacks",
     "logger",
