@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import wandb
-from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from vdm.training.picture_logger import PictureLogger
+from vdm.training.media import PictureLogger
 from vdm.training.run_folder import Leg
 
 STEP = "trainer/global_step"
@@ -36,12 +36,10 @@ class WandbRun(PictureLogger):
         leg: what the run is called, and where it goes on.
         offline: whether to stay offline whatever there is.
         lowest: metrics whose least value is the run's summary; of all others it is the last one.
-        patience: seconds that a server without an answer may cost at the start, and a tenth of what an upload may at the end.
+        patience: seconds that a server without an answer may cost at the start; an upload at the end may cost ten times that.
     """
 
-    def __init__(
-        self, project: str, folder: str, leg: Leg, offline: bool, lowest: Sequence[str], patience: float
-    ) -> None:
+    def __init__(self, project: str, folder: str, leg: Leg, offline: bool, lowest: Sequence[str], patience: float) -> None:
         super().__init__()
         self.project, self.folder, self.leg = project, Path(folder), leg
         self.offline, self.lowest, self.patience = offline, tuple(lowest), patience
@@ -70,7 +68,7 @@ class WandbRun(PictureLogger):
         return self._run
 
     @rank_zero_only
-    def log_hyperparams(self, params: Mapping[str, Any], *_: Any, **__: Any) -> None:
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         self.experiment.config.update(dict(params), allow_val_change=True)
 
     @rank_zero_only
@@ -97,9 +95,11 @@ class WandbRun(PictureLogger):
 
     def _init(self, mode: Literal["offline"] | None) -> wandb.Run:
         self.folder.mkdir(parents=True, exist_ok=True)
-        waits = {"init_timeout": self.patience, "finish_timeout": 10 * self.patience}
-        quiet = {"quiet": True, "silent": mode == "offline"}
-        settings = wandb.Settings(x_transaction_log_flush_interval=1.0, **waits, **quiet)
+        settings = wandb.Settings(
+            init_timeout=self.patience, finish_timeout=10 * self.patience, x_transaction_log_flush_interval=1.0, quiet=True
+        )
+        if mode == "offline":
+            settings.silent = True
         return wandb.init(
             project=self.project,
             dir=self.folder,
@@ -113,18 +113,28 @@ class WandbRun(PictureLogger):
 
 
 def why_offline(patience: float) -> str | None:
-    """What keeps W&B from being reached, or None: asked for, no key, or a server without an answer in ``patience`` seconds."""
+    """Why W&B cannot be used online, or None: WANDB_MODE, no key, or no answer from its server in ``patience`` seconds."""
     settings = wandb.setup().settings
     if settings.mode == "disabled":
         return None
     if settings.mode in ("offline", "dryrun"):
         return f"WANDB_MODE={settings.mode}"
     try:
-        if not wandb.login(prompt=False, verify=False):
+        if not _has_key():
             return "no key: `wandb login`, or WANDB_API_KEY"
     except wandb.errors.Error as error:
         return " ".join(str(error).split())
     return None if _answers(settings.base_url, patience) else f"{settings.base_url} does not answer"
+
+
+def _has_key() -> bool:
+    """Whether there is a key; a login that is not silent would ask the server whose it is."""
+    silent = wandb.setup().settings.silent
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        return wandb.login(prompt=False, verify=False)
+    finally:
+        wandb.setup(wandb.Settings(silent=silent))
 
 
 def _answers(url: str, patience: float) -> bool:

@@ -1,0 +1,154 @@
+"""W&B and TensorBoard have what metrics.csv has, under the same names, whether or not the run was stopped."""
+
+import json
+import math
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import wandb
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vdm.training.event_files import EventFiles
+from vdm.training.run_folder import Leg
+from vdm.training.wandb_run import STEP, WandbRun, why_offline
+
+PICTURE = Image.new("RGB", (8, 6), (0, 128, 255))
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch, tmp_path):
+    """Nothing of this machine's account, and W&B as it is when a process starts."""
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def wandb_run(folder, leg=None, offline=True, patience=1.0):
+    return WandbRun("vdm", str(folder), leg or Leg("one", "a run", "a sweep", None), offline, ["val/loss"], patience)
+
+
+def records(folder, *options):
+    """What W&B's own reader says of the only .wandb file below a folder."""
+    command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", *options, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout) if "--summary" in options else [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def history(found):
+    """The rows among an offline run's records, without W&B's own columns."""
+    rows = [record["history"]["item"] for record in found if record["type"] == "history"]
+    return [{name: value for name, value in row.items() if not name.startswith("_")} for row in rows]
+
+
+def scalars(folder):
+    """Every (step, value) by name."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def test_an_offline_run_is_read_back_whole(tmp_path):
+    run = wandb_run(tmp_path)
+    run.log_hyperparams({"model": {"width": 3}})
+    for step, loss in ((1, 0.5), (2, 0.25), (3, 0.75)):
+        run.log_metrics({"val/loss": loss, "val/other": loss}, step)
+        run.log_metrics({"train/loss": 2 * loss}, step)
+    run.log_picture("samples", PICTURE, 3)
+    wandb.finish()
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    found = records(folder)
+    rows = history(found)
+    assert [row[STEP] for row in rows] == [1, 1, 2, 2, 3, 3, 3]
+    assert [row["val/loss"] for row in rows if "val/loss" in row] == [0.5, 0.25, 0.75]
+    assert [row["train/loss"] for row in rows if "train/loss" in row] == [1.0, 0.5, 1.5]
+    assert Image.open(folder / "files" / rows[-1]["samples.path"]).size == PICTURE.size
+    whole = records(folder, "--summary")
+    assert (whole["run_id"], whole["name"], whole["exit_code"]) == ("one", "a run", 0)
+    assert whole["config"] == {"model": {"width": 3}}
+    assert whole["summary"]["val/loss"] == {"min": 0.25}
+    assert whole["summary"]["val/other"] == 0.75
+    (began,) = (record["run"] for record in found if record["type"] == "run")
+    assert (began["run_group"], began["project"]) == ("a sweep", "vdm")
+    axes = {record["metric"].get("step_metric") for record in found if record["type"] == "metric"}
+    assert axes == {None, STEP}
+
+
+def test_a_resumed_run_keeps_its_id_and_shows_where_it_goes_on(tmp_path):
+    leg = Leg("one", "a run", None, resumed_at=40)
+    run = wandb_run(tmp_path, leg)
+    run.log_metrics({"loss": 1.0}, 41)
+    wandb.finish()
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*-one")
+    assert history(records(folder)) == [{"resumed_at": 40, STEP: 40}, {"loss": 1.0, STEP: 41}]
+
+
+def test_a_step_that_the_run_has_is_not_logged_twice(tmp_path):
+    """An online run that was killed knows later steps than its checkpoint."""
+    run = wandb_run(tmp_path)
+    for step in (1, 2, 3, 2, 3, 4):
+        run.log_metrics({"loss": float(step)}, step)
+    wandb.finish()
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert [row[STEP] for row in history(records(folder))] == [1, 2, 3, 3, 4]
+
+
+def listening(accept):
+    """A port of this machine: one that takes connections and never answers, or one where nobody is."""
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    if accept:
+        server.listen(8)
+    return server
+
+
+def test_offline_without_a_key_or_an_answer_and_without_waiting(tmp_path, monkeypatch, capfd):
+    assert why_offline(1.0) == "no key: `wandb login`, or WANDB_API_KEY"
+    for accept in (True, False):
+        server = listening(accept)
+        wandb.teardown()
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        start = time.monotonic()
+        assert "does not answer" in why_offline(1.0)
+        assert time.monotonic() - start < 5
+        server.close()
+    wandb_run(tmp_path, offline=False).log_metrics({"loss": 1.0}, 1)
+    wandb.finish()
+    lines = [line for line in capfd.readouterr().err.splitlines() if "offline" in line]
+    assert len(lines) == 1
+    assert f"wandb sync {tmp_path}/wandb/offline-run-*" in lines[0]
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.teardown()
+    assert why_offline(1.0) == "WANDB_MODE=offline"
+
+
+def test_event_files_have_every_step_once_whatever_was_logged_before_a_stop(tmp_path):
+    """The first leg saved step 2 and was killed at 4, with half a record in its file."""
+    first = EventFiles(str(tmp_path), Leg("one", None, None, None))
+    for step in (1, 2, 3, 4):
+        first.log_metrics({"train/loss": 1 / step, "val/loss": math.nan if step == 1 else step}, step)
+        first.log_picture("samples", PICTURE, step)
+    first.log_metrics({"test/loss": 7.0}, 2)
+    (path,) = tmp_path.glob("events.*")
+    with path.open("ab") as file:
+        file.write(b"\x18\x00\x00\x00half")
+    second = EventFiles(str(tmp_path), Leg("one", None, None, 2))
+    for step in (3, 4, 5):
+        second.log_metrics({"train/loss": 1 / step}, step)
+    second.log_metrics({"test/loss": 6.0}, 5)
+    second.finalize("success")
+    found = scalars(tmp_path)
+    assert [step for step, _ in found["train/loss"]] == [1, 2, 3, 4, 5]
+    assert [value for _, value in found["train/loss"]] == pytest.approx([1 / step for step in range(1, 6)])
+    assert [step for step, _ in found["val/loss"]] == [1, 2]
+    assert found["test/loss"] == [(5, 6.0)]
+    assert [picture.step for picture in EventAccumulator(str(tmp_path)).Reload().Images("samples")] == [1, 2]
