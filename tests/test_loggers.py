@@ -8,16 +8,23 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wandb
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import test_resuming
+from test_resuming import MOMENTS, SMALL, kill, stopped_run, vdm_train
+from vdm.cli import dashboard, train, workspace
+from vdm.cli.build import code_version
 from vdm.training.event_files import EventFiles
+from vdm.training.metrics_file import read_rows
 from vdm.training.run_folder import Leg
 from vdm.training.wandb_run import STEP, WandbRun, why_offline
 
 PICTURE = Image.new("RGB", (8, 6), (0, 128, 255))
+BOTH = ("logger=[wandb,tensorboard]", "logger.wandb.offline=true", "callbacks.sample_grid.every=2")
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +159,123 @@ def test_event_files_have_every_step_once_whatever_was_logged_before_a_stop(tmp_
     assert [step for step, _ in found["val/loss"]] == [1, 2]
     assert found["test/loss"] == [(5, 6.0)]
     assert [picture.step for picture in EventAccumulator(str(tmp_path)).Reload().Images("samples")] == [1, 2]
+
+
+def in_csv(folder):
+    """Every (name, step, value) of a run's metrics.csv."""
+    names, rows = read_rows(folder / "metrics.csv")
+    return {(name, int(row["step"]), float(row[name])) for name in names if name != "step" for row in rows if row[name]}
+
+
+def in_event_files(folder):
+    """The same of its event files, which hold float32, as the nearest of ``in_csv``."""
+    return {(name, step, value) for name, series in scalars(folder / "tensorboard").items() for step, value in series}
+
+
+def in_wandb(rows):
+    """The same of W&B's rows, pictures aside."""
+    pictures = {name.partition(".")[0] for row in rows for name in row if name.endswith("._type")}
+    return {
+        (name, row[STEP], value)
+        for row in rows
+        for name, value in row.items()
+        if name != STEP and name.partition(".")[0] not in pictures
+    }
+
+
+def rounded(found):
+    return {(name, step, float(np.float32(value))) for name, step, value in found}
+
+
+@pytest.mark.slow
+def test_a_sweep_is_one_group_of_runs_with_the_names_of_the_csv_and_a_dashboard_of_them(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        small = [*SMALL, "trainer.max_steps=8", "trainer.val_check_interval=4", *BOTH]
+        patch.setattr(sys, "argv", ["vdm-train", "-m", *small, "schedule=linear,cosine", f"hydra.sweep.dir={tmp_path}/ours"])
+        train.main()
+    began, logged = [], set()
+    for job, schedule in (("0", "linear"), ("1", "cosine")):
+        folder = tmp_path / "ours" / job
+        (wandb_folder,) = (folder / "wandb").glob("offline-run-*")
+        found = records(wandb_folder)
+        rows = history(found)
+        assert in_wandb(rows) == in_csv(folder)
+        assert rounded(in_csv(folder)) == in_event_files(folder)
+        assert EventAccumulator(str(folder / "tensorboard")).Reload().Images("pictures/samples")
+        began += [record["run"] for record in found if record["type"] == "run"]
+        config = records(wandb_folder, "--summary")["config"]
+        assert (config["choices"]["schedule"], config["provenance"]["vdm"]) == (schedule, code_version())
+        assert config["optimizer"]["lr"] == 2e-3
+        logged |= {name.removesuffix("._type") for row in rows for name in row}
+    assert [run["run_group"] for run in began] == ["ours", "ours"]
+    assert len({run["run_id"] for run in began}) == 2
+    assert [run["display_name"] for run in began] == ["0", "1"]
+
+    monkeypatch.setattr(sys, "argv", ["vdm-dashboard", f"sweep={tmp_path}/ours"])
+    dashboard.main()
+    assert "W&B is offline (no key" in capsys.readouterr().out
+    written = json.loads((tmp_path / "ours/dashboard.json").read_text())["section"]
+    sections = {section["name"]: section["panels"] for section in written["panelBankConfig"]["sections"]}
+    keys = [key for panels in sections.values() for panel in panels for key in keys_of(panel)]
+    assert set(keys) <= logged
+    assert {"val/bits_per_dim", "test/denoising_matching", "pictures/samples"} <= set(keys)
+    assert len(keys) == len(set(keys))
+    assert {"Bound, by term", "Samples", "Training"} <= set(sections)
+    (runs,) = written["runSets"]
+    assert [(f["key"]["name"], f["value"]) for f in runs["filters"]["filters"]] == [("group", "ours")]
+    assert [key["name"] for key in runs["grouping"]] == ["choices.value.schedule"]
+
+
+def keys_of(panel):
+    config = panel["config"]
+    return [*config.get("metrics", []), *config.get("mediaKeys", [])]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_in_the_same_wandb_run_and_event_files(tmp_path, monkeypatch):
+    """Killed after step 13; saved after step 10."""
+    folder = tmp_path / "run"
+    monkeypatch.setattr(test_resuming, "SMALL", (*SMALL, *BOTH))
+    stopped_run(folder, monkeypatch, 13, MOMENTS[0], kill)
+    assert vdm_train(folder, "resume=true") == 0
+    first, second = (records(leg) for leg in sorted((folder / "wandb").glob("offline-run-*")))
+    identities = {record["run"]["run_id"] for leg in (first, second) for record in leg if record["type"] == "run"}
+    assert identities == {(folder / "run_id").read_text()}
+    codes = [record["exit"].get("exit_code", 0) for leg in (first, second) for record in leg if record["type"] == "exit"]
+    assert codes == [1, 0]
+    earlier, later = in_wandb(history(first)), in_wandb(history(second))
+    assert ("resumed_at", 10, 10) in later
+    assert earlier | later - {("resumed_at", 10, 10)} == in_csv(folder)
+    assert {found for found in earlier if found[1] > 10} <= later
+    assert rounded(in_csv(folder)) == in_event_files(folder)
+    steps = [step for _, step, _ in in_csv(folder)]
+    assert sum(len(series) for series in scalars(folder / "tensorboard").values()) == len(steps)
+
+
+def test_a_run_is_named_after_what_it_was_told(tmp_path):
+    assert train.run_name("schedule-cosine_seed-1", tmp_path / "3") == "schedule-cosine_seed-1"
+    assert train.run_name("", tmp_path / "3") == "3"
+    assert train.run_name("a" * 129, tmp_path / "3") == "3"
+
+
+def test_a_dashboard_of_nothing_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "0"
+    (run / ".hydra").mkdir(parents=True)
+    (run / ".hydra/overrides.yaml").write_text("[]")
+    cases = (([], "sweep=FOLDER"), ([f"swep={tmp_path}"], "sweep=FOLDER"), ([f"sweep={tmp_path}"], "logger=wandb"))
+    for arguments, message in cases:
+        monkeypatch.setattr(sys, "argv", ["vdm-dashboard", *arguments])
+        with pytest.raises(SystemExit, match="2"):
+            dashboard.main()
+        assert message in capsys.readouterr().err
+
+
+def test_every_panel_has_its_section():
+    """The first pattern that fits, so that scores are not taken for terms, nor anything for nothing."""
+    names = ["val/fid_inception", "val/layer_2", "val/bits_per_dim", "profile/one_t_variance", "throughput/x", "else"]
+    titles = ["Scores of samples", "Other terms", "Bound, by term", "Over noise levels", "Throughput", "Training"]
+    assert workspace.by_section(names) == dict(sorted(zip(titles, ([name] for name in names), strict=True), key=order))
+
+
+def order(item):
+    return list(workspace.SECTIONS).index(item[0])

@@ -110,12 +110,16 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
 
 
 def begin(config: DictConfig, folder: RunFolder, start: Path | None) -> Leg:
-    """Keep the config in the folder; a job of a sweep is grouped by the sweep's folder and named after its overrides."""
+    """Keep the config in the folder; a job of a sweep belongs to the group that the sweep's folder names."""
     hydra, gone_on = HydraConfig.get(), folder.id.exists()
     group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
-    name = (hydra.job.override_dirname or folder.root.name)[:LONGEST_NAME]
     resumed_at = read_checkpoint(start).step if start is not None else 0 if gone_on else None
-    return Leg(folder.begin(config), name, group, resumed_at)
+    return Leg(folder.begin(config), run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
+
+
+def run_name(overrides: str, root: Path) -> str:
+    """What the run was told; its folder's name if that is nothing, or too long to tell it from others by its beginning."""
+    return overrides if 0 < len(overrides) <= LONGEST_NAME else root.name[:LONGEST_NAME]
 
 
 def choices() -> dict[str, str]:

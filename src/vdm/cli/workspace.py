@@ -25,7 +25,7 @@ SECTIONS = {
     "Throughput": r"throughput/",
     "Training": r"",
 }
-"""Where a metric or a picture belongs, by its name: to the first that matches. Sections of nothing are left out."""
+"""Where a metric or a picture belongs, by its name: to the first that matches."""
 
 STANDARD_ERRORS = ("_mc_se", "_data_se")
 
@@ -35,7 +35,7 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
     folders = [run.folder for run in runs if run.folder is not None]
     metrics, pictures = metric_names(folders), picture_names(folders)
     sections = []
-    for title, belongs in _sorted([*metrics, *pictures]).items():
+    for title, belongs in by_section([*metrics, *pictures]).items():
         panels = [_panel(key, key in pictures) for key in belongs]
         sections.append(workspaces.Section(name=title, panels=panels, is_open=True))
     grouped = [workspaces.Config(_setting(name)) for name in differing(runs)]
@@ -50,7 +50,7 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
 
 
 def specification(workspace: workspaces.Workspace) -> str:
-    """The JSON that an upload would send."""
+    """The JSON that an upload sends, which the package shows in no other way."""
     return workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
 
 
@@ -69,7 +69,8 @@ def picture_names(folders: Iterable[RunFolder]) -> list[str]:
     return sorted(found)
 
 
-def _sorted(names: Iterable[str]) -> dict[str, list[str]]:
+def by_section(names: Iterable[str]) -> dict[str, list[str]]:
+    """In the order of the sections; those of nothing are left out."""
     belongs: dict[str, list[str]] = {title: [] for title in SECTIONS}
     for name in names:
         belongs[next(title for title, pattern in SECTIONS.items() if re.match(pattern, name))].append(name)

@@ -36,7 +36,7 @@ class WandbRun(PictureLogger):
         leg: what the run is called, and where it goes on.
         offline: whether to stay offline whatever there is.
         lowest: metrics whose least value is the run's summary; of all others it is the last one.
-        patience: seconds that a server without an answer may cost at the start; an upload at the end may cost ten times that.
+        patience: seconds that a server without an answer may cost at the start; an upload at the end, ten times that.
     """
 
     def __init__(self, project: str, folder: str, leg: Leg, offline: bool, lowest: Sequence[str], patience: float) -> None:
