@@ -58,11 +58,10 @@ def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
     for name, estimate in by_one.items():
         assert by_two[name] == pytest.approx(estimate, rel=1e-5, abs=1e-7)
 
-    assert (
-        signalled(start("vdm-train", stopped, *SMALL, *TWO, *WANDB), stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
-    )
+    again = ("vdm-train", stopped, *SMALL, *TWO, *WANDB)
+    assert signalled(start(*again), stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
     assert len(list((stopped / "wandb").glob("*run-*-*"))) == 1
-    finish(start(*command, "resume=true"))
+    finish(start(*again, "resume=true"))
     identity = (stopped / "run_id").read_text()
     assert [path.name.rpartition("-")[2] for path in (stopped / "wandb").glob("*run-*-*")] == [identity, identity]
     ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]

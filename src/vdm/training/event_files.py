@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -15,10 +14,11 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from vdm.training.media import PictureLogger
+from vdm.training.metrics_file import LocalLogger
 from vdm.training.run_folder import Leg, write_atomically
 
 
-class EventFiles(PictureLogger):
+class EventFiles(LocalLogger, PictureLogger):
     """The metrics of ``metrics.csv`` under the same names, and pictures, on disk when the call returns.
 
     A resumed run first cuts the earlier event files back to the step after which it goes on.
@@ -34,14 +34,6 @@ class EventFiles(PictureLogger):
         self._writer: SummaryWriter | None = None
 
     @property
-    def name(self) -> str:
-        return ""
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @property
     @rank_zero_experiment
     def experiment(self) -> SummaryWriter:
         """Torch's own writer; the file begins when it is first asked for."""
@@ -49,10 +41,6 @@ class EventFiles(PictureLogger):
             cut_back_events(self.folder, self.leg.kept)
             self._writer = SummaryWriter(str(self.folder))
         return self._writer
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """They stand in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
