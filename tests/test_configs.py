@@ -29,7 +29,7 @@ KINDS = {
 
 OWNERS = {"latents": ["model=mhvae"], "kl_warmup": ["model=mhvae"]}
 """Of groups that belong to another model than the default one."""
-EVALUATION = {"estimator", "divergence", "dequantisation"}
+EVALUATION = {"estimator", "divergence", "dequantisation", "relative"}
 """Groups of vdm-evaluate; all others are vdm-train's."""
 
 

@@ -97,14 +97,33 @@ def test_a_resumed_run_keeps_its_id_and_shows_where_it_goes_on(tmp_path):
     assert history(records(folder)) == [{"resumed_at": 40, STEP: 40}, {"loss": 1.0, STEP: 41}]
 
 
-def test_a_step_that_the_run_has_is_not_logged_twice(tmp_path):
-    """An online run that was killed knows later steps than its checkpoint."""
-    run = wandb_run(tmp_path)
-    for step in (1, 2, 3, 2, 3, 4):
-        run.log_metrics({"loss": float(step)}, step)
+def test_a_row_that_the_run_has_is_not_logged_twice(tmp_path, monkeypatch):
+    """An online run that was killed knows rows after its last save; the first leg's run stands in for what a server has."""
+    rows = [(step, name) for step in (1, 2, 3, 4, 5) for name in ("train/loss", "val/loss")]
+    killed = rows.index((4, "val/loss"))
+    first = wandb_run(tmp_path)
+    for step, name in rows[:killed]:
+        first.log_metrics({name: step}, step)
+    monkeypatch.setattr(wandb, "init", lambda **_: first.experiment)
+    second = wandb_run(tmp_path, Leg("one", "a run", "a sweep", resumed_at=2))
+    for step, name in rows[rows.index((3, "train/loss")) :]:
+        second.log_metrics({name: step}, step)
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert [row[STEP] for row in history(records(folder))] == [1, 2, 3, 3, 4]
+    found = history(records(folder))
+    assert [(row[STEP], name) for row in found for name in row if name.endswith("loss")] == rows
+    assert [(row["resumed_at"], row[STEP]) for row in found if "resumed_at" in row] == [(2, 4)]
+
+
+def test_a_run_stopped_after_its_last_step_still_logs_its_test(tmp_path, monkeypatch):
+    first = wandb_run(tmp_path)
+    first.log_metrics({"val/loss": 1}, 8)
+    monkeypatch.setattr(wandb, "init", lambda **_: first.experiment)
+    second = wandb_run(tmp_path, Leg("one", "a run", "a sweep", resumed_at=8))
+    second.log_metrics({"test/loss": 2}, 8)
+    wandb.finish()
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert history(records(folder)) == [{"val/loss": 1, STEP: 8}, {"resumed_at": 8, "test/loss": 2, STEP: 8}]
 
 
 def listening(accept):

@@ -51,6 +51,7 @@ HOW_NOT_WHAT = (
     "leg",
     "output_dir",
     "callbacks",
+    "fid",
     "logger",
     "trainer.accelerator",
     "trainer.default_root_dir",

@@ -20,14 +20,14 @@ STEP = "trainer/global_step"
 """The metric against which W&B draws all others: optimiser steps taken."""
 
 ROWS = 100
-"""The most rows of one step. W&B's own counter is 100 × step + row: it orders the rows, and tells those it has already."""
+"""W&B's own counter is 100 × step + row, which tells what it has already: the first row of a step is 0, the next one 1."""
 
 
 class WandbRun(PictureLogger):
     """Metrics under their own names over ``trainer/global_step``, pictures, the config; all of it by rank 0 only.
 
-    A resumed run goes on under its id and shows ``resumed_at``, the step from which it does. What an online run holds of
-    later steps it keeps: those rows are not logged twice. It is offline when asked to be, without a key, or when the server
+    A resumed run goes on under its id and shows ``resumed_at``, the step from which it does. What an online run has of later
+    steps it keeps: those rows are not logged twice. It is offline when asked to be, without a key, or when the server
     does not answer; one line then says why, and which command uploads it later.
 
     Args:
@@ -44,6 +44,7 @@ class WandbRun(PictureLogger):
         self.project, self.folder, self.leg = project, Path(folder), leg
         self.offline, self.lowest, self.patience = offline, tuple(lowest), patience
         self._run: wandb.Run | None = None
+        self._row = -1
 
     @property
     def name(self) -> str:
@@ -64,7 +65,7 @@ class WandbRun(PictureLogger):
             for name in self.lowest:
                 self._run.define_metric(name, step_metric=STEP, step_sync=True, summary="min")
             if self.leg.resumed_at is not None:
-                self.log_metrics({"resumed_at": self.leg.resumed_at}, self.leg.resumed_at)
+                self._go_on(self._run, self.leg.resumed_at)
         return self._run
 
     @rank_zero_only
@@ -74,13 +75,18 @@ class WandbRun(PictureLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         step, run = step or 0, self.experiment
-        row = max(ROWS * step, run.step)
-        if row < ROWS * (step + 1):
-            run.log({**metrics, STEP: step}, step=row, commit=True)
+        self._row = max(self._row + 1, ROWS * step)
+        if self._row >= run.step:
+            run.log({**metrics, STEP: step}, step=self._row, commit=True)
 
     @rank_zero_only
     def log_picture(self, name: str, picture: Image.Image, step: int) -> None:
         self.log_metrics({name: wandb.Image(picture)}, step)
+
+    def _go_on(self, run: wandb.Run, step: int) -> None:
+        """Count rows as if none came after ``step``, and leave a mark, which takes no row away from those that follow."""
+        self._row = min(run.step, ROWS * (step + 1)) - 1
+        run.log({"resumed_at": step, STEP: step}, step=max(run.step, ROWS * step), commit=False)
 
     def _begin(self) -> wandb.Run:
         reason = "as asked" if self.offline else why_offline(self.patience)
