@@ -59,7 +59,8 @@ def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
         assert by_two[name] == pytest.approx(estimate, rel=1e-5, abs=1e-7)
 
     again = ("vdm-train", stopped, *SMALL, *TWO, *WANDB)
-    assert signalled(start(*again), stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
+    reading = start(*again, "data.workers=2")  # each process; they end with it
+    assert signalled(reading, stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
     assert len(list((stopped / "wandb").glob("*run-*-*"))) == 1
     finish(start(*again, "resume=true"))
     identity = (stopped / "run_id").read_text()

@@ -57,7 +57,7 @@ def evaluate(config: DictConfig) -> float:
     if scores.entry:
         metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
     folder.write_metrics(metrics)
-    title = f"{parts.data.name}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
+    title = f"{parts.data.title}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
     tables: list[object] = [screen.bound_table(title, own)]
     if results:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))

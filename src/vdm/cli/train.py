@@ -110,7 +110,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         if scores.entry:
             evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
         folder.write_metrics(evaluated | {"provenance": facts})
-        report(folder, chosen, terms, data.name)
+        report(folder, chosen, terms, data.title)
         if scores.entry:
             screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
@@ -154,13 +154,13 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
+def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
-        screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
             "next",
