@@ -11,7 +11,7 @@ JOBS ?= 200
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate report sample test test-slow test-cluster soak lint clean
+.PHONY: help setup train evaluate report dashboard sample test test-slow test-cluster soak lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -35,6 +35,9 @@ evaluate: setup ## the bound of a trained model: CKPT=logs/…/checkpoints/best.
 
 report: setup ## ARGS="estimators ckpt=…", ARGS="lineage", or ARGS="sweep=FOLDER"
 	@$(BIN)/vdm-report $(ARGS)
+
+dashboard: setup ## a W&B workspace for a sweep: ARGS="sweep=FOLDER"
+	@$(BIN)/vdm-dashboard $(ARGS)
 
 sample: setup ## samples of a trained model: CKPT=… ARGS="n=64"
 	@$(BIN)/vdm-sample $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)

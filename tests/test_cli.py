@@ -243,15 +243,3 @@ def test_a_report_on_nothing_says_what_there_is(call):
         status, _, error = call(report, *arguments)
         assert status == 2
         assert "estimators ckpt=…, lineage, or sweep=FOLDER" in error
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("extra", "trace"), [((), "tensorboard/events*"), (("logger.wandb.offline=true",), "wandb/offline-run*")]
-)
-def test_other_loggers_stand_beside_the_csv_file(extra, trace, call, tmp_path):
-    logger = trace.split("/")[0]
-    status, _, error = call(train, *SMALL, f"logger={logger}", *extra, f"hydra.run.dir={tmp_path}")
-    assert status == 0, error
-    assert list(tmp_path.glob(trace))
-    assert (tmp_path / "metrics.csv").exists()

@@ -56,7 +56,7 @@ def test_every_command_line_is_understood(line):
         for overrides in first_of_each_sweep(mine):
             composed(*overrides, config=CONFIG_OF[program])
     else:
-        assert program in ("vdm-report", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
+        assert program in ("vdm-report", "vdm-dashboard", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)

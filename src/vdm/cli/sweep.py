@@ -75,13 +75,18 @@ def read_sweep(root: Path) -> list[Run]:
     return runs + [Run(None, job, "missing", "no folder yet", {}) for job in announced if job not in there]
 
 
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The settings in which the runs differ, the seed apart."""
+    names = sorted({name for run in runs for name in run.settings if name != "seed"})
+    return [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
+
+
 def groups(runs: Sequence[Run]) -> list[Group]:
     """Runs by the settings in which they differ, the seed apart; the best mean first, those without a result last."""
-    names = sorted({name for run in runs for name in run.settings if name != "seed"})
-    differing = [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
+    names = differing(runs)
 
     def label(run: Run) -> str:
-        return ", ".join(f"{name}={run.settings[name]}" for name in differing if name in run.settings) or "all"
+        return ", ".join(f"{name}={run.settings[name]}" for name in names if name in run.settings) or "all"
 
     ordered = sorted(runs, key=label)
     found = [Group(name, list(members)) for name, members in itertools.groupby(ordered, key=label)]

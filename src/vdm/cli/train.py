@@ -24,8 +24,11 @@ from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.metrics_file import cut_back
 from vdm.training.resuming import cluster_environments, first_process, requeued
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import Leg, RunFolder
 from vdm.training.score_samples import ScoreSamples
+
+LONGEST_NAME = 128
+"""What W&B shows of a run's name."""
 
 
 def train(config: DictConfig) -> float:
@@ -70,12 +73,13 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     check_precision(trainer, task)
     start = folder.last if folder.last.exists() else None
     if trainer.is_global_zero:
-        cut_back(folder.curves, -1 if start is None else read_checkpoint(start).step)
-        config.run_id = folder.begin(config)
+        leg = begin(config, folder, start)
+        cut_back(folder.curves, leg.kept)
+        config.leg.update(leg._asdict())
     identity.content["config"] = tree = resolved(config)
     trainer.loggers = loggers = list(make(tree["logger"], "logger").values())
     for logger in loggers:
-        logger.log_hyperparams(tree)
+        logger.log_hyperparams(tree | {"choices": choices(), "provenance": facts})
     weights = sum(p.numel() for p in task.model.parameters())
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     processes = trainer.world_size
@@ -118,6 +122,24 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
 
 
+def begin(config: DictConfig, folder: RunFolder, start: Path | None) -> Leg:
+    """Keep the config in the folder; a job of a sweep belongs to the group that the sweep's folder names."""
+    hydra, gone_on = HydraConfig.get(), folder.id.exists()
+    group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    resumed_at = read_checkpoint(start).step if start is not None else 0 if gone_on else None
+    return Leg(folder.begin(config), run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
+
+
+def run_name(overrides: str, root: Path) -> str:
+    """What the run was told; its folder's name if that is nothing, or too long to tell it from others by its beginning."""
+    return overrides if 0 < len(overrides) <= LONGEST_NAME else root.name[:LONGEST_NAME]
+
+
+def choices() -> dict[str, str]:
+    """What was chosen of each group of configs: schedule, model, data and so on."""
+    return {group: option for group, option in HydraConfig.get().runtime.choices.items() if not group.startswith("hydra/")}
+
+
 def check_processes(trainer: pl.Trainer) -> None:
     """Refuse a sweep whose jobs start processes of their own: those would run the whole sweep again."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
@@ -139,7 +161,7 @@ def leave_nothing_open() -> None:
     """End what the next job of a sweep would otherwise find: a W&B run, a process group."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -14,6 +14,7 @@ from vdm.bound import TERMS, Elbo, VariationalModel, term_names
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.evaluation import BoundEvaluation, BoundSummary, Estimate
+from vdm.training.media import show
 from vdm.training.module import VariationalTask
 
 
@@ -174,6 +175,7 @@ class SampleGrid(Callback):
             picture = draw_samples(pl_module.evaluated, data, self.n, self.seed)
             self.folder.mkdir(parents=True, exist_ok=True)
             picture.save(self.folder / f"samples_step_{trainer.global_step:07d}.png")
+            show(trainer, "pictures/samples", lambda: picture)
 
     def state_dict(self) -> dict[str, int]:
         return {"validations": self.validations}

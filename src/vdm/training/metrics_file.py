@@ -2,6 +2,7 @@
 
 import csv
 import io
+from abc import ABC
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from vdm.training.run_folder import write_atomically
 
 
-class MetricsFile(Logger):
-    """``metrics.csv``: a column ``step``, one column a metric, a row each time metrics come; empty where there is none.
-
-    Every row is on disk when ``log_metrics`` returns. Rows that are there already are kept: see ``cut_back``.
-
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
-        self.path = Path(path)
-        self._columns: list[str] = []
+class LocalLogger(Logger, ABC):
+    """A logger into the run's own folder, where the config stands beside it."""
 
     @property
     def name(self) -> str:
@@ -37,6 +27,21 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """They stand in config.yaml."""
+
+
+class MetricsFile(LocalLogger):
+    """``metrics.csv``: a column ``step``, one column a metric, a row each time metrics come; empty where there is none.
+
+    Every row is on disk when ``log_metrics`` returns. Rows that are there already are kept: see ``cut_back``.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._columns: list[str] = []
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -49,9 +49,27 @@ def remove_remnants(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class Leg(NamedTuple):
+    """A run from its start or its resumption on: what loggers need to know of it.
+
+    ``id`` stays the same on every leg; ``name`` is what tells it from others, ``group`` the sweep that it belongs to.
+    ``resumed_at`` is the step after which this leg goes on, None for the first one.
+    """
+
+    id: str | None
+    name: str | None
+    group: str | None
+    resumed_at: int | None
+
+    @property
+    def kept(self) -> int:
+        """The last step of what was logged earlier that still holds: −1 where nothing does."""
+        return self.resumed_at or -1
+
+
 HOW_NOT_WHAT = (
     "resume",
-    "run_id",
+    "leg",
     "output_dir",
     "callbacks",
     "data.cache",
