@@ -18,8 +18,9 @@ from vdm.cli import command, screen
 from vdm.cli.sweep import Group, Run, groups, read_sweep
 from vdm.errors import InvalidInput
 from vdm.evaluation import TERMS
-from vdm.figures import sweep_curves
-from vdm.pictures import TERM_LABELS, read_curve
+from vdm.figures import NONE, Curve, sweep_curves
+from vdm.pictures import TERM_LABELS
+from vdm.training.metrics_file import read_curves
 from vdm.training.run_folder import write_atomically
 
 HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS))
@@ -81,9 +82,9 @@ def _name(run: Run) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
 
 
-def _curves(group: Group) -> list[tuple[list[int], list[float]]]:
+def _curves(group: Group) -> list[Curve]:
     paths = [run.folder.curves for run in group.runs if run.folder is not None and run.folder.curves.exists()]
-    return [read_curve(path, "val/bits_per_dim") for path in paths]
+    return [read_curves(path).get("val/bits_per_dim", NONE) for path in paths]
 
 
 def _markdown(sweep: Path, runs: Sequence[Run], rows: Sequence[Sequence[str]]) -> str:

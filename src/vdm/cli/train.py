@@ -14,11 +14,12 @@ from torch import distributed
 from vdm.cli import command, screen
 from vdm.cli.build import as_metrics, build, provenance, quiet
 from vdm.errors import InvalidInput
-from vdm.pictures import bound_curves
+from vdm.figures import bound_curves
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
-from vdm.training.metrics_file import cut_back
+from vdm.training.media import show
+from vdm.training.metrics_file import cut_back, read_curves
 from vdm.training.resuming import cluster_environments, first_process, requeued
 from vdm.training.run_folder import RunFolder
 
@@ -90,11 +91,13 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
 
     if trainer.is_global_zero:
         folder.pictures.mkdir(parents=True, exist_ok=True)
-        draw_samples(task.evaluated, data, 64, config.seed).save(folder.pictures / "samples.png")
+        samples = draw_samples(task.evaluated, data, 64, config.seed)
+        samples.save(folder.pictures / "samples.png")
+        show(trainer, "pictures/samples", lambda: samples)
         for logger in loggers:
             logger.finalize("success")
         if folder.curves.exists():
-            bound_curves(folder.curves).savefig(folder.pictures / "bound.png", dpi=120)
+            bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
         spent: CpuTime = callbacks["cpu_time"]
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}

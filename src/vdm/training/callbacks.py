@@ -15,6 +15,7 @@ from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation, BoundSummary, Estimate
+from vdm.training.media import show
 from vdm.training.module import VariationalTask
 
 
@@ -190,6 +191,7 @@ class SampleGrid(Callback):
             picture = draw_samples(pl_module.evaluated, data, self.n, self.seed)
             self.folder.mkdir(parents=True, exist_ok=True)
             picture.save(self.folder / f"samples_step_{trainer.global_step:07d}.png")
+            show(trainer, "pictures/samples", lambda: picture)
 
     def state_dict(self) -> dict[str, int]:
         return {"validations": self.validations}

@@ -10,6 +10,7 @@ from PIL import Image
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.models import LatentModel
+from vdm.training.media import show
 from vdm.training.module import VariationalTask
 
 COLUMNS = 8
@@ -48,5 +49,7 @@ class LatentPictures(Callback):
         if not (trainer.is_global_zero and isinstance(model, LatentModel) and len(data.event_shape) == 3):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        draw_reconstructions(model, data, self.seed).save(self.folder / "reconstructions.png")
-        draw_traversals(model, data, self.seed).save(self.folder / "traversals.png")
+        for name, draw in (("reconstructions", draw_reconstructions), ("traversals", draw_traversals)):
+            picture = draw(model, data, self.seed)
+            picture.save(self.folder / f"{name}.png")
+            show(trainer, f"pictures/{name}", lambda picture=picture: picture)  # type: ignore[misc]
