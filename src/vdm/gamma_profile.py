@@ -14,11 +14,11 @@ from torch import Tensor
 
 
 class Bin(NamedTuple):
-    """``count`` draws with γ_t in [low, high): their mean and variance (divisor ``count``), in bits/dim and its square."""
+    """``draws`` with γ_t in [low, high): how many, their mean and their variance (divisor n), in bits/dim and its square."""
 
     low: float
     high: float
-    count: int
+    draws: int
     mean: float
     variance: float
 
@@ -68,12 +68,12 @@ class GammaProfile:
 
 def per_gamma(profile: Profile) -> list[float]:
     """What each bin adds to the denoising term, per unit of γ, in bits/dim."""
-    total = sum(each.count for each in profile)
-    return [each.count / total * each.mean / (each.high - each.low) for each in profile]
+    total = sum(each.draws for each in profile)
+    return [each.draws / total * each.mean / (each.high - each.low) for each in profile]
 
 
 def one_t_variance(profile: Profile) -> float:
     """The variance of the estimate from one draw of t, example and noise, in (bits/dim)²."""
-    total = sum(each.count for each in profile)
-    mean = sum(each.count / total * each.mean for each in profile)
-    return sum(each.count / total * (each.variance + each.mean**2) for each in profile) - mean**2
+    total = sum(each.draws for each in profile)
+    mean = sum(each.draws / total * each.mean for each in profile)
+    return sum(each.draws / total * (each.variance + each.mean**2) for each in profile) - mean**2

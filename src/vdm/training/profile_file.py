@@ -20,6 +20,8 @@ from vdm.training.media import show
 from vdm.training.metrics_file import append_rows, cut_back, read_rows
 from vdm.training.module import VariationalTask
 
+COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
+
 
 class ProfileFile(Callback):
     """Sorts the one-t estimates of training (first process, raw weights) by γ, and writes them down at each validation.
@@ -44,6 +46,8 @@ class ProfileFile(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             cut_back(self.path, trainer.global_step or -1)
+        if self._profile is not None:
+            self._profile = GammaProfile(*(part.to(pl_module.device) for part in (self._profile.ends, self._profile.sums)))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -74,7 +78,7 @@ class ProfileFile(Callback):
             return
         found, self._profile = self._profile.bins(), None
         if trainer.is_global_zero:
-            append_rows(self.path, ("step", *Bin._fields), [(trainer.global_step, *each) for each in found])
+            append_rows(self.path, COLUMNS, [(trainer.global_step, *each) for each in found])
             record(trainer, {"profile/one_t_variance": one_t_variance(found)})
             show(trainer, "profile/by_gamma", lambda: rendered(profile_figure({"": found})))
 
@@ -91,7 +95,7 @@ def read_profiles(path: Path) -> dict[int, Profile]:
     """By step, in the order of training; empty if there is no file."""
     found: dict[int, list[Bin]] = {}
     for row in read_rows(path)[1]:
-        low, high, count, mean, variance = (row[name] for name in Bin._fields)
-        each = Bin(float(low), float(high), int(count), float(mean), float(variance))
+        low, high, draws, mean, variance = (row[name] for name in COLUMNS[1:])
+        each = Bin(float(low), float(high), int(draws), float(mean), float(variance))
         found.setdefault(int(row["step"]), []).append(each)
     return dict(found)
