@@ -17,6 +17,9 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 NONE: Curve = ((), ())
 
+PANEL = (5.6, 3.7)
+"""Inches of a figure that stays legible on a telephone."""
+
 STEP, GAMMA = "optimiser step", "γ = −log SNR"
 
 
@@ -38,8 +41,8 @@ def draw_lines(
 def line_figure(
     curves: Mapping[str, Curve], title: str, x: str, y: str, scale: str = "linear", ordered: bool = False
 ) -> Figure:
-    """``draw_lines`` on a figure that stays legible on a telephone."""
-    figure = Figure(figsize=(5.6, 3.7), layout="constrained")
+    """``draw_lines`` on a figure of its own."""
+    figure = Figure(figsize=PANEL, layout="constrained")
     draw_lines(figure.subplots(), curves, title, x, y, scale, ordered)
     return figure
 
@@ -75,6 +78,20 @@ def draw_terms(axes: Axes, curves: Mapping[str, Curve]) -> None:
     """The three terms over training in bits/dim, from the columns of a metrics.csv."""
     lines = {label: curves.get(f"val/{name}", NONE) for name, label in list(TERM_LABELS.items())[1:]}
     draw_lines(axes, lines, "validation, by term (log scale)", STEP, "bits/dim", "log")
+
+
+def bound_figure(curves: Mapping[str, Curve]) -> Figure:
+    """``draw_bound`` by itself."""
+    figure = Figure(figsize=PANEL, layout="constrained")
+    draw_bound(figure.subplots(), curves)
+    return figure
+
+
+def terms_figure(curves: Mapping[str, Curve]) -> Figure:
+    """``draw_terms`` by itself."""
+    figure = Figure(figsize=PANEL, layout="constrained")
+    draw_terms(figure.subplots(), curves)
+    return figure
 
 
 def bound_curves(curves: Mapping[str, Curve]) -> Figure:
@@ -137,16 +154,14 @@ def growth_figure(timesteps: Sequence[int], curves: Mapping[str, Sequence[float]
 
 def sweep_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     """The validation bound over training in bits/dim: (steps, values) of every run, one colour a group."""
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure = line_figure({}, "validation bound", STEP, "bits/dim")
+    (axes,) = figure.axes
     for number, (label, runs) in enumerate(curves.items()):
         for i, (steps, values) in enumerate(runs):
             axes.plot(steps, values, color=f"C{number % 10}", alpha=0.7, label=None if i else label)
+    fit_to_tail(axes)
     if axes.get_lines():
-        fit_to_tail(axes)
-        axes.legend()
-    axes.set(xlabel=STEP, ylabel="bits/dim")
-    axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     return figure
 
 
