@@ -17,7 +17,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 NONE: Curve = ((), ())
 
-PANEL = (5.6, 3.7)
+PANEL = (4.8, 3.3)
 """Inches of a figure that stays legible on a telephone."""
 
 STEP, GAMMA = "optimiser step", "γ = −log SNR"
@@ -35,7 +35,7 @@ def draw_lines(
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     if len(curves) > 1:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=9)
 
 
 def line_figure(
@@ -161,7 +161,7 @@ def sweep_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
             axes.plot(steps, values, color=f"C{number % 10}", alpha=0.7, label=None if i else label)
     fit_to_tail(axes)
     if axes.get_lines():
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=9)
     return figure
 
 

@@ -41,13 +41,17 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading with what stands below it; ``note`` says where that comes from, ``folded`` is text to unfold."""
+    """A heading with what stands below it; ``note`` says where that comes from, ``folded`` is text to unfold.
+
+    small: whether many pictures stand side by side.
+    """
 
     title: str
     note: str = ""
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     folded: str = ""
+    small: bool = False
 
     def __bool__(self) -> bool:
         """Whether there is anything to show."""
@@ -61,7 +65,6 @@ class Page(NamedTuple):
     state: str
     lead: str
     sections: Sequence[Section]
-    picture_width: str = "26rem"
 
 
 def html_of(page: Page) -> str:

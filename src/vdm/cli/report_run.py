@@ -188,7 +188,8 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
 
     yield section("Pictures", {name: CAPTIONS[name] for name in named} | {name: name.replace("_", " ") for name in rest})
     few = [on_the_way[i] for i in some_of(range(len(on_the_way)), most=4)]
-    yield section("Samples over training", {name: f"step {int(name.removeprefix('samples_step_'))}" for name in few})
+    steps = {name: f"step {int(name.removeprefix('samples_step_'))}" for name in few}
+    yield section("Samples over training", steps)._replace(small=True)
 
 
 def _panels(curves: Mapping[str, Curve]) -> Section:

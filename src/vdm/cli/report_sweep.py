@@ -75,7 +75,9 @@ def _page(sweep: Path, runs: Sequence[Run], found: Sequence[Group], rows: Sequen
             Section("Without a result", tables=[Cells((), rest, words=True)] if rest else []),
             Section("Over training", "metrics.csv of every run", pictures=[bound]),
             Section("Noise levels", PROFILES, pictures=levels if last else []),
-            Section("Samples", "of the first finished run, the same noise where runs share a seed", pictures=samples),
+            Section(
+                "Samples", "of the first finished run, the same noise where runs share a seed", pictures=samples, small=True
+            ),
         ],
     )
 

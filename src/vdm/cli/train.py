@@ -141,6 +141,7 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) ->
             [
                 f"{screen.beside('vdm-evaluate')} ckpt={screen.near(checkpoint)}",
                 f"{screen.beside('vdm-sample')} ckpt={screen.near(checkpoint)} n=64",
+                f"{screen.beside('vdm-report')} run={screen.near(folder.root)}",
                 f"{screen.beside('vdm-train')} {again} {other[0]}",
                 f"{screen.beside('vdm-train')} -m {again} {other[1]}",
             ],
