@@ -31,7 +31,8 @@ def draw_lines(
         shade = 0.15 + 0.85 * i / max(1, len(curves) - 1)
         colour = matplotlib.colormaps["viridis_r"](shade) if ordered else f"C{i % 10}"
         axes.plot(places, values, color=colour, label=label, linewidth=1.6, marker="o" if len(places) == 1 else None)
-    axes.set_yscale(scale)
+    if scale != "log" or any(value > 0 for _, values in curves.values() for value in values):
+        axes.set_yscale(scale)
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     if len(curves) > 1:
