@@ -18,7 +18,7 @@ from vdm.figures import bound_curves
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
-from vdm.training.media import show
+from vdm.training.media import keep
 from vdm.training.metrics_file import cut_back, read_curves
 from vdm.training.resuming import cluster_environments, first_process, requeued
 from vdm.training.run_folder import RunFolder
@@ -90,10 +90,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
     if trainer.is_global_zero:
-        folder.pictures.mkdir(parents=True, exist_ok=True)
         samples = draw_samples(task.evaluated, data, 64, config.seed)
-        samples.save(folder.pictures / "samples.png")
-        show(trainer, "pictures/samples", lambda: samples)
+        keep(trainer, folder.pictures / "samples.png", "samples", samples)
         for logger in loggers:
             logger.finalize("success")
         if folder.curves.exists():

@@ -1,15 +1,13 @@
 """What a diffusion model does to examples and to noise, as pictures: the chapter's figure 1.4, and the way back."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
 
+from vdm.bound import VariationalModel
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime
@@ -17,8 +15,7 @@ from vdm.gamma import event_mean
 from vdm.models import VDM
 from vdm.pictures import captioned, stacked
 from vdm.samplers import Latent
-from vdm.training.media import show
-from vdm.training.module import VariationalTask
+from vdm.training.media import FinalPictures
 
 COLUMNS = 8
 """Places in time side by side; as many as a data set's own pictures of images have columns."""
@@ -101,28 +98,15 @@ def _nearest(model: VDM, latents: Sequence[Latent]) -> list[Tensor]:
     return [model.likelihood.nearest(latent.x_t) for latent in latents]
 
 
-class DiffusionPictures(Callback):
-    """Writes noising.png, denoised.png and trajectory.png after the test, of the evaluated model if it is a diffusion.
+class DiffusionPictures(FinalPictures):
+    """noising.png, denoised.png and trajectory.png, of diffusion models."""
 
-    Args:
-        folder: where the pictures go.
-        seed: of the draws.
-    """
-
-    def __init__(self, folder: str, seed: int = 0) -> None:
-        self.folder, self.seed = Path(folder), seed
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        model, data = pl_module.evaluated, trainer.datamodule  # type: ignore[attr-defined]
-        if not (trainer.is_global_zero and isinstance(model, VDM)):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
+        if not isinstance(model, VDM):
+            return {}
         noising = noised_examples(model, data, self.seed)
-        pictures = {
+        return {
             "noising": draw_noising(model, data, noising),
             "denoised": draw_denoised(model, data, noising),
             "trajectory": draw_trajectory(model, data, self.seed),
         }
-        for name, picture in pictures.items():
-            picture.save(self.folder / f"{name}.png")
-            show(trainer, f"pictures/{name}", lambda picture=picture: picture)  # type: ignore[misc]
