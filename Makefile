@@ -33,7 +33,7 @@ train: setup ## train on the built-in digits; ARGS="schedule=cosine seed=1" for 
 evaluate: setup ## the bound of a trained model: CKPT=logs/…/checkpoints/best.ckpt
 	@$(BIN)/vdm-evaluate $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
 
-report: setup ## ARGS="estimators ckpt=…", ARGS="lineage", or ARGS="sweep=FOLDER"
+report: setup ## ARGS="estimators ckpt=…", "lineage", "run=FOLDER" or "sweep=FOLDER"
 	@$(BIN)/vdm-report $(ARGS)
 
 dashboard: setup ## a W&B workspace for a sweep: ARGS="sweep=FOLDER"

@@ -242,4 +242,4 @@ def test_a_report_on_nothing_says_what_there_is(call):
     for arguments in ((), ("estimator",)):
         status, _, error = call(report, *arguments)
         assert status == 2
-        assert "estimators ckpt=…, lineage, or sweep=FOLDER" in error
+        assert "estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER" in error

@@ -3,17 +3,21 @@
 import csv
 import json
 import math
+import re
 import sys
 from html.parser import HTMLParser
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from catalogue import options, part
 from test_resuming import SMALL
 from vdm.cli import report, train
 from vdm.cli.sweep import groups, read_sweep
 from vdm.evaluation import TERMS
+from vdm.training.metrics_file import append_rows
+from vdm.training.profile_file import COLUMNS as PROFILE
 
 TINY = (*SMALL, "trainer.max_steps=4", "trainer.val_check_interval=2")
 
@@ -61,6 +65,11 @@ def sweep(tmp_path):
         }
     }
     OmegaConf.save(OmegaConf.create(multirun), tmp_path / "multirun.yaml")
+    for name, mean in (("0", 3.0), ("1", 5.0), ("2", 99.0)):  # halves of the draws at 0 and at ``mean``, each without spread
+        append_rows(tmp_path / name / "profile.csv", PROFILE, [(50, -8, 4, 1, 9.0, 9.0)])
+        append_rows(tmp_path / name / "profile.csv", PROFILE, [(100, -8, -2, 5, 0.0, 0.0), (100, -2, 4, 5, mean, 0.0)])
+    (tmp_path / "1/pictures").mkdir()
+    Image.new("L", (80, 80), 128).save(tmp_path / "1/pictures/samples.png")
     return tmp_path
 
 
@@ -107,6 +116,18 @@ def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys
     assert len(rows) == 6
     assert {row["bits_per_dim"] for row in rows if row["state"] != "finished"} == {""}
     assert (sweep / "report/curves.png").stat().st_size > 5000
+
+
+def test_variance_and_samples_are_those_of_the_finished_runs(sweep):
+    """(3/2)² and (5/2)² on average; neither the failed run's nor that of earlier steps."""
+    assert invoke(report, f"sweep={sweep}") == 0
+    lines = (sweep / "report/report.md").read_text().splitlines()
+    last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines if line.startswith("| schedule")}
+    assert last == {"schedule=linear": f"{(2.25 + 6.25) / 2:.3g}", "schedule=cosine": "—"}
+    markup = (sweep / "report/report.html").read_text()
+    assert len(re.findall(r"<figcaption[^>]*>schedule=\w+</figcaption>", markup)) == 1
+    assert len(re.findall("data:image/png;base64,", markup)) == 4  # curves, profile, variance, samples
+    assert not re.search(r"(src|href)=\"(?!data:)", markup)
 
 
 def test_a_report_of_nothing_is_refused(tmp_path, capsys):

@@ -90,10 +90,14 @@ class Elbo:
 
 
 class Loss(NamedTuple):
-    """What one training step needs: ``value`` (B,), to be minimised, and the bound seen in passing."""
+    """What one training step needs: ``value`` (B,), to be minimised, and the bound seen in passing.
+
+    gamma_t: (B,) or (B, *event), the noise level at which a one-t estimate looked; None for a model without one.
+    """
 
     value: Tensor
     bound: Elbo
+    gamma_t: Tensor | None = None
 
 
 class VariationalModel(nn.Module, ABC):

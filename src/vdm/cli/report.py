@@ -1,19 +1,21 @@
-"""``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; ``lineage`` and ``sweep=FOLDER`` have their own files."""
+"""``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; the others have files of their own."""
 
 import sys
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
-from vdm.cli import command, report_sweep, screen
+from vdm.cli import command, report_run, report_sweep, screen
 from vdm.cli.build import make, provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
+from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -105,12 +107,29 @@ REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
 """What there is to report on: the config, the function, and the types of the settings of each."""
 
 
+FOLDERS = {"run": report_run.report, "sweep": report_sweep.report}
+"""What is read from the files of a folder, with nothing to compose."""
+
+
+def on_folder(kind: str, arguments: list[str]) -> None:
+    """``run=FOLDER`` or ``sweep=FOLDER``, and ``output_dir=``, which is the folder's own report/ by default."""
+    given = OmegaConf.from_dotlist(arguments)
+    unknown = sorted(set(map(str, given)) - {kind, "output_dir"})
+    if unknown:
+        raise InvalidInput(f"there is no setting {unknown[0]!r}: vdm-report {kind}=FOLDER takes output_dir= as well")
+    folder = Path(str(given[kind]))
+    FOLDERS[kind](folder, Path(str(given.get("output_dir", folder / "report"))))
+
+
 def main() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    if asked.startswith("sweep="):
-        report_sweep.main()
+    kind = asked.partition("=")[0]
+    if kind in FOLDERS:
+        try:
+            on_folder(kind, sys.argv[1:])
+        except InvalidInput as error:
+            command.stop(str(error))
     elif asked in REPORTS:
         command.run(*REPORTS[sys.argv.pop(1)])
     else:
-        known = "estimators ckpt=…, lineage, or sweep=FOLDER"
-        command.stop(f"say what to report on: {known}")
+        command.stop("say what to report on: estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER")

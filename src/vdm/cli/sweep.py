@@ -40,6 +40,13 @@ class Summary(NamedTuple):
     se: float
 
 
+def over_seeds(values: Sequence[float]) -> Summary | None:
+    """None of nothing."""
+    if not values:
+        return None
+    return Summary(mean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
+
+
 class Group(NamedTuple):
     """The runs that differ in their seed only."""
 
@@ -52,10 +59,7 @@ class Group(NamedTuple):
 
     def summary(self, term: str) -> Summary | None:
         """Over the finished runs; None if there is none."""
-        values = [run.test[term].value for run in self.finished]
-        if not values:
-            return None
-        return Summary(mean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
+        return over_seeds([run.test[term].value for run in self.finished])
 
 
 def read_sweep(root: Path) -> list[Run]:
@@ -69,7 +73,7 @@ def read_sweep(root: Path) -> list[Run]:
         raise InvalidInput(
             f"{root} holds no run of a sweep: name the folder that vdm-train -m wrote, with its multirun.yaml"
         )
-    runs = [_read_run(home) for home in homes]
+    runs = [read_run(home) for home in homes]
     there = [run.settings for run in runs]
     announced = _announced(root / "multirun.yaml")
     return runs + [Run(None, job, "missing", "no folder yet", {}) for job in announced if job not in there]
@@ -98,9 +102,10 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     return sorted(found, key=rank)
 
 
-def _read_run(home: Path) -> Run:
-    folder = RunFolder(home)
-    settings = _settings([str(o) for o in read_yaml(home / ".hydra/overrides.yaml")])
+def read_run(home: Path) -> Run:
+    """What the files in the folder of one run say of it."""
+    folder, told = RunFolder(home), home / ".hydra/overrides.yaml"
+    settings = _settings([str(o) for o in read_yaml(told)] if told.exists() else [])
     if folder.metrics.exists():
         try:
             test = json.loads(folder.metrics.read_text())["test"]

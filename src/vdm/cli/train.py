@@ -17,12 +17,13 @@ from vdm.errors import InvalidInput
 from vdm.evaluation import guards
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.evaluation.features import file_sha256
-from vdm.pictures import bound_curves
+from vdm.figures import bound_curves
 from vdm.training import VariationalTask
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
-from vdm.training.metrics_file import cut_back
+from vdm.training.media import keep
+from vdm.training.metrics_file import cut_back, read_curves
 from vdm.training.resuming import cluster_environments, first_process, requeued
 from vdm.training.run_folder import Leg, RunFolder
 from vdm.training.score_samples import ScoreSamples
@@ -100,12 +101,12 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
     if trainer.is_global_zero:
-        folder.pictures.mkdir(parents=True, exist_ok=True)
-        draw_samples(task.evaluated, data, 64, config.seed).save(folder.pictures / "samples.png")
+        samples = draw_samples(task.evaluated, data, 64, config.seed)
+        keep(trainer, folder.pictures / "samples.png", "samples", samples)
         for logger in loggers:
             logger.finalize("success")
         if folder.curves.exists():
-            bound_curves(folder.curves).savefig(folder.pictures / "bound.png", dpi=120)
+            bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
         spent: CpuTime = callbacks["cpu_time"]
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
@@ -180,6 +181,7 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str, w
             [
                 f"{screen.beside('vdm-evaluate')} ckpt={screen.near(checkpoint)}",
                 f"{screen.beside('vdm-sample')} ckpt={screen.near(checkpoint)} n=64",
+                f"{screen.beside('vdm-report')} run={screen.near(folder.root)}",
                 f"{screen.beside('vdm-train')} {again} {other[0]}",
                 f"{screen.beside('vdm-train')} -m {again} {other[1]}",
             ],

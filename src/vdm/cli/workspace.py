@@ -6,13 +6,12 @@ from pathlib import Path
 
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
-from omegaconf import OmegaConf
 
-from vdm.cli import command
+from vdm.cli.suggestions import config_directory
 from vdm.cli.sweep import Run, differing
 from vdm.errors import InvalidInput
 from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import RunFolder, read_yaml
 from vdm.training.wandb_run import STEP
 
 SECTIONS = {
@@ -87,13 +86,12 @@ def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot |
 
 def _setting(name: str) -> str:
     """Where W&B's config has it: a group's option stands under ``choices``."""
-    return f"choices.{name}" if (Path(command.config_directory()) / name).is_dir() else name
+    return f"choices.{name}" if (Path(config_directory()) / name).is_dir() else name
 
 
 def _project(folders: Iterable[RunFolder]) -> str:
     for folder in folders:
-        config = OmegaConf.load(folder.config) if folder.config.exists() else OmegaConf.create()
-        project = OmegaConf.select(config, "logger.wandb.project")
-        if project is not None:
-            return str(project)
+        loggers = read_yaml(folder.config)["logger"] if folder.config.exists() else {}
+        if "wandb" in loggers:
+            return str(loggers["wandb"]["project"])
     raise InvalidInput("none of the sweep's runs was logged to W&B: train with logger=wandb")

@@ -14,7 +14,7 @@ from vdm.bound import TERMS, Elbo, VariationalModel, term_names
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.evaluation import BoundEvaluation, BoundSummary, Estimate
-from vdm.training.media import show
+from vdm.training.media import keep
 from vdm.training.module import VariationalTask
 
 
@@ -173,9 +173,7 @@ class SampleGrid(Callback):
         if self.validations % self.every == 0 and trainer.is_global_zero:
             data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
             picture = draw_samples(pl_module.evaluated, data, self.n, self.seed)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            picture.save(self.folder / f"samples_step_{trainer.global_step:07d}.png")
-            show(trainer, "pictures/samples", lambda: picture)
+            keep(trainer, self.folder / f"samples_step_{trainer.global_step:07d}.png", "samples", picture)
 
     def state_dict(self) -> dict[str, int]:
         return {"validations": self.validations}

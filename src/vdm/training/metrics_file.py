@@ -3,7 +3,7 @@
 import csv
 import io
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,16 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), list(reader)
 
 
+def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """(steps, values) of every column that has any."""
+    columns, rows = read_rows(path)
+    curves = {}
+    for name in columns[1:]:
+        found = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
+        curves[name] = ([step for step, _ in found], [value for _, value in found])
+    return curves
+
+
 def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
     """The whole file, or none of it."""
     text = io.StringIO(newline="")
@@ -74,6 +84,17 @@ def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> No
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(path, text.getvalue().encode())
+
+
+def append_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+    """More rows of a file whose columns never change, which is begun if it is not there."""
+    begun = path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if not begun:
+            writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def cut_back(path: Path, step: int) -> None:

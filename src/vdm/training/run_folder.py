@@ -87,7 +87,7 @@ HOW_NOT_WHAT = (
 
 
 class RunFolder:
-    """config.yaml, run_id, checkpoints/, pictures/, metrics.csv, and metrics.json or failure.txt of one run."""
+    """A run's config.yaml, run_id, checkpoints/, pictures/, three CSV files, and metrics.json or failure.txt."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -97,6 +97,8 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
         self.pictures = self.root / "pictures"
         self.curves = self.root / "metrics.csv"
+        self.profile = self.root / "profile.csv"
+        self.schedule = self.root / "schedule.csv"
         self.metrics = self.root / "metrics.json"
         self.failure = self.root / "failure.txt"
 
