@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -29,6 +30,17 @@ def cluster_environments() -> list[SLURMEnvironment]:
 def requeued() -> bool:
     """Whether SLURM has started this job before: it then goes on, whatever ``resume`` says."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+def forget_earlier_result() -> None:
+    """Remove the result that submitit has of this process's earlier start, if it has one.
+
+    Where SLURM ends the processes one after another (on several nodes; a node that failed), those that are left find the
+    others gone: their exception would be taken for the result of the job that has been queued again.
+    """
+    if requeued() and "SUBMITIT_FOLDER" in os.environ:
+        submitit = import_module("submitit")
+        submitit.JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
 
 
 class Signals:
