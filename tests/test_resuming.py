@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from vdm.cli import train
 from vdm.errors import InvalidInput
 from vdm.training.metrics_file import MetricsFile, cut_back, read_rows
-from vdm.training.resuming import KeepLast, Signals
+from vdm.training.resuming import KeepLast, Signals, forget_earlier_result
 from vdm.training.run_folder import RunFolder
 
 STEPS = 30
@@ -192,6 +192,18 @@ def test_nothing_that_happens_while_a_job_is_queued_again_becomes_its_result(mon
         for number, handler in before.items():
             signal.signal(number, handler)
     assert ("SIGUSR2 was answered with Refused: no answer" in capsys.readouterr().err) == isinstance(outcome, Refused)
+
+
+@pytest.mark.parametrize(("starts", "left"), [("0", ["7_0_result.pkl", "7_1_result.pkl"]), ("1", ["7_0_result.pkl"])])
+def test_a_job_that_starts_again_forgets_what_this_process_told_submitit_before(tmp_path, monkeypatch, starts, left):
+    pytest.importorskip("submitit")
+    for name in ("7_0_result.pkl", "7_1_result.pkl"):
+        (tmp_path / name).touch()
+    settings = {"SLURM_RESTART_COUNT": starts, "SLURM_JOB_ID": "7", "SLURM_PROCID": "1"}
+    for name, value in {**settings, "SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    forget_earlier_result()
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 class TwoProcesses:

@@ -39,8 +39,8 @@ def forget_earlier_result() -> None:
     others gone: their exception would be taken for the result of the job that has been queued again.
     """
     if requeued() and "SUBMITIT_FOLDER" in os.environ:
-        submitit = import_module("submitit")
-        submitit.JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
+        environment = import_module("submitit").JobEnvironment()
+        environment.paths.result_pickle.unlink(missing_ok=True)
 
 
 class Signals:
