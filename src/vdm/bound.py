@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vdm.draws import AbstractDraws
-from vdm.parameterisations import Prediction
+from vdm.parameterisations import DataInformed, Prediction
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
 """``denoise(x_t, gamma_t)``: x_t (B, *event), gamma_t (B,) or (B, *event). All the theory knows of a network."""
@@ -100,6 +100,12 @@ class VariationalModel(nn.Module, ABC):
     def columns(self) -> int:
         """How many entries ``elbo(x).matching`` has: one estimate of the whole, unless the model says otherwise."""
         return 1
+
+    def inform(self, x: Tensor) -> None:
+        """Show the training examples x (N, *event) to the parts that take something from them before the first step."""
+        for part in self.modules():
+            if isinstance(part, DataInformed):
+                part.inform(x)
 
     @abstractmethod
     def check(self, x: Tensor) -> None:

@@ -28,6 +28,17 @@ def level_logits(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
     return -0.5 * z.square()
 
 
-def level_mean(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
-    """E[x_0 | x_t] of a single pixel whose levels are equally likely, (B, *event)."""
-    return torch.softmax(level_logits(x_t, gamma_t, levels), -1) @ level_centres(levels, x_t)
+def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor) -> Tensor:
+    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule.
+
+    Args:
+        prior: log p(x = k) up to a constant, (K,) or (B, *event, K).
+    """
+    levels = prior.shape[-1]
+    return torch.softmax(level_logits(x_t, gamma_t, levels) + prior, -1) @ level_centres(levels, x_t)
+
+
+def level_prior(x: Tensor, levels: int) -> Tensor:
+    """The log of the share of each level among the data x, (K,) in float64; a level never seen counts as seen once."""
+    counts = torch.bincount(x.flatten().long(), minlength=levels).double() + 1
+    return (counts / counts.sum()).log()

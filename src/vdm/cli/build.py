@@ -37,9 +37,12 @@ def build(config: DictConfig | dict[str, Any]) -> Parts:
     """
     config = OmegaConf.create(config)
     pl.seed_everything(config.seed, verbose=False)
-    data = instantiate(config.data)
+    data, model = instantiate(config.data), instantiate(config.model)
+    for split in data.splits().values():
+        model.check(split.x)
+    model.inform(data.splits()["train"].x)
     task = VariationalTask(
-        model=instantiate(config.model),
+        model=model,
         optimizer=instantiate(config.optimizer),
         learning_rate=instantiate(config.learning_rate),
         ema_decay=config.ema_decay,
@@ -47,8 +50,6 @@ def build(config: DictConfig | dict[str, Any]) -> Parts:
         test=instantiate(config.test),
         seed=config.seed,
     )
-    for split in data.splits().values():
-        task.model.check(split.x)
     return Parts(data, task)
 
 

@@ -107,7 +107,7 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 def _where_and_why(error: InstantiationException) -> str:
     where = re.search(r"full_key: (\S+)", str(error))
     cause: BaseException = error
-    while cause.__cause__ is not None:
+    while cause.__cause__ is not None and not isinstance(cause, InvalidInput):
         cause = cause.__cause__
     return f"{where[1]}: {_one_line(cause)}" if where else _one_line(cause)
 

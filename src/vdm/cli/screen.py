@@ -49,6 +49,15 @@ def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[R
     return table
 
 
+def samples_listing(entry: Mapping[str, Any]) -> str:
+    """FID and its relatives, with what they depend on."""
+    numbers = [f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, float)]
+    data = entry["data"]
+    steps = f" in {entry['steps']} steps of {entry['sampler']}" if "steps" in entry else ""
+    notes = [entry["note"]] if "note" in entry else []
+    return listing(f"{entry['n']} samples{steps}, against {data['examples']} {data['split']} images", [*numbers, *notes])
+
+
 def show(*parts: object) -> None:
     """Print to standard output, wide enough for a path."""
     console = Console(soft_wrap=True)

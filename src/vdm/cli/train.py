@@ -14,6 +14,7 @@ from torch import distributed
 from vdm.cli import command, screen
 from vdm.cli.build import as_metrics, build, provenance, quiet
 from vdm.errors import InvalidInput
+from vdm.evaluation.features import file_sha256
 from vdm.pictures import bound_curves
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
@@ -21,6 +22,7 @@ from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoin
 from vdm.training.metrics_file import cut_back
 from vdm.training.resuming import cluster_environments, first_process, forget_earlier_result, requeued
 from vdm.training.run_folder import RunFolder
+from vdm.training.score_samples import ScoreSamples
 
 
 def train(config: DictConfig) -> float:
@@ -100,9 +102,14 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         spent: CpuTime = callbacks["cpu_time"]
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
-        evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
+        evaluated: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
+        scores: ScoreSamples = callbacks["score_samples"]
+        if scores.entry:
+            evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
         folder.write_metrics(evaluated | {"provenance": facts})
-        report(folder, chosen, terms, data.name)
+        report(folder, chosen, terms, data.title)
+        if scores.entry:
+            screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
 
 
@@ -126,13 +133,13 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
+def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
-        screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
             "next",

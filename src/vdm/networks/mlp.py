@@ -17,6 +17,7 @@ class MLP(nn.Module):
         blocks: number of residual blocks.
         gamma_min, gamma_max: the ends that the noise level is measured between.
         condition: how a condition enters, if there is one.
+        outputs: numbers for each dimension; from two on y is (B, *event, outputs).
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class MLP(nn.Module):
         gamma_min: float,
         gamma_max: float,
         condition: ConditionEmbedding | None = None,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         dims = math.prod(event_shape)
+        self.outputs = outputs
         self.embedding = NoiseLevelEmbedding(hidden, gamma_min, gamma_max, condition)
         self.first = nn.Linear(dims, hidden)
         self.blocks = nn.ModuleList(
@@ -37,7 +40,7 @@ class MLP(nn.Module):
             for _ in range(blocks)
         )
         self.shifts = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
-        self.last = nn.Linear(hidden, dims)
+        self.last = nn.Linear(hidden, dims * outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -46,4 +49,5 @@ class MLP(nn.Module):
         h = self.first(x_t.flatten(1))
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             h = h + block(h + shift(level))
-        return self.last(torch.nn.functional.silu(h)).view_as(x_t)
+        y = self.last(torch.nn.functional.silu(h))
+        return y.view_as(x_t) if self.outputs == 1 else y.view(*x_t.shape, self.outputs)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
-from vdm.networks.blocks import AttentionBlock, Stage, zeroed
+from vdm.networks.blocks import AttentionBlock, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -48,6 +48,7 @@ class UNet(nn.Module):
         dropout: probability, inside every residual block.
         gamma_min, gamma_max: the ends that the noise level is measured between.
         condition: how a condition enters, if there is one.
+        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
         InvalidInput: an event that is not an image, or sides that cannot be halved that often.
@@ -65,6 +66,7 @@ class UNet(nn.Module):
         heads: int = 1,
         dropout: float = 0.0,
         condition: ConditionEmbedding | None = None,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         if len(event_shape) != 3:
@@ -83,6 +85,7 @@ class UNet(nn.Module):
             block = ResidualBlock(n_in, n_out, level_channels, dropout)
             return Stage(block, AttentionBlock(norm(n_out), heads) if resolution in attention else None)
 
+        self.outputs = outputs
         self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition)
         self.first = nn.Conv2d(image_channels, channels, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -103,7 +106,7 @@ class UNet(nn.Module):
                 current = n
             if depth > 0:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)))
-        self.last = nn.Sequential(norm(current), nn.SiLU(), zeroed(nn.Conv2d(current, image_channels, 3, padding=1)))
+        self.last = image_head(norm(current), image_channels, outputs)
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
         level = self.embedding(gamma_t, condition)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
-from vdm.networks.blocks import AttentionBlock, Stage, zeroed
+from vdm.networks.blocks import AttentionBlock, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 PLAIN_LEVELS = 32
@@ -85,6 +85,7 @@ class VDMUNet(nn.Module):
         fourier: features of x_t that the first layer sees; none by default.
         gamma_min, gamma_max: the ends that the noise level is measured between.
         condition: how a condition enters, if there is one.
+        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
         InvalidInput: an event that is not an image.
@@ -101,6 +102,7 @@ class VDMUNet(nn.Module):
         dropout: float = 0.0,
         fourier: FourierFeatures | None = None,
         condition: ConditionEmbedding | None = None,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         if len(event_shape) != 3:
@@ -115,12 +117,13 @@ class VDMUNet(nn.Module):
 
         seen = event_shape[0] if fourier is None else fourier.channels(event_shape[0])
         self.fourier = fourier
+        self.outputs = outputs
         self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition, width=channels)
         self.first = nn.Conv2d(seen, channels, 3, padding=1)
         self.down = nn.ModuleList(stage(channels, attention_everywhere) for _ in range(blocks))
         self.middle = nn.ModuleList([stage(channels, True), stage(channels, False)])
         self.up = nn.ModuleList(stage(2 * channels, attention_everywhere) for _ in range(blocks + 1))
-        self.last = nn.Sequential(norm(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, event_shape[0], 3, padding=1)))
+        self.last = image_head(norm(channels), event_shape[0], outputs)
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
         level = self.embedding(gamma_t, condition)
