@@ -6,9 +6,7 @@ import time
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
-from vdm.cli.command import config_directory
 from vdm.training.metrics_file import read_rows
 
 STEPS = 60
@@ -27,7 +25,7 @@ SMALL = (
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 TWO_NODES = ("trainer.num_nodes=2", "trainer.strategy=ddp")
-WORKERS = ("data.workers=2",) if "workers" in OmegaConf.load(f"{config_directory()}/data/digits.yaml") else ()
+WORKERS = ("data.workers=2",)
 """Loader workers are processes too, and SLURM's signals reach every process of a job."""
 
 

@@ -9,9 +9,8 @@ from vdm.cli.sweep import read_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("cluster")]
 
-CASES = [("alone", ()), ("over_two_nodes", TWO)]
-if WORKERS:
-    CASES.append(("alone", WORKERS))
+CASES = [("alone", ()), ("alone", WORKERS), ("over_two_nodes", TWO)]
+"""The fourth, two processes and their workers, is in ``test_slurm.py``."""
 
 
 @pytest.fixture
