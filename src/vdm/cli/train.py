@@ -24,7 +24,7 @@ from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.media import keep
 from vdm.training.metrics_file import cut_back, read_curves
-from vdm.training.resuming import cluster_environments, first_process, requeued
+from vdm.training.resuming import cluster_environments, first_process, forget_earlier_result, requeued
 from vdm.training.run_folder import Leg, RunFolder
 from vdm.training.score_samples import ScoreSamples
 
@@ -39,6 +39,7 @@ def train(config: DictConfig) -> float:
     finished run only gives its number again.
     """
     quiet()
+    forget_earlier_result()
     folder, resume = RunFolder(config.output_dir), config.resume or requeued()
     if first_process():
         folder.check(config, resume)
