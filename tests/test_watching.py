@@ -27,10 +27,12 @@ from vdm.times import LossMomentTimes, UniformTimes
 from vdm.training import throughput
 from vdm.training.callbacks import BoundTerms
 from vdm.training.diffusion_pictures import COLUMNS, draw_noising, draw_trajectory, noised_examples, progress
+from vdm.training.event_files import EventFiles
 from vdm.training.gradient_noise import GradientNoise, NoiseScale
 from vdm.training.media import show
 from vdm.training.metrics_file import MetricsFile, read_curves
 from vdm.training.profile_file import ProfileFile, read_profiles
+from vdm.training.run_folder import Leg
 from vdm.training.schedule_file import ScheduleFile, read_schedules
 from vdm.training.throughput import Throughput, forward_flops, measured_peak
 
@@ -277,7 +279,7 @@ def test_pictures_go_to_tensorboard_and_are_not_drawn_without_need(tmp_path):
         drawn.append(1)
         return Image.new("L", (6, 4), 100)
 
-    csv, board = MetricsFile(tmp_path / "m.csv"), pl.loggers.TensorBoardLogger(tmp_path, name="", version="board")
+    csv, board = MetricsFile(tmp_path / "m.csv"), EventFiles(str(tmp_path / "board"), Leg(None, None, None, None))
     trainer = SimpleNamespace(is_global_zero=True, global_step=7, loggers=[csv])
     show(trainer, "pictures/a", draw)
     assert not drawn
