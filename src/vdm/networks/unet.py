@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
-from vdm.networks.blocks import AttentionBlock, Stage, zeroed
+from vdm.networks.backbone import Backbone
+from vdm.networks.blocks import AttentionBlock, Dropout, Stage, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -24,7 +25,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
         self.level = nn.Linear(level_channels, 2 * out_channels)
-        self.norm_2, self.dropout = norm(out_channels), nn.Dropout(dropout)
+        self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
         self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -35,7 +36,7 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.conv_2(self.dropout(h))
 
 
-class UNet(nn.Module):
+class UNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W).
 
     Args:
@@ -105,9 +106,10 @@ class UNet(nn.Module):
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)))
         self.last = nn.Sequential(norm(current), nn.SiLU(), zeroed(nn.Conv2d(current, image_channels, 3, padding=1)))
 
-    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
-        level = self.embedding(gamma_t, condition)
-        h = self.first(x_t)
+    def enter(self, x_t: Tensor) -> Tensor:
+        return self.first(x_t)
+
+    def body(self, h: Tensor, level: Tensor) -> Tensor:
         skips = [h]
         for layer in self.down:
             h = layer(h, level) if isinstance(layer, Stage) else layer(h)
@@ -116,4 +118,4 @@ class UNet(nn.Module):
             h = layer(h, level)
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], 1), level) if isinstance(layer, Stage) else layer(h)
-        return self.last(h)
+        return h

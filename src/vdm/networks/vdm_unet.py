@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
-from vdm.networks.blocks import AttentionBlock, Stage, zeroed
+from vdm.networks.backbone import Backbone
+from vdm.networks.blocks import AttentionBlock, Dropout, Stage, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 PLAIN_LEVELS = 32
@@ -54,7 +55,7 @@ class ShiftedBlock(nn.Module):
         self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
         self.level = nn.Linear(level_channels, out_channels, bias=False)
         nn.init.zeros_(self.level.weight)
-        self.norm_2, self.dropout = norm(out_channels), nn.Dropout(dropout)
+        self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
         self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -64,7 +65,7 @@ class ShiftedBlock(nn.Module):
         return self.skip(x) + self.conv_2(self.dropout(h))
 
 
-class VDMUNet(nn.Module):
+class VDMUNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W), all at full resolution.
 
     ``blocks`` blocks down, two in the middle with one-head attention between them, ``blocks`` + 1 up, each joined to the
@@ -122,9 +123,10 @@ class VDMUNet(nn.Module):
         self.up = nn.ModuleList(stage(2 * channels, attention_everywhere) for _ in range(blocks + 1))
         self.last = nn.Sequential(norm(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, event_shape[0], 3, padding=1)))
 
-    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
-        level = self.embedding(gamma_t, condition)
-        h = self.first(x_t if self.fourier is None else self.fourier(x_t))
+    def enter(self, x_t: Tensor) -> Tensor:
+        return self.first(x_t if self.fourier is None else self.fourier(x_t))
+
+    def body(self, h: Tensor, level: Tensor) -> Tensor:
         skips = [h]
         for layer in self.down:
             h = layer(h, level)
@@ -133,4 +135,4 @@ class VDMUNet(nn.Module):
             h = layer(h, level)
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], 1), level)
-        return self.last(h)
+        return h
