@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vdm.bound import TERMS, Batch, VariationalModel, term_names
-from vdm.draws import ExampleDraws
+from vdm.bound import TERMS, Batch, VariationalModel, term_names, tiled
+from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.evaluation.estimator import (
     Estimate,
@@ -31,20 +31,24 @@ class BoundEvaluation:
     Args:
         repeats: R, at least 2, since ``mc_se`` comes from the spread over replicates.
         seed: of the evaluation's draws.
+        rows: how many (example, replicate) pairs one call of the model may hold, if a batch has no more examples.
     """
 
-    def __init__(self, repeats: int, seed: int = 0) -> None:
-        self.repeats, self.seed = need_two(repeats), seed
+    def __init__(self, repeats: int, seed: int = 0, rows: int = 512) -> None:
+        self.repeats, self.seed, self.rows = need_two(repeats), seed, rows
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
         """(terms, B, R) in bits/dim, in the order of ``term_names(model.columns)``."""
-        replicates = []
-        for repeat in range(self.repeats):
-            draws = ExampleDraws(batch.index, self.seed, repeat)
-            terms = model.elbo(batch.x, draws, batch.condition).terms()
-            replicates.append(torch.stack([terms[name].double() for name in term_names(model.columns)]))
-        return torch.stack(replicates, -1)
+        blocks, several = [], max(1, self.rows // len(batch.x))
+        for start in range(0, self.repeats, several):
+            repeats = range(start, min(start + several, self.repeats))
+            draws = StackedDraws([ExampleDraws(batch.index, self.seed, repeat) for repeat in repeats])
+            condition = None if batch.condition is None else tiled(batch.condition, len(repeats))
+            terms = model.elbo(tiled(batch.x, len(repeats)), draws, condition).terms()
+            values = torch.stack([terms[name].double() for name in term_names(model.columns)])
+            blocks.append(values.view(len(values), len(repeats), len(batch.x)))
+        return torch.cat(blocks, 1).mT
 
 
 class BoundSummary(Metric):

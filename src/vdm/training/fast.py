@@ -31,7 +31,7 @@ class FastNetworks(Callback):
         """
         networks = [part for part in pl_module.model.modules() if isinstance(part, Backbone)]
         if not networks:
-            raise InvalidInput("trainer=fast speeds up the networks of diffusion models, and here is none: use trainer=default")
+            raise InvalidInput("trainer=fast is for the networks of diffusion models, and here is none: use trainer=default")
         for network in networks:
             network.low_precision = torch.bfloat16 if self.low_precision else None
             if self.compile and pl_module.device.type == "cuda":
