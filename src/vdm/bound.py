@@ -33,6 +33,11 @@ class Batch(NamedTuple):
     condition: Tensor | None = None
 
 
+def tiled(x: Tensor, times: int) -> Tensor:
+    """(B, …) to (times · B, …): copies of the whole, one after the other."""
+    return x.repeat(times, *[1] * (x.ndim - 1))
+
+
 TERMS = ("bits_per_dim", "reconstruction", "prior_matching", "denoising_matching")
 """The reported numbers of every bound."""
 

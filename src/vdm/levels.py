@@ -1,9 +1,14 @@
 """Integer levels as reals: the one place that knows where level k of K lies on the (−1, 1) scale."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from vdm.gamma import align, alpha_bar, sigma2
+
+CACHED = 2**16
+"""Numbers that are worked on at a time on a CPU."""
 
 
 def level_to_real(x: Tensor, levels: int) -> Tensor:
@@ -23,22 +28,53 @@ def level_centres(levels: int, like: Tensor) -> Tensor:
 
 def level_logits(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
     """log N(x_t; √ᾱ v_k, 1 − ᾱ) up to a constant, (B, *event, K): each level's claim on a noisy pixel, by itself."""
-    signal, noise = align(alpha_bar(gamma_t).sqrt(), x_t), align(sigma2(gamma_t).sqrt(), x_t)
-    z = (x_t / noise).unsqueeze(-1) - (signal / noise).unsqueeze(-1) * level_centres(levels, x_t)
-    return -0.5 * z.square()
+    return _logits(*_in_noise(x_t, gamma_t), level_centres(levels, x_t))
 
 
-def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor) -> Tensor:
-    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule.
+def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor, evidence: Tensor) -> Tensor:
+    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule; each up to a constant:
 
     Args:
-        prior: log p(x = k) up to a constant, (K,) or (B, *event, K).
+        prior: log p(x = k), (K,).
+        evidence: log of what is known of k from elsewhere, (B, *event, K).
     """
-    levels = prior.shape[-1]
-    return torch.softmax(level_logits(x_t, gamma_t, levels) + prior, -1) @ level_centres(levels, x_t)
+    centres = level_centres(len(prior), x_t)
+
+    def mean(place: Tensor, spread: Tensor, known: Tensor) -> Tensor:
+        return torch.softmax(_logits(place, spread, centres) + prior + known, -1) @ centres
+
+    return _piecewise(mean, len(prior), *_in_noise(x_t, gamma_t), evidence)
 
 
 def level_prior(x: Tensor, levels: int) -> Tensor:
     """The log of the share of each level among the data x, (K,) in float64; a level never seen counts as seen once."""
     counts = torch.bincount(x.flatten().long(), minlength=levels).double() + 1
     return (counts / counts.sum()).log()
+
+
+def level_log_prob(x: Tensor, x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
+    """log p(x | x_t) of the levels x, each pixel by itself and its levels equally likely beforehand, (B, *event)."""
+    centres = level_centres(levels, x_t)
+
+    def log_prob(place: Tensor, spread: Tensor, level: Tensor) -> Tensor:
+        return torch.log_softmax(_logits(place, spread, centres), -1).gather(-1, level[:, None])[:, 0]
+
+    return _piecewise(log_prob, levels, *_in_noise(x_t, gamma_t), x.long())
+
+
+def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:
+    """x_t and the unit of x_0, √ᾱ, in standard deviations of the noise; (B, *event) each."""
+    signal, noise = align(alpha_bar(gamma_t).sqrt(), x_t), align(sigma2(gamma_t).sqrt(), x_t)
+    return x_t / noise, (signal / noise).expand_as(x_t)
+
+
+def _logits(place: Tensor, spread: Tensor, centres: Tensor) -> Tensor:
+    return -0.5 * (place.unsqueeze(-1) - spread.unsqueeze(-1) * centres).square()
+
+
+def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) -> Tensor:
+    """``function`` of tensors that begin with one shape, pixel by pixel: on a CPU in pieces whose K numbers a pixel stay in
+    the cache."""
+    piece = CACHED // levels if pixels[0].device.type == "cpu" else pixels[0].numel()
+    pieces = zip(*(part.flatten(0, pixels[0].ndim - 1).split(max(1, piece)) for part in pixels), strict=True)
+    return torch.cat([function(*part) for part in pieces]).view_as(pixels[0])

@@ -166,7 +166,7 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
         return (1 - distance).clamp(min=1e-30).log() - level_logits(x_t, gamma, self.outputs) - self.prior.to(x_0)
 
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
-        return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t) + y), x_t, gamma)
+        return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t), y), x_t, gamma)
 
 
 MANY = 10_000

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vdm.bound import TERMS, Batch, VariationalModel, term_names
-from vdm.draws import ExampleDraws
+from vdm.bound import TERMS, Batch, VariationalModel, term_names, tiled
+from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import (
@@ -38,10 +38,11 @@ class BoundEvaluation:
         repeats: R, at least 2, since ``mc_se`` comes from the spread over replicates.
         seed: of the evaluation's draws.
         autocast: whether it may run under autocast, which rounds what the bound weighs by the SNR.
+        rows: how many (example, replicate) pairs one call of the model may hold, if a batch has no more examples.
     """
 
-    def __init__(self, repeats: int, seed: int = 0, autocast: bool = False) -> None:
-        self.repeats, self.seed, self.autocast = need_two(repeats), seed, autocast
+    def __init__(self, repeats: int, seed: int = 0, autocast: bool = False, rows: int = 512) -> None:
+        self.repeats, self.seed, self.autocast, self.rows = need_two(repeats), seed, autocast, rows
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
@@ -52,12 +53,15 @@ class BoundEvaluation:
         """
         if not self.autocast and torch.is_autocast_enabled(batch.x.device.type):
             raise InvalidInput(NO_AUTOCAST)
-        replicates = []
-        for repeat in range(self.repeats):
-            draws = ExampleDraws(batch.index, self.seed, repeat)
-            terms = model.elbo(batch.x, draws, batch.condition).terms()
-            replicates.append(torch.stack([terms[name].double() for name in term_names(model.columns)]))
-        return torch.stack(replicates, -1)
+        blocks, several = [], max(1, self.rows // len(batch.x))
+        for start in range(0, self.repeats, several):
+            repeats = range(start, min(start + several, self.repeats))
+            draws = StackedDraws([ExampleDraws(batch.index, self.seed, repeat) for repeat in repeats])
+            condition = None if batch.condition is None else tiled(batch.condition, len(repeats))
+            terms = model.elbo(tiled(batch.x, len(repeats)), draws, condition).terms()
+            values = torch.stack([terms[name].double() for name in term_names(model.columns)])
+            blocks.append(values.view(len(values), len(repeats), len(batch.x)))
+        return torch.cat(blocks, 1).mT
 
 
 class BoundSummary(Metric):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from vdm.bound import Batch, VariationalModel, bits_per_dim
+from vdm.bound import Batch, VariationalModel, bits_per_dim, tiled
 from vdm.draws import ExampleDraws, StackedDraws, scalar_dtype
 from vdm.elbo import DiscreteTime, event_dims
 from vdm.errors import InvalidInput
@@ -81,9 +81,8 @@ class ImportanceWeighted(Estimator):
             for start in range(0, paths, several):
                 path = range(start, min(start + several, paths))
                 draws = StackedDraws([ExampleDraws(piece.index, self.seed, k) for k in path])
-                tiled = x.repeat(len(path), *[1] * (x.ndim - 1))
-                condition = None if piece.condition is None else torch.cat([piece.condition] * len(path))
-                columns.append(model.log_weight(tiled, draws, condition).view(len(path), len(x)).T)
+                condition = None if piece.condition is None else tiled(piece.condition, len(path))
+                columns.append(model.log_weight(tiled(x, len(path)), draws, condition).view(len(path), len(x)).T)
                 progress((number + path.stop / paths) / len(pieces))
             finished.append(torch.cat(columns, 1))
         return torch.cat(finished)

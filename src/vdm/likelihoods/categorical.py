@@ -6,7 +6,7 @@ from torch import Tensor
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.gamma import sum_event
-from vdm.levels import level_logits
+from vdm.levels import level_log_prob, level_logits
 from vdm.likelihoods.base import LevelLikelihood
 
 
@@ -19,9 +19,7 @@ class CategoricalLikelihood(LevelLikelihood):
     """
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        logits = level_logits(x_1, gamma_1, self.levels)
-        chosen = logits.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
-        return sum_event(chosen - torch.logsumexp(logits, -1))
+        return sum_event(level_log_prob(x, x_1, gamma_1, self.levels))
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
         uniform = torch.special.ndtr(draws.normal("decode", x_1)).unsqueeze(-1)

@@ -6,7 +6,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from vdm.bound import Batch, Denoise, Elbo, Loss, VariationalModel
+from vdm.bound import Batch, Denoise, Elbo, Loss, VariationalModel, tiled
 from vdm.consistency import ConsistencyElbo, consistency_elbo
 from vdm.denoiser import conditioned
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
@@ -127,10 +127,10 @@ class VDM(VariationalModel):
             i = torch.tensor(numbers, dtype=scalar_dtype(x.device), device=x.device).repeat_interleave(len(x))
             gamma_s, gamma_t = time.ends(self.schedule, i)
             eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
-            tiled = x_0.repeat(len(numbers), *[1] * (x_0.ndim - 1))
-            tiled_condition = None if condition is None else torch.cat([condition] * len(numbers))
-            x_hat = self._denoise(tiled_condition)(noised(tiled, eps, gamma_t), gamma_t).x_0
-            columns.append(denoising_kl(tiled, x_hat, gamma_s, gamma_t).view(len(numbers), len(x)).T)
+            copies = tiled(x_0, len(numbers))
+            denoise = self._denoise(None if condition is None else tiled(condition, len(numbers)))
+            x_hat = denoise(noised(copies, eps, gamma_t), gamma_t).x_0
+            columns.append(denoising_kl(copies, x_hat, gamma_s, gamma_t).view(len(numbers), len(x)).T)
         return self._with_ends(x, draws, self._denoise(condition), torch.cat(columns, 1))
 
     def consistency_elbo(

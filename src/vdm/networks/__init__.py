@@ -1,5 +1,6 @@
 """Backbones (x_t, γ_t, condition) ↦ y. They know nothing of diffusion, nor of a schedule."""
 
+from vdm.networks.backbone import Backbone
 from vdm.networks.embedding import ClassEmbedding, ConditionEmbedding, VectorEmbedding
 from vdm.networks.join import Join, JoinConv, JoinMLP
 from vdm.networks.mlp import MLP
@@ -8,6 +9,7 @@ from vdm.networks.vdm_unet import FourierFeatures, VDMUNet
 
 __all__ = [
     "MLP",
+    "Backbone",
     "ClassEmbedding",
     "ConditionEmbedding",
     "FourierFeatures",

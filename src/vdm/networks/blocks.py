@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,6 +38,44 @@ def image_head(norm: nn.GroupNorm, image_channels: int, outputs: int) -> nn.Sequ
     return nn.Sequential(norm, nn.SiLU(), one_number if outputs == 1 else PixelHead(n, image_channels, outputs))
 
 
+class Dropout(nn.Module):
+    """Zeroes each number with probability p while training, and divides the others by 1 − p.
+
+    On a CPU four draws come out of 64 random bits, seven times as fast as ``nn.Dropout``: p is in steps of 2⁻¹⁶ there.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.device.type != "cpu":
+            return F.dropout(x, self.p, self.training)
+        return x * kept(x, round(self.p * 65536)) if self.p else x
+
+
+def kept(x: Tensor, out_of: int) -> Tensor:
+    """0 with probability out_of/65536, otherwise the inverse of the probability of that, in x's shape, dtype and layout."""
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()]
+    mask = torch.ge(bits.as_strided(x.shape, x.stride()), out_of - 32768, out=torch.empty_like(x.detach()))
+    return mask.mul_(65536 / (65536 - out_of))
+
+
+def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1×1 convolution of pixels (B, pixels, channels)."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ/√d) v, each (B, heads, pixels, d).
+
+    In bfloat16 on a CPU by two matrix products, where torch's fused kernel takes 1.7 times as long.
+    """
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, -1, dtype=q.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 class AttentionBlock(nn.Module):
     """Self-attention over the pixels, with a residual connection; (B, C, H, W) to the same.
 
@@ -57,9 +96,9 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).view(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
-        attended = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
-        return x + self.out(attended.transpose(-1, -2).reshape(b, c, h, w))
+        qkv = pointwise(self.qkv, self.norm(x).flatten(2).mT).view(b, h * w, 3, self.heads, c // self.heads)
+        attended = attend(*qkv.permute(2, 0, 3, 1, 4).unbind())
+        return x + pointwise(self.out, attended.transpose(1, 2).reshape(b, h * w, c)).mT.reshape(b, c, h, w)
 
 
 class Stage(nn.Module):

@@ -2,13 +2,13 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
+from vdm.networks.backbone import Backbone
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
-class MLP(nn.Module):
+class MLP(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape, flattened inside.
 
     Args:
@@ -30,9 +30,8 @@ class MLP(nn.Module):
         condition: ConditionEmbedding | None = None,
         outputs: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         dims = math.prod(event_shape)
-        self.outputs = outputs
         self.embedding = NoiseLevelEmbedding(hidden, gamma_min, gamma_max, condition)
         self.first = nn.Linear(dims, hidden)
         self.blocks = nn.ModuleList(
@@ -44,10 +43,10 @@ class MLP(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
-        level = self.embedding(gamma_t, condition)
-        h = self.first(x_t.flatten(1))
+    def enter(self, x_t: Tensor) -> Tensor:
+        return self.first(x_t.flatten(1))
+
+    def body(self, h: Tensor, level: Tensor) -> Tensor:
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             h = h + block(h + shift(level))
-        y = self.last(torch.nn.functional.silu(h))
-        return y.view_as(x_t) if self.outputs == 1 else y.view(*x_t.shape, self.outputs)
+        return nn.functional.silu(h)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
-from vdm.networks.blocks import AttentionBlock, Stage, image_head, zeroed
+from vdm.networks.backbone import Backbone
+from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -24,7 +25,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
         self.level = nn.Linear(level_channels, 2 * out_channels)
-        self.norm_2, self.dropout = norm(out_channels), nn.Dropout(dropout)
+        self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
         self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -35,7 +36,7 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.conv_2(self.dropout(h))
 
 
-class UNet(nn.Module):
+class UNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W).
 
     Args:
@@ -68,7 +69,7 @@ class UNet(nn.Module):
         condition: ConditionEmbedding | None = None,
         outputs: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         if len(event_shape) != 3:
             raise InvalidInput(f"the U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
         image_channels, height, width = event_shape
@@ -85,7 +86,6 @@ class UNet(nn.Module):
             block = ResidualBlock(n_in, n_out, level_channels, dropout)
             return Stage(block, AttentionBlock(norm(n_out), heads) if resolution in attention else None)
 
-        self.outputs = outputs
         self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition)
         self.first = nn.Conv2d(image_channels, channels, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -108,9 +108,10 @@ class UNet(nn.Module):
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)))
         self.last = image_head(norm(current), image_channels, outputs)
 
-    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
-        level = self.embedding(gamma_t, condition)
-        h = self.first(x_t)
+    def enter(self, x_t: Tensor) -> Tensor:
+        return self.first(x_t)
+
+    def body(self, h: Tensor, level: Tensor) -> Tensor:
         skips = [h]
         for layer in self.down:
             h = layer(h, level) if isinstance(layer, Stage) else layer(h)
@@ -119,4 +120,4 @@ class UNet(nn.Module):
             h = layer(h, level)
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], 1), level) if isinstance(layer, Stage) else layer(h)
-        return self.last(h)
+        return h

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
-from vdm.networks.blocks import AttentionBlock, Stage, image_head, zeroed
+from vdm.networks.backbone import Backbone
+from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 PLAIN_LEVELS = 32
@@ -54,7 +55,7 @@ class ShiftedBlock(nn.Module):
         self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
         self.level = nn.Linear(level_channels, out_channels, bias=False)
         nn.init.zeros_(self.level.weight)
-        self.norm_2, self.dropout = norm(out_channels), nn.Dropout(dropout)
+        self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
         self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -64,7 +65,7 @@ class ShiftedBlock(nn.Module):
         return self.skip(x) + self.conv_2(self.dropout(h))
 
 
-class VDMUNet(nn.Module):
+class VDMUNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W), all at full resolution.
 
     ``blocks`` blocks down, two in the middle with one-head attention between them, ``blocks`` + 1 up, each joined to the
@@ -104,7 +105,7 @@ class VDMUNet(nn.Module):
         condition: ConditionEmbedding | None = None,
         outputs: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         if len(event_shape) != 3:
             raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
         if norm(channels).num_groups == channels:
@@ -117,7 +118,6 @@ class VDMUNet(nn.Module):
 
         seen = event_shape[0] if fourier is None else fourier.channels(event_shape[0])
         self.fourier = fourier
-        self.outputs = outputs
         self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition, width=channels)
         self.first = nn.Conv2d(seen, channels, 3, padding=1)
         self.down = nn.ModuleList(stage(channels, attention_everywhere) for _ in range(blocks))
@@ -125,9 +125,10 @@ class VDMUNet(nn.Module):
         self.up = nn.ModuleList(stage(2 * channels, attention_everywhere) for _ in range(blocks + 1))
         self.last = image_head(norm(channels), event_shape[0], outputs)
 
-    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
-        level = self.embedding(gamma_t, condition)
-        h = self.first(x_t if self.fourier is None else self.fourier(x_t))
+    def enter(self, x_t: Tensor) -> Tensor:
+        return self.first(x_t if self.fourier is None else self.fourier(x_t))
+
+    def body(self, h: Tensor, level: Tensor) -> Tensor:
         skips = [h]
         for layer in self.down:
             h = layer(h, level)
@@ -136,4 +137,4 @@ class VDMUNet(nn.Module):
             h = layer(h, level)
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], 1), level)
-        return self.last(h)
+        return h

@@ -24,7 +24,7 @@ class ExponentialAverage(nn.Module):
         if not 0 <= decay < 1:
             raise InvalidInput(f"the EMA's decay must be in [0, 1), got {decay}: 0.999 for short runs, 0.9999 for long ones")
         self.decay = decay
-        self.module = deepcopy(model).requires_grad_(False)
+        self.module = deepcopy(model).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "ExponentialAverage":
         """Evaluation mode, whatever is asked for."""

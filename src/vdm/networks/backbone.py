@@ -1,0 +1,45 @@
+"""What every network of a denoiser has in common, and the precision it runs in."""
+
+from abc import ABC, abstractmethod
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from vdm.networks.embedding import NoiseLevelEmbedding
+
+
+class Backbone(nn.Module, ABC):
+    """(x_t, γ_t, condition) ↦ y: a first layer, a body that sees the noise level, a last layer.
+
+    y has x_t's shape, (B, *event), or (B, *event, ``outputs``) where more than one number is asked for each dimension.
+
+    ``low_precision`` (bfloat16, or None) is what the body's convolutions and matrix products run in. The rest stays in the
+    weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the bound weighs by the SNR. It is
+    no part of a model's state: a copy or a checkpoint of the weights runs in their own dtype unless told otherwise.
+    """
+
+    embedding: NoiseLevelEmbedding
+    last: nn.Module
+    low_precision: torch.dtype | None
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs, self.low_precision = outputs, None
+
+    def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x_t (B, *event) and gamma_t (B,) in the weights' dtype."""
+        level = self.embedding(gamma_t, condition)
+        h = self.enter(x_t)
+        with torch.autocast(h.device.type, self.low_precision) if self.low_precision else nullcontext():
+            h = self.body(h, level)
+        y = self.last(h.to(x_t.dtype))
+        return y.view_as(x_t) if self.outputs == 1 else y.view(*x_t.shape, self.outputs)
+
+    @abstractmethod
+    def enter(self, x_t: Tensor) -> Tensor:
+        """The first layer."""
+
+    @abstractmethod
+    def body(self, h: Tensor, level: Tensor) -> Tensor:
+        """All between the first and the last layer."""

@@ -1,0 +1,99 @@
+"""trainer=fast: the same training within bfloat16's rounding, the same checkpoints, and the same evaluation exactly."""
+
+import pytest
+import torch
+
+from catalogue import composed, options
+from vdm.bound import Batch
+from vdm.cli.build import build
+from vdm.draws import Draws
+from vdm.errors import InvalidInput
+from vdm.networks import Backbone
+from vdm.networks.blocks import Dropout
+from vdm.training.fast import FastNetworks
+
+SMALL = {
+    "unet": ("model.denoiser.network.channels=16", "model.denoiser.network.blocks=1"),
+    "vdm_unet": ("model.denoiser.network.channels=16", "model.denoiser.network.blocks=2"),
+    "mlp": ("model.denoiser.network.hidden=32", "model.denoiser.network.blocks=2"),
+}
+
+
+def trained(name, *overrides):
+    """A task whose weights are random, none of them zero, as if it had been trained; and a batch."""
+    data, task = build(composed(f"network={name}", *SMALL[name], *overrides))
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for mine, averaged in zip(task.model.parameters(), task.averaged.parameters(), strict=True):
+            mine += 0.05 * torch.randn(mine.shape, generator=stream)
+            averaged.copy_(mine)
+    x = data.splits()["train"].x[:64]
+    return task, Batch(x, torch.arange(len(x)))
+
+
+def losses(task, batch, repeats=8):
+    """(repeats, B) nats/dim, dropout and all."""
+    task.model.train()
+    values = []
+    for step in range(repeats):
+        draws = Draws(0, step)
+        draws.seed_torch()
+        values.append(task.model.loss(batch, draws).value.detach())
+    return torch.stack(values)
+
+
+@pytest.mark.parametrize("name", options("network"))
+class TestEveryNetwork:
+    def test_the_loss_is_the_same_within_rounding(self, name):
+        """Bfloat16 has 2⁻⁹ of relative rounding error; with the same draws a loss differs by no more than a few of that."""
+        task, batch = trained(name)
+        exact = losses(task, batch)
+        FastNetworks(compile=False).on_fit_start(None, task)
+        fast = losses(task, batch)
+        difference = fast - exact
+        assert difference.abs().max() > 0
+        assert difference.abs().mean() < 2**-9 * exact.abs().mean()
+
+    def test_the_evaluated_model_is_untouched(self, name):
+        task, batch = trained(name)
+        before = task.validation(task.evaluated, batch)
+        FastNetworks(compile=False).on_fit_start(None, task)
+        assert torch.equal(task.validation(task.evaluated, batch), before)
+        assert not any(part.low_precision for part in task.evaluated.modules() if isinstance(part, Backbone))
+
+    def test_embedding_first_and_last_layer_and_prediction_stay_float32(self, name):
+        task, batch = trained(name)
+        FastNetworks(compile=False).on_fit_start(None, task)
+        network, seen = task.model.denoiser.network, {}
+        for part in ("embedding.layers.0", "embedding.layers.2", "first", "last"):
+            network.get_submodule(part).register_forward_hook(
+                lambda module, inputs, output, part=part: seen.update({part: {inputs[0].dtype, output.dtype}})
+            )
+        losses(task, batch, repeats=1)
+        assert set(map(frozenset, seen.values())) == {frozenset({torch.float32})}
+        assert len(seen) == 4
+
+    def test_weights_stay_float32_under_the_same_names(self, name):
+        task, _ = trained(name)
+        before = {key: value.dtype for key, value in task.state_dict().items()}
+        FastNetworks().on_fit_start(None, task)
+        assert {key: value.dtype for key, value in task.state_dict().items()} == before
+
+
+def test_models_without_such_networks_are_refused_in_one_line():
+    _, task = build(composed("model=hvae"))
+    with pytest.raises(InvalidInput, match="trainer=default"):
+        FastNetworks().on_fit_start(None, task)
+
+
+class TestDropout:
+    def test_keeps_the_mean_and_drops_the_share(self):
+        """10⁶ numbers: the share has a standard error of √(p(1 − p)/10⁶) = 0.0003."""
+        torch.manual_seed(0)
+        y = Dropout(0.1)(torch.ones(1000, 1000))
+        assert abs((y == 0).double().mean().item() - 0.1) < 4 * 0.0003
+        assert y.unique().tolist() == pytest.approx([0, 1 / 0.9], rel=1e-4)
+
+    def test_nothing_in_evaluation(self):
+        x = torch.randn(10)
+        assert torch.equal(Dropout(0.5).eval()(x), x)
