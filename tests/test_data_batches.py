@@ -2,6 +2,8 @@
 
 import gc
 import os
+import signal
+import subprocess
 
 import pytest
 import torch
@@ -75,21 +77,39 @@ def test_evaluation_sees_each_example_once_and_never_mirrored(workers, world_siz
     assert all(torch.equal(found[i], IMAGES.x[i]) for i in range(22))
 
 
+def children():
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return set(file.read().split())
+
+
 def test_workers_start_when_asked_for_a_batch_and_end_with_the_batches():
-    children = f"/proc/self/task/{os.getpid()}/children"
-
-    def count():
-        with open(children) as file:
-            return len(file.read().split())
-
-    before = count()
+    before = children()
     batches = shuffled(workers=2)
-    assert count() == before
+    assert children() == before
     stream(batches, 3)
-    assert count() == before + 2
+    assert len(children() - before) == 2
     del batches
     gc.collect()
-    assert count() == before
+    assert children() == before
+
+
+def test_workers_hear_signals_from_their_parent_only():
+    """Not even those for which the parent had a handler when it forked them."""
+    before = children()
+    earlier = signal.signal(signal.SIGUSR2, lambda *_: os._exit(1))
+    try:
+        batches = shuffled(workers=2)
+        head = stream(batches, 2)
+        workers = children() - before
+        for name in ("USR2", "INT", "TERM"):
+            subprocess.run(["kill", f"-{name}", *workers], check=True)
+        same(head + stream(batches, 5), stream(shuffled(), 7))
+        assert children() - before == workers
+        for worker in workers:
+            os.kill(int(worker), signal.SIGTERM)
+            os.waitpid(int(worker), 0)
+    finally:
+        signal.signal(signal.SIGUSR2, earlier)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
