@@ -4,15 +4,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, screen
-from vdm.cli.build import Parts, as_metrics, device_of, provenance, quiet, restore
+from vdm.cli.build import Parts, as_metrics, device_of, make, provenance, quiet, restore
 from vdm.cli.train import leave_nothing_open
-from vdm.evaluation import Estimate, Estimator, Result
+from vdm.evaluation import Estimate, Estimator, Result, guards
 from vdm.evaluation.features import file_sha256
 from vdm.training.callbacks import BoundTerms, Progress
 from vdm.training.resuming import first_process
@@ -23,13 +22,13 @@ from vdm.training.score_samples import ScoreSamples
 def evaluate(config: DictConfig) -> float:
     """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
     quiet()
-    chosen = {name: instantiate(node) for name, node in config.estimators.items() if config[name]}
-    relatives = [instantiate(node) for name, node in config.relatives.items() if config[name]]
-    fid = instantiate(OmegaConf.select(config, "fid"))
+    chosen = {name: make(node, f"estimators.{name}") for name, node in config.estimators.items() if config[name]}
+    relatives = [make(node, f"relatives.{name}") for name, node in config.relatives.items() if config[name]]
+    fid = make(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
-    parts, checkpoint = restore(config.ckpt, config.ema, changes)
+    parts, checkpoint = restore(config.ckpt, config.ema, changes, config.trust)
     scores = ScoreSamples(fid, checkpoint.config["levels"], relatives=relatives)
     scores.check(parts.task.evaluated, parts.data)
     folder = RunFolder(config.output_dir)
@@ -51,7 +50,10 @@ def evaluate(config: DictConfig) -> float:
         "draws_seed": parts.task.test.seed,
         "precision": str(torch.get_default_dtype()).removeprefix("torch."),
     }
-    metrics: dict[str, Any] = {config.split: as_metrics(own), "provenance": facts}
+    others = [result.terms["bits_per_dim"] for result in results]
+    trained = {"trained_on": checkpoint.provenance.get("data")}
+    said = guards.warnings(parts.task.evaluated, own, others, parts.data, facts | trained)
+    metrics: dict[str, Any] = {config.split: as_metrics(own), "warnings": said, "provenance": facts}
     if results:
         metrics["estimates"] = {result.name: as_entry(result) for result in results}
     if scores.entry:
@@ -63,7 +65,7 @@ def evaluate(config: DictConfig) -> float:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
     if scores.entry:
         tables.append(screen.samples_listing(scores.entry))
-    screen.show(*tables, f"written to {screen.near(folder.metrics)}")
+    screen.show(*tables, *screen.warned(said), f"written to {screen.near(folder.metrics)}")
     return own["bits_per_dim"].value
 
 
@@ -103,4 +105,8 @@ def as_entry(result: Result) -> dict[str, Any]:
 
 
 def main() -> None:
-    command.run("evaluate", evaluate)
+    command.run(
+        "evaluate",
+        evaluate,
+        {"ckpt": str, "split": str, "ema": bool, "accelerator": str, "continuous": bool | None, "flow": bool | None},
+    )

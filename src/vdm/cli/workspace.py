@@ -8,7 +8,7 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 from omegaconf import OmegaConf
 
-from vdm.cli import command
+from vdm.cli.suggestions import config_directory
 from vdm.cli.sweep import Run, differing
 from vdm.errors import InvalidInput
 from vdm.training.metrics_file import read_rows
@@ -87,7 +87,7 @@ def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot |
 
 def _setting(name: str) -> str:
     """Where W&B's config has it: a group's option stands under ``choices``."""
-    return f"choices.{name}" if (Path(command.config_directory()) / name).is_dir() else name
+    return f"choices.{name}" if (Path(config_directory()) / name).is_dir() else name
 
 
 def _project(folders: Iterable[RunFolder]) -> str:
