@@ -12,7 +12,7 @@ from catalogue import composed
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG_OF = {"vdm-train": "train", "vdm-evaluate": "evaluate", "vdm-sample": "sample", "vdm-laboratory": "laboratory"}
-CONFIG_OF["vdm-lineage"] = "lineage"
+CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
 REPORTS = {"estimators": "laboratory", "lineage": "lineage"}
 
 

@@ -57,7 +57,8 @@ def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
     for name, estimate in by_one.items():
         assert by_two[name] == pytest.approx(estimate, rel=1e-5, abs=1e-7)
 
-    assert signalled(start("vdm-train", stopped, *SMALL, *TWO), stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
+    reading = start("vdm-train", stopped, *SMALL, *TWO, "data.workers=2")  # each process; they end with it
+    assert signalled(reading, stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
     finish(start("vdm-train", stopped, *SMALL, *TWO, "resume=true"))
     ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

@@ -12,10 +12,11 @@ from catalogue import composed
 from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
-from vdm.training.callbacks import BoundTerms, StopOnNonFinite
+from vdm.training.callbacks import BoundTerms
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.ema import ExponentialAverage
 from vdm.training.learning_rate import warmup_cosine
+from vdm.training.non_finite import StopOnNonFinite
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "optimizer.lr=1e-3", "data.batch_size=32")
 
@@ -207,7 +208,7 @@ def test_a_failed_save_costs_nothing(tmp_path, monkeypatch):
     io.save_checkpoint({"vdm": {"format": 1}, "value": 1}, target)
     old = target.read_bytes()
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InvalidInput, match=r"last\.ckpt cannot be written \(No space left on device\)"):
         io.save_checkpoint({"vdm": {"format": 1}, "value": 2}, target)
     assert target.read_bytes() == old
     assert list(tmp_path.iterdir()) == [target]

@@ -1,19 +1,19 @@
 """``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; the others have files of their own."""
 
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, report_run, report_sweep, screen
-from vdm.cli.build import provenance, quiet, restore
+from vdm.cli.build import make, provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import diffusion, first
@@ -25,7 +25,7 @@ from vdm.training.run_folder import RunFolder
 def estimators(config: DictConfig) -> None:
     """Measures, draws the figures, prints the table and what it says of the chapter's "higher variance"."""
     quiet()
-    (data, task), checkpoint = restore(config.ckpt, config.ema)
+    (data, task), checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
     model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
     batches = list(data.ordered(config.split))
     batch = first(Batch(*batches[0]), config.examples)
@@ -33,7 +33,7 @@ def estimators(config: DictConfig) -> None:
     single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
     ends = [model.schedule(torch.tensor([t], dtype=torch.float64)).item() for t in (0.0, 1.0)]
     paths = {"the run's": single_t}
-    paths |= {name: single_t.under(instantiate(node)(*ends)) for name, node in config.schedules.items()}
+    paths |= {name: single_t.under(make(node, name)(*ends)) for name, node in config.schedules.items()}
 
     with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
         steps = {}
@@ -43,7 +43,7 @@ def estimators(config: DictConfig) -> None:
     single = {}
     with tqdm(total=len(cases) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
         for path, form, name in cases:
-            times = instantiate(config.times[name])
+            times = make(config.times[name], f"times.{name}")
             paths[path].fit(times, form)
             single[path, form, name] = paths[path].one_t(form, times, lambda _: bar.update())
     growth = {T: lab.growth(T) for T in tqdm(config.growth, desc="growth with T", unit="T", dynamic_ncols=True)}
@@ -99,8 +99,12 @@ def growth_table(growth: dict[int, Growth]) -> Table:
     return table
 
 
-REPORTS = {"estimators": ("laboratory", estimators), "lineage": ("lineage", lineage)}
-"""What there is to report on: the config and the function of each."""
+COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)
+REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
+    "estimators": ("laboratory", estimators, {"ckpt": str, "split": str, "ema": bool, **COUNTS}),
+    "lineage": ("lineage", lineage, {}),
+}
+"""What there is to report on: the config, the function, and the types of the settings of each."""
 
 
 FOLDERS = {"run": report_run.report, "sweep": report_sweep.report}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from rich.table import Table
 
@@ -14,7 +14,7 @@ from vdm.cli.page import Page, Picture, Section, write_page
 from vdm.cli.page import Table as Cells
 from vdm.errors import InvalidInput
 from vdm.figures import ladder_figure
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import RunFolder, read_yaml
 
 HOME = Path("logs/lineage")
 
@@ -46,7 +46,7 @@ def read_runs(sweep: Path) -> list[Run]:
     jobs = sorted(sweep.glob("*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     runs = []
     for path in jobs:
-        metrics, overrides = json.loads(path.read_text()), OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
+        metrics, overrides = json.loads(path.read_text()), read_yaml(path.parent / ".hydra" / "overrides.yaml")
         chosen = [str(o).removeprefix("model=") for o in overrides if str(o).startswith("model=")]
         name = chosen[-1] if chosen else path.parent.name
         runs.append(Run(name, metrics["test"], metrics["provenance"], path.parent / "pictures" / "samples.png"))

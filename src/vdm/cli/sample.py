@@ -26,7 +26,7 @@ def sample(config: DictConfig) -> None:
     if config.n < 1 or config.batch_size < 1:
         raise InvalidInput(f"n and batch_size must be at least 1, got n={config.n} batch_size={config.batch_size}")
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
-    (data, task), checkpoint = restore(config.ckpt, config.ema, chosen)
+    (data, task), checkpoint = restore(config.ckpt, config.ema, chosen, config.trust)
     device = device_of(config.accelerator)
     model = task.evaluated.to(device).eval()
     folder = RunFolder(config.output_dir)
@@ -84,4 +84,8 @@ def in_batches(model: VariationalModel, data: InMemoryData, config: DictConfig, 
 
 
 def main() -> None:
-    command.run("sample", sample)
+    command.run(
+        "sample",
+        sample,
+        {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str},
+    )

@@ -10,12 +10,11 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from vdm.errors import InvalidInput
 from vdm.evaluation import TERMS, Estimate
 from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import RunFolder, read_yaml
 
 Settings = dict[str, str]
 """What a job was told on its command line, by name."""
@@ -101,7 +100,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 def read_run(home: Path) -> Run:
     """What the files in the folder of one run say of it."""
     folder, told = RunFolder(home), home / ".hydra/overrides.yaml"
-    settings = _settings([str(o) for o in OmegaConf.load(told)] if told.exists() else [])
+    settings = _settings([str(o) for o in read_yaml(told)] if told.exists() else [])
     if folder.metrics.exists():
         try:
             test = json.loads(folder.metrics.read_text())["test"]
@@ -117,7 +116,7 @@ def _progress(folder: RunFolder) -> str:
     """How far a run is that has not finished; whether it is going or was killed, its age has to tell."""
     if not folder.config.exists():
         return "not begun"
-    limit = OmegaConf.select(OmegaConf.load(folder.config), "trainer.max_steps")
+    limit = read_yaml(folder.config)["trainer"]["max_steps"]
     _, rows = read_rows(folder.curves)
     step = max((int(row["step"]) for row in rows), default=0)
     latest = max(path.stat().st_mtime for path in (folder.config, folder.curves, folder.last) if path.exists())
@@ -133,11 +132,11 @@ def _announced(multirun: Path) -> list[Settings]:
     """The jobs of Hydra's basic sweeper; none where another sweeper decides as it goes."""
     if not multirun.exists():
         return []
-    config = OmegaConf.load(multirun)
-    if "BasicSweeper" not in str(OmegaConf.select(config, "hydra.sweeper._target_")):
+    asked = read_yaml(multirun)["hydra"]
+    if "BasicSweeper" not in str(asked["sweeper"]["_target_"]):
         return []
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    lines = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
+    params = asked["sweeper"].get("params") or {}
+    lines = [f"{name}={value}" for name, value in params.items()] + list(asked["overrides"]["task"])
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(lines):
         key = override.get_key_element()

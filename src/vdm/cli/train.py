@@ -7,14 +7,18 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import command, screen
-from vdm.cli.build import as_metrics, build, provenance, quiet
+from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
+from vdm.construction import check
 from vdm.errors import InvalidInput
+from vdm.evaluation import guards
+from vdm.evaluation.bound import NO_AUTOCAST
+from vdm.evaluation.features import file_sha256
 from vdm.figures import bound_curves
+from vdm.training import VariationalTask
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
@@ -22,6 +26,7 @@ from vdm.training.media import keep
 from vdm.training.metrics_file import cut_back, read_curves
 from vdm.training.resuming import cluster_environments, first_process, requeued
 from vdm.training.run_folder import RunFolder
+from vdm.training.score_samples import ScoreSamples
 
 
 def train(config: DictConfig) -> float:
@@ -49,27 +54,29 @@ def train(config: DictConfig) -> float:
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float:
+    check(resolved(config), OWN)
     data, task = build(config)
     facts = provenance(data, config.seed)
-    callbacks = dict(instantiate(config.callbacks))
+    callbacks = make(config.callbacks, "callbacks")
     terms: BoundTerms = callbacks["bound_terms"]
     identity = Identity({}, facts)
-    trainer: pl.Trainer = instantiate(
-        config.trainer,
-        callbacks=[*callbacks.values(), identity],
-        logger=False,
-        plugins=[AtomicCheckpoints(), *cluster_environments()],
-    )
+    settings = {
+        **resolved(config.trainer),
+        "callbacks": [*callbacks.values(), identity],
+        "logger": False,
+        "plugins": [AtomicCheckpoints(), *cluster_environments()],
+    }
+    trainer: pl.Trainer = make(settings, "trainer")
     check_processes(trainer)
+    check_precision(trainer, task)
     start = folder.last if folder.last.exists() else None
     if trainer.is_global_zero:
         cut_back(folder.curves, -1 if start is None else read_checkpoint(start).step)
         config.run_id = folder.begin(config)
-    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    identity.content["config"] = resolved
-    trainer.loggers = loggers = list(instantiate(config.logger).values())
+    identity.content["config"] = tree = resolved(config)
+    trainer.loggers = loggers = list(make(tree["logger"], "logger").values())
     for logger in loggers:
-        logger.log_hyperparams(resolved)
+        logger.log_hyperparams(tree)
     weights = sum(p.numel() for p in task.model.parameters())
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     processes = trainer.world_size
@@ -100,9 +107,15 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         spent: CpuTime = callbacks["cpu_time"]
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
-        evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
-        folder.write_metrics(evaluated | {"provenance": facts})
-        report(folder, chosen, terms, data.name)
+        evaluated: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
+        scores: ScoreSamples = callbacks["score_samples"]
+        if scores.entry:
+            evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
+        said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
+        folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
+        report(folder, chosen, terms, data.title, said)
+        if scores.entry:
+            screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
 
 
@@ -117,6 +130,12 @@ def check_processes(trainer: pl.Trainer) -> None:
         )
 
 
+def check_precision(trainer: pl.Trainer, task: VariationalTask) -> None:
+    """Refuse at the start what the first evaluation would refuse."""
+    if trainer.precision not in ("32-true", "64-true") and not (task.validation.autocast and task.test.autocast):
+        raise InvalidInput(NO_AUTOCAST)
+
+
 def leave_nothing_open() -> None:
     """End what the next job of a sweep would otherwise find: a W&B run, a process group."""
     wandb = sys.modules.get("wandb")
@@ -126,13 +145,14 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
+def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str, warnings: list[str]) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
-        screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        *screen.warned(warnings),
         screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
             "next",
@@ -148,4 +168,4 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) ->
 
 
 def main() -> None:
-    command.run("train", train)
+    command.run("train", train, {"resume": bool, "output_dir": str})

@@ -1,4 +1,4 @@
-"""What watches a run: the terms of the bound, progress, sample grids, and the guard against wrong numbers."""
+"""What watches a run: the terms of the bound, progress and sample grids."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from vdm.bound import TERMS, Elbo, VariationalModel, term_names
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
-from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation, BoundSummary, Estimate
 from vdm.training.media import keep
 from vdm.training.module import VariationalTask
@@ -108,21 +107,6 @@ class BoundTerms(Callback):
         assert self._summary is not None
         self.results[stage] = self._summary.compute()
         return flat(stage, self.results[stage])
-
-
-class StopOnNonFinite(Callback):
-    """Stops before a NaN or infinite loss reaches the weights.
-
-    Raises:
-        InvalidInput: with the step, and what to try.
-    """
-
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        if not torch.isfinite(loss).item():
-            raise InvalidInput(
-                f"the training loss is {loss.item()} at step {trainer.global_step} and was not applied to the weights: "
-                "lower optimizer.lr, or check the data for NaN"
-            )
 
 
 class Progress(Callback):

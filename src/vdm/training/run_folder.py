@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -14,18 +15,38 @@ from vdm.errors import InvalidInput
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: the file is the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    """Write beside ``path``, then rename: the file is the old one or the new one, never a part.
+
+    Raises:
+        InvalidInput: a full disk, or a folder that may not be written to; what was there is still whole.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} cannot be written ({error.strerror}): make room there, or choose another folder"
+        ) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """A yaml file as plain values, with whatever interpolations stand in it left as text."""
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+
+
+def remove_remnants(folder: Path) -> None:
+    """Remove what ``write_atomically`` leaves of a file when its process is killed in the middle of it."""
+    for path in folder.glob(".*.*.????????"):
+        path.unlink(missing_ok=True)
 
 
 HOW_NOT_WHAT = (
@@ -33,6 +54,10 @@ HOW_NOT_WHAT = (
     "run_id",
     "output_dir",
     "callbacks",
+    "data.cache",
+    "data.device",
+    "data.workers",
+    "fid",
     "logger",
     "trainer.accelerator",
     "trainer.default_root_dir",
@@ -66,7 +91,7 @@ class RunFolder:
             InvalidInput: without ``resume``, another run's result or checkpoint; with it, a run of other settings.
         """
         if resume and self.config.exists():
-            own, new = dict(_leaves(OmegaConf.load(self.config))), dict(_leaves(config))
+            own, new = dict(_leaves(read_yaml(self.config))), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
             for name in sorted(own.keys() | new.keys()):
                 if own.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in HOW_NOT_WHAT):
                     raise InvalidInput(
@@ -83,6 +108,8 @@ class RunFolder:
     def begin(self, config: DictConfig) -> str:
         """Keep the resolved config, and give the run's id, which stays the same when it is resumed."""
         write_atomically(self.config, OmegaConf.to_yaml(config, resolve=True).encode())
+        for folder in (self.root, self.checkpoints):
+            remove_remnants(folder)
         self.failure.unlink(missing_ok=True)
         if not self.id.exists():
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
@@ -98,19 +125,17 @@ class RunFolder:
     def note_failure(self, error: Exception) -> None:
         """One line in failure.txt, for those who look at the folder later."""
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        write_atomically(self.failure, f"{reason}\n".encode())
+        with suppress(InvalidInput):  # where nothing can be written, the first reason is the one to hear
+            write_atomically(self.failure, f"{reason}\n".encode())
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """metrics.json, whole or not at all."""
         write_atomically(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
 
 
-def _leaves(config: Any) -> Iterator[tuple[str, Any]]:
-    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                yield from walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            yield prefix, node
-
-    return walk(OmegaConf.to_container(config, resolve=True), "")
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
