@@ -72,7 +72,7 @@ def page(folder):
 
 
 def test_the_page_stands_alone_and_shows_nothing_as_markup(run):
-    finish(run, fid={"value": 12.5, "n": 100, "sampler": EVIL})
+    finish(run, samples={"fid": {"value": 12.5, "n": 100, "sampler": EVIL}}, warnings=["not to be trusted & why"])
     markup = page(run)
     read = Reader(markup)
     assert read.open == []
@@ -89,7 +89,8 @@ def test_the_page_stands_alone_and_shows_nothing_as_markup(run):
     text = "".join(read.text)
     assert "finished: test 1.5000 bits/dim, ± 0.2500 (t and noise), ± 0.1250 (examples)" in text
     assert "ema weights of best.ckpt" in text
-    assert re.search(r"fid\.value\s*12\.5", text)
+    assert "not to be trusted & why" in text
+    assert re.search(r"samples\.fid\.value\s*12\.5", text)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,10 @@ OFTEN = (
     "callbacks.throughput.every=1",
     "callbacks.throughput.utilisation=true",
     "callbacks.last.every=10",
+    "callbacks.score_samples.every=1",
+    "fid=random",
+    "fid.n=8",
+    "fid.batch_size=4",
 )
 MODEL = ("model.sampling.steps=2", "schedule=adaptive", "validation.repeats=2")
 

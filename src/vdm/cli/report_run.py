@@ -80,9 +80,10 @@ def page_of(run: Run) -> Page:
             f"{folder and folder.root} holds no run: name the folder that vdm-train wrote, with its config.yaml"
         )
     metrics, curves = _metrics(folder), read_curves(folder.curves)
-    facts = metrics.pop("provenance", {})
+    facts, warnings = metrics.pop("provenance", {}), [[str(line)] for line in metrics.pop("warnings", [])]
     sections = [
         _bound(metrics, facts, curves),
+        Section("Warnings", "metrics.json", [Table((), warnings, words=True)] if warnings else []),
         Section("Further measurements", "metrics.json", _flat(_others(metrics))),
         _curves(curves),
         _noise_levels(folder),
