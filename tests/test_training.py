@@ -19,6 +19,7 @@ from vdm.training.learning_rate import warmup_cosine
 from vdm.training.non_finite import StopOnNonFinite
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "optimizer.lr=1e-3", "data.batch_size=32")
+WARMED = ("model=mhvae", "kl_warmup=linear", "model.warmup.steps=5", "data.batch_size=32")
 
 
 def parts(*overrides):
@@ -82,19 +83,19 @@ def test_averaged_weights_follow_but_differ(tmp_path):
     assert any(not torch.equal(raw[name], averaged[name]) for name in averaged)
 
 
-@pytest.mark.parametrize("stop", [2, 5])
-def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, stop):
-    """Bit for bit, from the middle of an epoch: weights, averages, order of the examples, t and noise."""
-    data, whole = parts()
+@pytest.mark.parametrize(("settings", "stop"), [(SMALL, 2), (SMALL, 5), (WARMED, 3)], ids=["2", "5", "kl_warmup"])
+def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, settings, stop):
+    """Bit for bit, from the middle of an epoch: weights, averages, order of the examples, t and noise, KL warm-up."""
+    data, whole = build(composed(*settings))
     trainer_for(tmp_path, steps=7).fit(whole, datamodule=data)
 
-    data, first = parts()
+    data, first = build(composed(*settings))
     trainer = trainer_for(tmp_path, Identity({}, {}), steps=stop)
     first.learning_rate = lambda optimizer, steps: warmup_cosine(optimizer, 7, 100)
     trainer.fit(first, datamodule=data)
     trainer.save_checkpoint(tmp_path / "middle.ckpt")
 
-    data, second = parts("seed=0")
+    data, second = build(composed(*settings))
     torch.manual_seed(999)
     trainer_for(tmp_path, Identity({}, {}), steps=7).fit(second, datamodule=data, ckpt_path=tmp_path / "middle.ckpt")
     for name, value in weights(whole).items():
