@@ -48,7 +48,7 @@ class TestEveryNetwork:
         """Bfloat16 has 2⁻⁹ of relative rounding error; with the same draws a loss differs by no more than a few of that."""
         task, batch = trained(name)
         exact = losses(task, batch)
-        FastNetworks(compile=False).on_fit_start(None, task)
+        FastNetworks(compile=False).on_train_start(None, task)
         fast = losses(task, batch)
         difference = fast - exact
         assert difference.abs().max() > 0
@@ -57,13 +57,13 @@ class TestEveryNetwork:
     def test_the_evaluated_model_is_untouched(self, name):
         task, batch = trained(name)
         before = task.validation(task.evaluated, batch)
-        FastNetworks(compile=False).on_fit_start(None, task)
+        FastNetworks(compile=False).on_train_start(None, task)
         assert torch.equal(task.validation(task.evaluated, batch), before)
         assert not any(part.low_precision for part in task.evaluated.modules() if isinstance(part, Backbone))
 
     def test_embedding_first_and_last_layer_and_prediction_stay_float32(self, name):
         task, batch = trained(name)
-        FastNetworks(compile=False).on_fit_start(None, task)
+        FastNetworks(compile=False).on_train_start(None, task)
         network, seen = task.model.denoiser.network, {}
         for part in ("embedding.layers.0", "embedding.layers.2", "first", "last"):
             network.get_submodule(part).register_forward_hook(
@@ -76,14 +76,14 @@ class TestEveryNetwork:
     def test_weights_stay_float32_under_the_same_names(self, name):
         task, _ = trained(name)
         before = {key: value.dtype for key, value in task.state_dict().items()}
-        FastNetworks().on_fit_start(None, task)
+        FastNetworks().on_train_start(None, task)
         assert {key: value.dtype for key, value in task.state_dict().items()} == before
 
 
 def test_models_without_such_networks_are_refused_in_one_line():
     _, task = build(composed("model=hvae"))
     with pytest.raises(InvalidInput, match="trainer=default"):
-        FastNetworks().on_fit_start(None, task)
+        FastNetworks().on_train_start(None, task)
 
 
 class TestDropout:

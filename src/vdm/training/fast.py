@@ -24,7 +24,7 @@ class FastNetworks(Callback):
     def __init__(self, low_precision: bool = True, compile: bool = True) -> None:
         self.low_precision, self.compile = low_precision, compile
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         """
         Raises:
             InvalidInput: a model without such networks.

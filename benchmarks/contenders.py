@@ -1,0 +1,184 @@
+"""Who takes part in ``speed.py``: training steps and denoiser calls on 3×32×32 images, each in its library's own way.
+
+Every network has 2.1 to 2.3 million weights and sees the same batch; every training step is noise, loss, backward pass,
+clipping, AdamW and an average of the weights.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import vdm.levels
+from vdm.bound import Batch
+from vdm.denoiser import Denoiser
+from vdm.draws import Draws
+from vdm.elbo import ContinuousTime
+from vdm.likelihoods import CategoricalLikelihood
+from vdm.models import VDM
+from vdm.networks import Backbone, FourierFeatures, UNet, VDMUNet
+from vdm.networks.blocks import AttentionBlock, Dropout
+from vdm.parameterisations import ResidualNoiseParameterisation
+from vdm.schedules import LinearSchedule
+from vdm.times import StratifiedTimes
+from vdm.training.ema import ExponentialAverage
+
+SHAPE = (3, 32, 32)
+ENDS = {"gamma_min": -13.3, "gamma_max": 5.0}
+
+
+class Contender(NamedTuple):
+    """network: for its weights and its flops. step: one training step. sample: so many images in so many steps."""
+
+    network: nn.Module
+    step: Callable[[], object]
+    sample: Callable[[int, int], object]
+    model: VDM | None = None
+
+
+def levels(batch: int) -> Tensor:
+    """A batch of 8-bit images."""
+    return torch.randint(0, 256, (batch, *SHAPE), generator=torch.Generator().manual_seed(0))
+
+
+def vdm_unet() -> VDMUNet:
+    """The official VDM's network, 64 channels and 8 levels."""
+    return VDMUNet(SHAPE, channels=64, blocks=8, dropout=0.1, fourier=FourierFeatures(), **ENDS)
+
+
+def unet() -> UNet:
+    """The down-sampling network."""
+    return UNet(SHAPE, channels=48, multipliers=(1, 2), blocks=2, attention=(16,), dropout=0.1, **ENDS)
+
+
+def own(network: Backbone, batch: int, low_precision: bool, fused: bool = True) -> Contender:
+    """This project, with what trainer=fast switches on or without."""
+    model = VDM(
+        LinearSchedule(-13.3, 5.0),
+        Denoiser(network, ResidualNoiseParameterisation()),
+        CategoricalLikelihood(256),
+        ContinuousTime(),
+        StratifiedTimes(),
+    )
+    average = ExponentialAverage(model, 0.9999)
+    if low_precision:
+        network.low_precision = torch.bfloat16
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, fused=fused)
+    data, number = Batch(levels(batch), torch.arange(batch)), iter(range(10**9))
+
+    def step() -> None:
+        at = next(number)
+        draws = Draws(0, at)
+        draws.seed_torch()
+        finish(model.loss(data, draws).value.mean(), model, optimizer)
+        average.update(model, at)
+
+    return Contender(network, step, lambda n, steps: average.module.sample(n, SHAPE, steps=steps), average.module)
+
+
+def plain(batch: int) -> Contender:
+    """The same network and loss without this project's care for speed: an eager float32 step as it is commonly written."""
+    network = vdm_unet()
+    for part in network.modules():
+        if isinstance(part, AttentionBlock):
+            part.forward = plain_attention(part)  # type: ignore[method-assign]
+        for name, child in part.named_children():
+            if isinstance(child, Dropout):
+                setattr(part, name, nn.Dropout(child.p))
+    fast = own(network, batch, low_precision=False, fused=False)
+
+    def step() -> None:
+        cached, vdm.levels.CACHED = vdm.levels.CACHED, 10**12
+        try:
+            fast.step()
+        finally:
+            vdm.levels.CACHED = cached
+
+    return fast._replace(step=step)
+
+
+def plain_attention(block: AttentionBlock) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = block.qkv(block.norm(x)).view(b, 3, block.heads, c // block.heads, h * w).transpose(-1, -2)
+        attended = nn.functional.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
+        return x + block.out(attended.transpose(-1, -2).reshape(b, c, h, w))
+
+    return forward
+
+
+def diffusers(batch: int) -> Contender:
+    """UNet2DModel and DDPM, as in the library's unconditional training example."""
+    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers.training_utils import EMAModel
+
+    network = UNet2DModel(
+        sample_size=32,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=2,
+        block_out_channels=(64, 64, 64),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    scheduler, average = DDPMScheduler(1000), EMAModel(network.parameters(), 0.9999)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    x = levels(batch).float() / 127.5 - 1
+
+    def step() -> None:
+        noise, t = torch.randn_like(x), torch.randint(0, 1000, (batch,))
+        finish((network(scheduler.add_noise(x, noise, t), t).sample - noise).square().mean(), network, optimizer)
+        average.step(network.parameters())
+
+    @torch.no_grad()
+    def sample(n: int, steps: int) -> Tensor:
+        scheduler.set_timesteps(steps)
+        x_t = torch.randn(n, *SHAPE)
+        for t in scheduler.timesteps:
+            x_t = scheduler.step(network(x_t, t).sample, t, x_t).prev_sample
+        return x_t
+
+    return Contender(network, step, sample)
+
+
+def denoising_diffusion_pytorch(batch: int) -> Contender:
+    """Unet and ContinuousTimeGaussianDiffusion, with the steps of the library's Trainer."""
+    from denoising_diffusion_pytorch import ContinuousTimeGaussianDiffusion, Unet
+    from ema_pytorch import EMA
+
+    network = Unet(dim=40, dim_mults=(1, 2, 2), channels=3, learned_sinusoidal_cond=True)
+    diffusion = ContinuousTimeGaussianDiffusion(network, image_size=32)
+    average = EMA(diffusion, beta=0.9999, update_every=10)
+    optimizer = torch.optim.AdamW(diffusion.parameters(), lr=1e-4)
+    x = levels(batch).float() / 255
+
+    def step() -> None:
+        finish(diffusion(x), diffusion, optimizer)
+        average.update()
+
+    def sample(n: int, steps: int) -> Tensor:
+        diffusion.num_sample_steps = steps
+        return diffusion.sample(batch_size=n)
+
+    return Contender(network, step, sample)
+
+
+def finish(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """From the loss to the weights."""
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+CONTENDERS: dict[str, Callable[[int], Contender]] = {
+    "VDM U-Net, plain eager float32": plain,
+    "VDM U-Net, trainer=default": lambda batch: own(vdm_unet(), batch, low_precision=False, fused=False),
+    "VDM U-Net, trainer=fast": lambda batch: own(vdm_unet(), batch, low_precision=True),
+    "U-Net, trainer=default": lambda batch: own(unet(), batch, low_precision=False, fused=False),
+    "U-Net, trainer=fast": lambda batch: own(unet(), batch, low_precision=True),
+    "diffusers": diffusers,
+    "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
+}
+"""By name; the first is what the others are compared with."""

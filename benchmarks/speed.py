@@ -1,0 +1,218 @@
+"""How fast are training, the bound and sampling, beside other libraries on the same machine?
+
+    pip install -e '.[benchmarks]'
+    python benchmarks/speed.py [--batch 8] [--rounds 5] [--only NAME …] > speed.md
+
+One thread, and the unit is the CPU-second of this process: wall time on a shared machine says little. Everybody takes turns
+within a round, so a slow minute is everybody's; ratios are taken within rounds, and printed as median [lowest, highest].
+Flops are the model's own (two a multiply-add, counted by torch.utils.flop_counter with attention by plain matrix products),
+and the peaks are those of a 1024² matrix product and of a 3×3 convolution of 64 channels measured in the same rounds.
+Peak memory is the growth of a fresh process over two training steps.
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from contenders import CONTENDERS, SHAPE, Contender, levels
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vdm.bound import Batch
+from vdm.denoiser import Denoiser
+from vdm.draws import ExampleDraws
+from vdm.elbo import ContinuousTime, DiscreteTime
+from vdm.evaluation import BoundEvaluation
+from vdm.likelihoods import CategoricalLikelihood
+from vdm.models import VDM
+from vdm.networks import UNet
+from vdm.parameterisations import NoiseParameterisation
+from vdm.schedules import LinearSchedule
+
+SAMPLE_STEPS = 10
+
+
+def cpu_seconds(function: Callable[[], object]) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU-seconds of each function in each round, after one call to warm up."""
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(cpu_seconds(function))
+    return times
+
+
+def ratio(base: list[float], times: list[float]) -> str:
+    """How many times as fast as ``base``, round by round."""
+    values = [b / t for b, t in zip(base, times, strict=True)]
+    return f"{median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+def step_flops(contender: Contender) -> int:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        contender.step()
+    return counter.get_total_flops()
+
+
+def convolved(x: Tensor, w: Tensor, grad: Tensor) -> None:
+    F.conv2d(x, w, padding=1).backward(grad)
+
+
+def peaks(rounds: int) -> dict[str, float]:
+    """GFLOP per CPU-second of a matrix product and of a convolution with its backward pass, the best of all rounds."""
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.randn(1024, 1024).to(dtype)
+        x, w = torch.randn(8, 64, 32, 32).to(dtype).requires_grad_(), torch.randn(64, 64, 3, 3).to(dtype).requires_grad_()
+        grad = torch.randn(8, 64, 32, 32).to(dtype)
+        for name, flops, function in (
+            ("matrix product", 2 * 1024**3, lambda a=a: a @ a),
+            (
+                "convolution",
+                3 * 2 * 8 * 32 * 32 * 64 * 64 * 9,
+                lambda x=x, w=w, g=grad: convolved(x, w, g),
+            ),
+        ):
+            best = min(interleaved({"": function}, 4 * rounds)[""])
+            found[f"{name}, {str(dtype).removeprefix('torch.')}"] = flops / best / 1e9
+    return found
+
+
+def memory(name: str, batch: int, queue: "multiprocessing.Queue[float]") -> None:
+    """MiB by which this process grows over two training steps."""
+    torch.set_num_threads(1)
+    contender = CONTENDERS[name](batch)
+    before = high_water()
+    contender.step()
+    contender.step()
+    queue.put(high_water() - before)
+
+
+def high_water() -> float:
+    """The most memory that this process has held, in MiB; from Linux, whose getrusage counts the parent's as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def peak_memory(name: str, batch: int) -> float:
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[float] = context.Queue()
+    process = context.Process(target=memory, args=(name, batch, queue))
+    process.start()
+    value = queue.get()
+    process.join()
+    return value
+
+
+def training(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
+    times = interleaved({name: contender.step for name, contender in contenders.items()}, rounds)
+    base = next(iter(times.values()))
+    print(
+        f"\n| training step, batch {batch} | weights | GFLOP an image | images/CPU-s | times the first | GFLOP/CPU-s | MiB |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    counted: dict[type, int] = {}
+    for name, contender in contenders.items():
+        flops = counted.setdefault(type(contender.network), step_flops(contender)) / batch / 1e9
+        weights = sum(p.numel() for p in contender.network.parameters()) / 1e6
+        rate = batch / median(times[name])
+        print(
+            f"| {name} | {weights:.2f} M | {flops:.2f} | {rate:.1f} | {ratio(base, times[name])} | {rate * flops:.0f} "
+            f"| {peak_memory(name, batch):.0f} |",
+            flush=True,
+        )
+
+
+def sampling(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
+    functions = {name: lambda c=c: c.sample(batch, SAMPLE_STEPS) for name, c in contenders.items() if "fast" not in name}
+    times = interleaved(functions, rounds)
+    print(f"\n| sampling, ancestral, batch {batch} | images × steps a CPU-s |\n| --- | --- |")
+    for name, some in times.items():
+        print(f"| {name} | {batch * SAMPLE_STEPS / median(some):.1f} |", flush=True)
+
+
+@torch.no_grad()
+def bounds(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
+    """The one-t bound and the full sum, and what of them is not the network."""
+    print(f"\n| bound, batch {batch} | images/CPU-s | outside the network |\n| --- | --- | --- |")
+    x, index = levels(batch), torch.arange(batch)
+    for name, contender in contenders.items():
+        if contender.model is None or not name.endswith("default"):
+            continue
+        model, network = contender.model.eval(), contender.model.denoiser.network
+        spent = [0.0]
+        start = [0.0]
+        before = network.register_forward_pre_hook(lambda *_, s=start: s.__setitem__(0, time.process_time()))
+        after = network.register_forward_hook(
+            lambda *_, s=start, t=spent: t.__setitem__(0, t[0] + time.process_time() - s[0])
+        )
+        steps = 8
+        discrete = model.at(DiscreteTime(1 + steps))
+        for what, per_image, function in (
+            ("one t", 1, lambda m=model: m.elbo(x, ExampleDraws(index))),
+            ("full sum, T = 1001", 1000 / steps, lambda m=discrete: m.elbo_all_times(x, ExampleDraws(index))),
+        ):
+            function()
+            spent[0] = 0.0
+            total = sum(cpu_seconds(function) for _ in range(rounds))
+            rate = batch * rounds / total / per_image
+            print(f"| {name}, {what} | {rate:.3g} | {100 * (1 - spent[0] / total):.1f} % |", flush=True)
+        before.remove()
+        after.remove()
+
+
+@torch.no_grad()
+def small(rounds: int) -> None:
+    """Replicates of the bound side by side, where a batch is small: a 1×8×8 network of 16 channels, four examples."""
+    network = UNet((1, 8, 8), channels=16, multipliers=(1, 2), blocks=1, gamma_min=-8.0, gamma_max=5.0)
+    parts = (LinearSchedule(-8.0, 5.0), Denoiser(network, NoiseParameterisation()), CategoricalLikelihood(17))
+    model = VDM(*parts, ContinuousTime()).eval()
+    batch = Batch(torch.randint(0, 17, (4, 1, 8, 8)), torch.arange(4))
+    alone, together = BoundEvaluation(64, rows=1), BoundEvaluation(64)
+    functions = {
+        "one call a replicate": lambda: alone(model, batch),
+        "replicates side by side": lambda: together(model, batch),
+    }
+    times = interleaved(functions, rounds)
+    base = times["one call a replicate"]
+    print("\n| 64 replicates of the bound, 4 examples of 1×8×8 | images/CPU-s | times the first |\n| --- | --- | --- |")
+    for name, some in times.items():
+        print(f"| {name} | {4 * 64 / median(some):.0f} | {ratio(base, some)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    contenders = {name: CONTENDERS[name](arguments.batch) for name in arguments.only}
+    print(
+        f"images {'×'.join(map(str, SHAPE))}, one thread, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+    )
+    training(contenders, arguments.batch, arguments.rounds)
+    print("\n| peak | GFLOP/CPU-s |\n| --- | --- |")
+    for name, value in peaks(arguments.rounds).items():
+        print(f"| {name} | {value:.0f} |", flush=True)
+    bounds(contenders, arguments.batch, arguments.rounds)
+    sampling(contenders, arguments.batch, arguments.rounds)
+    small(arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
