@@ -132,3 +132,40 @@ def test_empty_sections_are_left_out_and_captions_are_text():
     assert "nowhere" not in markup
     assert not {"i", "b", "u"} & set(read.tags)
     assert 'alt="&#34;&lt;b&gt;"' in markup
+
+
+def test_a_link_out_of_the_folder_is_refused(run, tmp_path, capsys):
+    """A report shows files: a stranger's folder must not choose which of the reader's."""
+    (tmp_path / "secret").write_text("key")
+    (run / "pictures/noising.png").unlink()
+    (run / "pictures/noising.png").symlink_to(tmp_path / "secret")
+    assert invoke(report, f"run={run}") == 2
+    assert "is a link out of" in capsys.readouterr().err
+    assert not (run / "report").exists()
+
+
+def test_what_steers_a_terminal_does_not_reach_it(run, capsys):
+    (run / "failure.txt").write_text("\x1b]52;c;ZXZpbA==\x07 \x1b[2J gone")
+    invoke(report, f"run={run}")
+    assert "\x1b" not in capsys.readouterr().out
+    assert "\x1b" not in (run / "report/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (".hydra/overrides.yaml", b"{"),
+        ("config.yaml", b"a: [1"),
+        ("config.yaml", b"{}"),
+        ("metrics.csv", b"step,train/bits_per_dim\nx,y\n"),
+        ("metrics.json", b'{"test": [1]}'),
+        ("failure.txt", b"\xff\xfe\xff"),
+        ("pictures/samples_step_x.png", b"junk"),
+        ("pictures/samples.png", b"%!PS-Adobe-3.0 EPSF-3.0"),
+    ],
+)
+def test_a_damaged_folder_is_shown_as_such_or_refused_in_one_line(run, name, content, capsys):
+    (run / name).write_bytes(content)
+    status, said = invoke(report, f"run={run}"), capsys.readouterr()
+    assert status in (0, 2)
+    assert status != 2 or len(said.err.strip().splitlines()) == 1

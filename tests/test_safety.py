@@ -80,6 +80,11 @@ CALLS = {
     "a call whose name is a call": {"_target_": {"_target_": "os.system", "_args_": ["{command}"]}},
     "a name that looks like this package's": {"_target_": "vdm_evil.System", "command": "{command}"},
     "a relative name": {"_target_": "..os.system", "command": "{command}"},
+    "a second config, which brings its own trust": {
+        "_target_": "vdm.models.VDM.from_pretrained", "folder": "{file}", "trust": "os",
+    },
+    "the same under a partial": {"_target_": "vdm.models.MHVAE.from_pretrained", "_partial_": True, "trust": "os"},
+    "a reader of files": {"_target_": "vdm.data.image_files.Folder.read", "_args_": ["{file}", "x"]},
     "no package": {"_target_": "exec", "_args_": ["{command}"]},
 }  # fmt: skip
 

@@ -88,7 +88,7 @@ def _calls(tree: Any, place: str) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _leaves(tree: Any, place: str) -> list[tuple[str, Any]]:
-    if isinstance(tree, list):
+    if isinstance(tree, list | tuple):
         return [leaf for i, value in enumerate(tree) for leaf in _leaves(value, f"{place}[{i}]")]
     if isinstance(tree, dict):
         return [leaf for key, value in tree.items() for leaf in _leaves(value, _join(place, key))]

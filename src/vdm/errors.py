@@ -12,6 +12,11 @@ class InvalidInput(ValueError):
     """
 
 
+def printable(text: str) -> str:
+    """Text from a file as it may go to a terminal: with � for whatever steers one, line ends and tabs excepted."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "�" for letter in text)
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """How a message on an unknown name goes on: with the closest known one, or with ``otherwise``."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -12,6 +12,8 @@ from PIL import Image
 from vdm.gamma_profile import Profile, per_gamma
 from vdm.pictures import TERM_LABELS
 
+matplotlib.rcParams["text.parse_math"] = False  # a label is a name that somebody chose, not TeX
+
 Curve = tuple[Sequence[float], Sequence[float]]
 """Places and values."""
 

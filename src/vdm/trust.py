@@ -20,8 +20,19 @@ OTHERS = (
     *(f"torch.optim.{name}" for name in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")),
 )
 """What a config may name outside of packages."""
-BUILDERS = ("vdm.data.densities", "vdm.data.image_files", "vdm.schedules.tabulated", "vdm.training.learning_rate")
-"""Modules whose functions may be named: they make parts and touch no file. Elsewhere only classes and class methods may."""
+BUILDERS = (
+    *(f"vdm.data.densities.{name}" for name in ("checkerboard", "gaussians", "grid", "moons", "ring")),
+    *(f"vdm.data.image_files.{name}" for name in ("as_stored", "centre", "cropped", "stretched")),
+    "vdm.evaluation.bound.BoundAt.timesteps",
+    "vdm.models.latent.StandardNormal.at_the_top",
+    "vdm.models.learned.LearnedDecoder.of_shapes",
+    "vdm.networks.vdm_unet.FourierFeatures.for_levels",
+    "vdm.schedules.tabulated.linear_betas",
+    "vdm.training.learning_rate.warmup_constant",
+    "vdm.training.learning_rate.warmup_cosine",
+)
+"""Functions and class methods that may be named, by where they are defined: they make parts, and touch no file. Of all else
+only classes may be: a method such as ``from_pretrained`` would read a second config, whose trust the first one chooses."""
 
 
 class Trust(ABC):
@@ -81,12 +92,12 @@ class PartsTrusted(Trust):
     def admits(self, name: str, found: Any) -> bool:
         owner = found.__self__ if ismethod(found) else found
         home = str(getattr(owner, "__module__", ""))
-        made_of_class = isclass(owner)
         if name in OTHERS:
             return True
         if name.startswith(f"{OWN}."):
-            return _inside(home, OWN) and (made_of_class or (isfunction(found) and home in BUILDERS))
-        return any(_inside(home, package) for package in self.packages) and (made_of_class or isfunction(found))
+            defined = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+            return _inside(home, OWN) and (isclass(found) or defined in BUILDERS)
+        return any(_inside(home, package) for package in self.packages) and (isclass(owner) or isfunction(found))
 
 
 def _inside(module: str, package: str) -> bool:

@@ -102,7 +102,12 @@ def restore(
         if value is not None:
             _change(tree, name.split("."), resolved(value))
     plain(tree)
-    parts = build(tree, PartsTrusted(trust))
+    try:
+        parts = build(tree, PartsTrusted(trust))
+    except InvalidInput:
+        raise
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidInput(f"{path}: its config describes no run ({type(error).__name__}: {error}): use another") from error
     try:
         parts.task.evaluated.load_state_dict(checkpoint.weights(ema))
     except RuntimeError as error:

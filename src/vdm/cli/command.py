@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vdm.cli import suggestions
-from vdm.errors import InvalidInput, did_you_mean
+from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.signatures import check_value
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
@@ -75,7 +75,8 @@ def _check_names(config_name: str, config: DictConfig) -> None:
 
 def _line(config_name: str, error: BaseException) -> str:
     if isinstance(error, ConfigCompositionException):
-        return _one_line(error) + suggestions.suggestion(config_name, str(error))
+        found = suggestions.suggestion(config_name, str(error))
+        return _one_line(error).partition(" To append to your config")[0] + found if found else _one_line(error)
     return _one_line(error)
 
 
@@ -85,5 +86,5 @@ def _one_line(error: BaseException) -> str:
 
 
 def stop(message: str, status: int = 2) -> NoReturn:
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {printable(message)}", file=sys.stderr)
     sys.exit(status)

@@ -12,9 +12,10 @@ from vdm.bound import TERMS
 from vdm.cli import screen
 from vdm.cli.page import Page, Picture, Section, write_page
 from vdm.cli.page import Table as Cells
-from vdm.errors import InvalidInput
+from vdm.cli.sweep import UNREADABLE
+from vdm.errors import InvalidInput, printable
 from vdm.figures import ladder_figure
-from vdm.training.run_folder import RunFolder, read_yaml
+from vdm.training.run_folder import RunFolder, only_own_files, read_yaml
 
 HOME = Path("logs/lineage")
 
@@ -43,18 +44,36 @@ def read_runs(sweep: Path) -> list[Run]:
     Raises:
         InvalidInput: no finished run there; or runs on different data.
     """
+    only_own_files(sweep)
     jobs = sorted(sweep.glob("*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     runs = []
     for path in jobs:
-        metrics, overrides = json.loads(path.read_text()), read_yaml(path.parent / ".hydra" / "overrides.yaml")
-        chosen = [str(o).removeprefix("model=") for o in overrides if str(o).startswith("model=")]
-        name = chosen[-1] if chosen else path.parent.name
-        runs.append(Run(name, metrics["test"], metrics["provenance"], path.parent / "pictures" / "samples.png"))
+        try:
+            runs.append(_read_run(path))
+        except UNREADABLE as error:
+            raise InvalidInput(f"{path.parent} holds no run of vdm ({type(error).__name__}: {error}): remove it") from error
     if not runs:
         raise InvalidInput(f"{sweep} holds no finished run: name the folder of a multirun by runs=…")
     if len({json.dumps(run.facts["data"]) for run in runs}) > 1:
         raise InvalidInput(f"the runs in {sweep} are on different data and cannot be compared: sweep over models alone")
     return runs
+
+
+def _read_run(path: Path) -> Run:
+    metrics, overrides = json.loads(path.read_text()), read_yaml(path.parent / ".hydra" / "overrides.yaml")
+    chosen = [str(o).removeprefix("model=") for o in overrides if str(o).startswith("model=")]
+    name = printable(chosen[-1] if chosen else path.parent.name)
+    run = Run(name, metrics["test"], metrics["provenance"], path.parent / "pictures" / "samples.png")
+    ladder_row(run)
+    return run
+
+
+def samples_of(run: Run) -> Image.Image | None:
+    """None without a picture that vdm would have written."""
+    try:
+        return Image.open(run.samples, formats=("PNG",))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def latest() -> Path:
@@ -89,7 +108,7 @@ def lineage(config: DictConfig) -> None:
     folder = RunFolder(config.output_dir)
     terms = {run.name: {name: run.bits(name) for name in TERMS[1:]} for run in runs}
     layers = {run.name: list(run.layers.values()) for run in runs if run.layers}
-    samples = {run.name: Image.open(run.samples) for run in runs if run.samples.exists()}
+    samples = {run.name: image for run in runs if (image := samples_of(run)) is not None}
     picture = Picture.of("pictures/lineage", f"from {sweep}", ladder_figure(terms, layers, samples))
     rows = [ladder_row(run) for run in runs]
     page = Page("VAE, HVAE and the ladder to the VDM", "", "", [Section(TITLE, NOTE, [Cells(HEADINGS, rows)], [picture])])

@@ -177,6 +177,10 @@ def _noise_levels(folder: RunFolder) -> Section:
     return Section("Noise levels", "profile.csv, schedule.csv", pictures=pictures)
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How a PNG file begins."""
+
+
 def _pictures(folder: RunFolder) -> Iterator[Section]:
     there = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
     on_the_way = [name for name in there if name.startswith("samples_step_")]
@@ -184,7 +188,8 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
     rest = [name for name in there if name not in named and name not in on_the_way]
 
     def section(title: str, captions: Mapping[str, str]) -> Section:
-        shown = [Picture(name, caption, there[name].read_bytes()) for name, caption in captions.items()]
+        contents = {name: there[name].read_bytes() for name in captions}
+        shown = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
         return Section(title, "pictures/", pictures=shown)
 
     yield section("Pictures", {name: CAPTIONS[name] for name in named} | {name: name.replace("_", " ") for name in rest})

@@ -10,14 +10,29 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from yaml import YAMLError
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, printable
 from vdm.evaluation import TERMS, Estimate
 from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder, read_yaml
+from vdm.training.run_folder import RunFolder, only_own_files, read_yaml
 
 Settings = dict[str, str]
 """What a job was told on its command line, by name."""
+
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OSError,
+    RecursionError,
+    YAMLError,
+    HydraException,
+)
+"""What reading a file raises that only bears the name of one that vdm writes."""
 
 ASIDE = ("resume", "sweep")
 """Settings that do not tell one job from another."""
@@ -103,9 +118,22 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def read_run(home: Path) -> Run:
-    """What the files in the folder of one run say of it."""
-    folder, told = RunFolder(home), home / ".hydra/overrides.yaml"
-    settings = _settings([str(o) for o in read_yaml(told)] if told.exists() else [])
+    """What the files in the folder of one run say of it; failed where they are not what vdm writes.
+
+    Raises:
+        InvalidInput: a link out of the folder.
+    """
+    only_own_files(home)
+    try:
+        return _read_run(RunFolder(home), home / ".hydra/overrides.yaml")
+    except UNREADABLE as error:
+        return Run(
+            RunFolder(home), {}, "failed", printable(f"its files cannot be read: {type(error).__name__}: {error}"), {}
+        )
+
+
+def _read_run(folder: RunFolder, told: Path) -> Run:
+    settings = _settings([printable(str(o)) for o in read_yaml(told)] if told.exists() else [])
     if folder.metrics.exists():
         try:
             test = json.loads(folder.metrics.read_text())["test"]
@@ -113,7 +141,7 @@ def read_run(home: Path) -> Run:
         except (ValueError, KeyError, TypeError) as error:
             return Run(folder, settings, "failed", f"metrics.json cannot be read: {error}", {})
     if folder.failure.exists():
-        return Run(folder, settings, "failed", folder.failure.read_text().strip(), {})
+        return Run(folder, settings, "failed", printable(folder.failure.read_text().strip()), {})
     return Run(folder, settings, "unfinished", _progress(folder), {})
 
 
@@ -129,8 +157,8 @@ def _progress(folder: RunFolder) -> str:
 
 
 def _settings(overrides: Sequence[str]) -> Settings:
-    pairs = (override.split("=", 1) for override in overrides)
-    return {name: value for name, value in pairs if name not in ASIDE}
+    pairs = (override.partition("=") for override in overrides)
+    return {name: value for name, _, value in pairs if name not in ASIDE}
 
 
 def _announced(multirun: Path) -> list[Settings]:

@@ -43,6 +43,14 @@ def read_yaml(path: Path) -> Any:
     return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
 
 
+def only_own_files(folder: Path) -> None:
+    """Raises InvalidInput for a link out of a folder that may come from anybody: a report would show what it leads to."""
+    home = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise InvalidInput(f"{path} is a link out of {folder}: a report shows what lies in the folder, so remove it")
+
+
 def remove_remnants(folder: Path) -> None:
     """Remove what ``write_atomically`` leaves of a file when its process is killed in the middle of it."""
     for path in folder.glob(".*.*.????????"):
