@@ -11,9 +11,9 @@ from vdm.networks.embedding import NoiseLevelEmbedding
 class Backbone(nn.Module, ABC):
     """(x_t, γ_t, condition) ↦ y of x_t's shape: a first layer, a body that sees the noise level, a last layer.
 
-    ``low_precision`` (bfloat16, or None) is what the body's convolutions and matrix products run in. The rest stays in the
-    weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the bound weighs by the SNR. It is
-    no part of a model's state: a copy or a checkpoint of the weights runs in their own dtype unless told otherwise.
+    ``low_precision`` (bfloat16, or None) is what the body runs in, its weights rounded as they are used. The rest stays in
+    the weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the bound weighs by the SNR.
+    It is a way to run, no part of a model's state.
     """
 
     embedding: NoiseLevelEmbedding
@@ -28,9 +28,12 @@ class Backbone(nn.Module, ABC):
         """x_t (B, *event) and gamma_t (B,) in the weights' dtype."""
         level = self.embedding(gamma_t, condition)
         h = self.enter(x_t)
-        with torch.autocast(h.device.type, self.low_precision, enabled=self.low_precision is not None):
+        if self.low_precision is None:
             h = self.body(h, level)
-        return self.last(h.to(x_t.dtype)).view_as(x_t)
+        else:
+            with torch.autocast(h.device.type, self.low_precision):
+                h = self.body(h.to(self.low_precision), level).to(x_t.dtype)
+        return self.last(h).view_as(x_t)
 
     @abstractmethod
     def enter(self, x_t: Tensor) -> Tensor:
