@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 ARGS ?=
 CKPT ?=
 CLUSTER ?=
+SOAK ?= logs/soak
+STEPS ?= 200000
+JOBS ?= 200
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate report sample test test-slow test-cluster lint clean
+.PHONY: help setup train evaluate report dashboard sample test test-slow test-cluster soak lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -30,8 +33,11 @@ train: setup ## train on the built-in digits; ARGS="schedule=cosine seed=1" for 
 evaluate: setup ## the bound of a trained model: CKPT=logs/…/checkpoints/best.ckpt
 	@$(BIN)/vdm-evaluate $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
 
-report: setup ## ARGS="estimators ckpt=…", ARGS="lineage", or ARGS="sweep=FOLDER"
+report: setup ## ARGS="estimators ckpt=…", "lineage", "run=FOLDER" or "sweep=FOLDER"
 	@$(BIN)/vdm-report $(ARGS)
+
+dashboard: setup ## a W&B workspace for a sweep: ARGS="sweep=FOLDER"
+	@$(BIN)/vdm-dashboard $(ARGS)
 
 sample: setup ## samples of a trained model: CKPT=… ARGS="n=64"
 	@$(BIN)/vdm-sample $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
@@ -44,6 +50,11 @@ test-slow: setup ## the slow tests, but for those on SLURM
 
 test-cluster: setup ## jobs on a real SLURM, started on this machine from Debian's packages
 	@tests/cluster/loopback.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
+
+soak: setup ## hours: long training, a sweep of many jobs, many random configs; SOAK=folder for what they write
+	@$(BIN)/python benchmarks/soak/steps.py folder=$(SOAK)/steps steps=$(STEPS)
+	@$(BIN)/python benchmarks/soak/sweep.py folder=$(SOAK)/sweep jobs=$(JOBS)
+	@VDM_EXAMPLES=200 $(PYTEST) -m "slow or not slow" tests/test_random_configs.py
 
 lint: setup ## style, types, and the floors of the architecture
 	@$(BIN)/ruff check .

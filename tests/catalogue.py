@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vdm.cli.command import config_directory
+from vdm.cli.suggestions import config_directory
 
 CONFIGS = Path(config_directory())
 
@@ -21,7 +21,8 @@ def options(group: str) -> list[str]:
 def composed(*overrides: str, config: str = "train") -> DictConfig:
     """A config as the command would see it."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(config, overrides=["output_dir=unused", *overrides])
+        folder = "folder" if config == "export" else "output_dir"
+        return compose(config, overrides=[f"{folder}=unused", *overrides])
 
 
 def part(path: str, *overrides: str) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vdm.cli import evaluate, report, sample, train
+from vdm.evaluation import Estimate
 
 SMALL = (
     "trainer=debug",
@@ -82,7 +83,7 @@ def test_evaluate_gives_the_number_of_training(run, call, tmp_path):
     trained, evaluated = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, tmp_path))
     assert trained == evaluated
     assert "bits/dim" in out
-    assert f"{trained['bits_per_dim']['value']:.4f}" in out
+    assert all(number in out for number in Estimate(**trained["bits_per_dim"]).shown())
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(run, call, tmp_path):
@@ -241,16 +242,4 @@ def test_a_report_on_nothing_says_what_there_is(call):
     for arguments in ((), ("estimator",)):
         status, _, error = call(report, *arguments)
         assert status == 2
-        assert "estimators ckpt=…, lineage, or sweep=FOLDER" in error
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("extra", "trace"), [((), "tensorboard/events*"), (("logger.wandb.offline=true",), "wandb/offline-run*")]
-)
-def test_other_loggers_stand_beside_the_csv_file(extra, trace, call, tmp_path):
-    logger = trace.split("/")[0]
-    status, _, error = call(train, *SMALL, f"logger={logger}", *extra, f"hydra.run.dir={tmp_path}")
-    assert status == 0, error
-    assert list(tmp_path.glob(trace))
-    assert (tmp_path / "metrics.csv").exists()
+        assert "estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER" in error

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from catalogue import CONFIGS, composed, concrete, options, part
 from idx_files import small_mnist
+from image_files import small_cifar10, small_folder, small_imagenet
 from vdm.bound import VariationalModel
 from vdm.cli.build import build
 from vdm.data import InMemoryData
@@ -29,7 +30,7 @@ KINDS = {
 
 OWNERS = {"latents": ["model=mhvae"], "kl_warmup": ["model=mhvae"]}
 """Of groups that belong to another model than the default one."""
-EVALUATION = {"estimator", "divergence", "dequantisation"}
+EVALUATION = {"estimator", "divergence", "dequantisation", "relative"}
 """Groups of vdm-evaluate; all others are vdm-train's."""
 
 
@@ -60,10 +61,23 @@ def test_every_concrete_class_has_a_yaml(group):
     assert found == concrete(kind)
 
 
+def small_files(experiment, root):
+    """Files for an experiment whose data have to be fetched, and a network that is quickly made where it has a large one."""
+    shallow = ["model.denoiser.network.channels=64", "model.denoiser.network.blocks=1", "data.batch_size=4"]
+    if experiment in ("mnist", "fashion_mnist"):
+        return small_mnist(root)[0]
+    if experiment == "folder":
+        return [*small_folder(root / "pictures")[0], "data.batch_size=4"]
+    if experiment == "cifar10":
+        return [*small_cifar10(root)[0], *shallow]
+    if experiment in ("imagenet32", "imagenet64"):
+        return [*small_imagenet(root, side=int(experiment[-2:]))[0], *shallow]
+    return []
+
+
 @pytest.mark.parametrize("option", options("experiment"))
 def test_every_experiment_builds(option, tmp_path):
-    files = small_mnist(tmp_path)[0] if option == "mnist" else []
-    data, task = build(composed(f"experiment={option}", *files))
+    data, task = build(composed(f"experiment={option}", *small_files(option, tmp_path)))
     assert data.event_shape
     assert sum(p.numel() for p in task.model.parameters()) > 0
 

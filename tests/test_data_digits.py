@@ -6,10 +6,10 @@ import torch
 from sklearn.datasets import load_digits
 
 from catalogue import part
-from vdm.data import OrderedBatches, ShuffledBatches
+from vdm.data import OrderedBatches, ShuffledBatches, Split
 from vdm.errors import InvalidInput
 
-X = torch.arange(22)[:, None]
+X = Split(torch.arange(22)[:, None])
 
 
 def rows(batches):

@@ -14,7 +14,7 @@ from vdm.errors import InvalidInput
 def test_reads_what_was_written_wherever_torchvision_leaves_it(tmp_path, ending, folder):
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     overrides, tensors = small_mnist(tmp_path / folder, ending=ending)
-    splits = part("data", "data=mnist", *overrides[1:], f"data.root={tmp_path}", "+data.labels=true").splits()
+    splits = part("data", "data=mnist", *overrides[1:], f"data.root={tmp_path}", "data.labels=true").splits()
     (x, label), (test, _) = tensors["train"], tensors["t10k"]
     assert torch.equal(torch.cat([splits["train"].x, splits["val"].x])[:, 0], x)
     assert torch.equal(splits["test"].x[:, 0], test)

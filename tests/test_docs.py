@@ -12,7 +12,7 @@ from catalogue import composed
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG_OF = {"vdm-train": "train", "vdm-evaluate": "evaluate", "vdm-sample": "sample", "vdm-laboratory": "laboratory"}
-CONFIG_OF["vdm-lineage"] = "lineage"
+CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
 REPORTS = {"estimators": "laboratory", "lineage": "lineage"}
 
 
@@ -56,7 +56,7 @@ def test_every_command_line_is_understood(line):
         for overrides in first_of_each_sweep(mine):
             composed(*overrides, config=CONFIG_OF[program])
     else:
-        assert program in ("vdm-report", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
+        assert program in ("vdm-report", "vdm-dashboard", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)

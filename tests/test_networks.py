@@ -15,6 +15,7 @@ from vdm.errors import InvalidInput
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import MLP, ClassEmbedding, FourierFeatures, UNet, VDMUNet, VectorEmbedding
+from vdm.networks.blocks import PixelHead
 from vdm.networks.embedding import NoiseLevelEmbedding
 from vdm.parameterisations import NoiseParameterisation
 from vdm.schedules import LinearSchedule
@@ -23,11 +24,11 @@ EVENT = (1, 8, 8)
 SMALL = {"unet": ("channels=8", "blocks=1"), "vdm_unet": ("channels=8", "blocks=2"), "mlp": ("hidden=16", "blocks=2")}
 
 
-def build(name, condition=None):
+def build(name, condition=None, outputs=1):
     """A small network of random weights in float64: none is zero, as some are at the start."""
     node = composed(f"network={name}", *(f"model.denoiser.network.{o}" for o in SMALL.get(name, ()))).model.denoiser.network
     torch.manual_seed(0)
-    network = instantiate(node, condition=condition).double().eval()
+    network = instantiate(node, condition=condition, outputs=outputs).double().eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -48,6 +49,13 @@ class TestEveryNetwork:
         assert y.shape == x_t.shape
         assert y.dtype == torch.float64
         assert part("model.denoiser.network", f"network={name}")(x_t.float(), gamma_t.float()).dtype == torch.float32
+
+    def test_several_numbers_for_each_dimension(self, name):
+        """One axis more, at the end."""
+        x_t, gamma_t = inputs()
+        assert build(name, outputs=5)(x_t, gamma_t).shape == (*x_t.shape, 5)
+        alone = build(name, outputs=5)(x_t[:1], gamma_t[:1])
+        assert torch.allclose(build(name, outputs=5)(x_t, gamma_t)[:1], alone, atol=1e-12)
 
     def test_starts_as_nothing(self, name):
         """y = 0 before training: the prediction is the parameterisation's own, such as the best linear denoiser."""
@@ -182,6 +190,16 @@ def test_images_only(network):
     arguments = {"multipliers": [1]} if network is UNet else {}
     with pytest.raises(InvalidInput, match="network=mlp"):
         network((2,), channels=8, blocks=1, gamma_min=-8.0, gamma_max=5.0, **arguments)
+
+
+def test_the_head_keeps_channels_and_numbers_apart():
+    """Output k of channel c is row c · outputs + k of the linear map, at the same pixel."""
+    head = PixelHead(4, 2, 3).double()
+    torch.nn.init.normal_(head.linear.weight)
+    features = torch.randn(1, 4, 5, 6, dtype=torch.float64)
+    y = head(features)
+    assert y.shape == (1, 2, 5, 6, 3)
+    assert torch.allclose(y[0, 1, 2, 3], head.linear.weight[3:] @ features[0, :, 2, 3])
 
 
 def test_unet_refuses_sides_it_cannot_halve():

@@ -15,6 +15,7 @@ from vdm.gamma import snr
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.objectives import EDMObjective, ElboObjective, MinSNRObjective, Objective, P2Objective, SimpleObjective
+from vdm.parameterisations import Prediction
 from vdm.schedules import CosineSchedule, LinearSchedule, MonotoneSchedule
 
 ENDS = (-8.0, 5.0)
@@ -67,8 +68,13 @@ class TestEveryObjective:
 
     @pytest.mark.parametrize("time", [ContinuousTime(), DiscreteTime(9)], ids=["continuous", "discrete"])
     def test_same_loss_for_every_parameterisation(self, name, time):
-        """One function in every parameterisation, under the same draws."""
-        denoise, losses = gaussian_denoiser(0.1, 0.25), []
+        """One function in every parameterisation, under the same draws; x̂_0 within the levels, as one of them needs."""
+
+        def denoise(x_t, gamma_t):
+            x_0 = gaussian_denoiser(0.1, 0.25)(x_t, gamma_t).x_0
+            return Prediction.from_x_0(x_0.clamp(-0.9, 0.9), x_t, gamma_t)
+
+        losses = []
         for parameterisation in options("parameterisation"):
             meaning = part("model.denoiser.parameterisation", f"parameterisation={parameterisation}")
             denoiser = Denoiser(Targets(denoise, meaning), meaning)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from test_resuming import SMALL
+from test_resuming import SMALL, logged
 from vdm.training.metrics_file import read_rows
 
 STEPS = 40
 TWO = ("trainer.devices=2", "trainer.strategy=ddp", f"trainer.max_steps={STEPS}", "callbacks.bound_terms.every=1")
+WANDB = ("logger=wandb", "logger.wandb.offline=true")
 
 
 def start(command, folder, *overrides):
@@ -45,7 +46,7 @@ def signalled(process, folder, number, step):
 
 @pytest.mark.slow
 def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
-    """One command starts both. 297 test examples do not divide by two."""
+    """One command starts both, and one W&B run. 297 test examples do not divide by two."""
     whole, stopped, one = tmp_path / "whole", tmp_path / "stopped", tmp_path / "one"
     out = finish(start("vdm-train", whole, *SMALL, *TWO))
     assert "64 examples a step, 32 in each of 2 processes" in out
@@ -57,8 +58,13 @@ def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
     for name, estimate in by_one.items():
         assert by_two[name] == pytest.approx(estimate, rel=1e-5, abs=1e-7)
 
-    assert signalled(start("vdm-train", stopped, *SMALL, *TWO), stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
-    finish(start("vdm-train", stopped, *SMALL, *TWO, "resume=true"))
+    again = ("vdm-train", stopped, *SMALL, *TWO, *WANDB)
+    reading = start(*again, "data.workers=2")  # each process; they end with it
+    assert signalled(reading, stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
+    assert len(list((stopped / "wandb").glob("*run-*-*"))) == 1
+    finish(start(*again, "resume=true"))
+    identity = (stopped / "run_id").read_text()
+    assert [path.name.rpartition("-")[2] for path in (stopped / "wandb").glob("*run-*-*")] == [identity, identity]
     ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-    assert (whole / "metrics.csv").read_text() == (stopped / "metrics.csv").read_text()
+    assert logged(whole) == logged(stopped)

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from vdm.cli import train
 from vdm.errors import InvalidInput
 from vdm.training.metrics_file import MetricsFile, cut_back, read_rows
+from vdm.training.resuming import KeepLast, Signals, forget_earlier_result
 from vdm.training.run_folder import RunFolder
 
 STEPS = 30
@@ -27,6 +29,8 @@ SMALL = (
     "model.sampling.steps=2",
     "callbacks.sample_grid.every=100",
     "callbacks.bound_terms.every=4",
+    "callbacks.gradient_noise.every=3",
+    "callbacks.throughput.every=5",
     "callbacks.last.every=5",
     "validation.repeats=2",
     "test.repeats=2",
@@ -44,8 +48,13 @@ def vdm_train(folder, *overrides):
     return 0
 
 
+def logged(folder):
+    """The rows of metrics.csv, without what the clock says."""
+    return [{k: v for k, v in row.items() if "throughput" not in k} for row in read_rows(folder / "metrics.csv")[1]]
+
+
 def same(one, other):
-    """Weights, average, optimiser, data order, metrics.csv, metrics.json."""
+    """Weights, average, optimiser, data order, and all that was measured."""
     for name in ("last.ckpt", "best.ckpt"):
         a, b = (torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (one, other))
         assert a["global_step"] == b["global_step"]
@@ -54,7 +63,9 @@ def same(one, other):
         states = [x["optimizer_states"][0]["state"] for x in (a, b)]
         assert all(torch.equal(states[0][i]["exp_avg_sq"], states[1][i]["exp_avg_sq"]) for i in states[0])
         assert a["loops"]["fit_loop"]["state_dict"] == b["loops"]["fit_loop"]["state_dict"]
-    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    assert logged(one) == logged(other)
+    for name in ("profile.csv", "schedule.csv"):
+        assert (one / name).read_text() == (other / name).read_text()
     a, b = (json.loads((folder / "metrics.json").read_text()) for folder in (one, other))
     assert (a["test"], a["val"]) == (b["test"], b["val"])
 
@@ -123,7 +134,12 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path, monkeypatch, step, mo
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "step"), [(signal.SIGTERM, 143, 8), pytest.param(signal.SIGINT, 130, 21, marks=pytest.mark.slow)]
+    ("number", "status", "step"),
+    [
+        (signal.SIGTERM, 143, 8),
+        pytest.param(signal.SIGTERM, 143, STEPS - 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, 21, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signalled_run_saves_leaves_and_goes_on(whole, tmp_path, monkeypatch, number, status, step):
     """Where the signal comes in the middle of a step, the checkpoint is that step's end."""
@@ -138,6 +154,93 @@ def test_a_signalled_run_saves_leaves_and_goes_on(whole, tmp_path, monkeypatch, 
     assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == step + 1
     assert vdm_train(folder, "resume=true") == 0
     same(whole, folder)
+
+
+@pytest.mark.slow
+def test_in_a_job_of_slurm_sigterm_saves_and_leaves_the_end_to_slurm(whole, tmp_path, monkeypatch, capsys):
+    for name, value in {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    folder = tmp_path / "run"
+    assert stopped_run(folder, monkeypatch, 8, "on_before_optimizer_step", lambda: signal.raise_signal(signal.SIGTERM)) == 0
+    assert f"SIGTERM at step 9: saved {folder}/checkpoints/last.ckpt" in capsys.readouterr().err
+    same(whole, folder)
+
+
+class Refused(Exception):
+    """What submitit's handler raises, with the job queued again or not."""
+
+
+@pytest.mark.parametrize("outcome", [SystemExit(-1), Refused("no answer"), None])
+def test_nothing_that_happens_while_a_job_is_queued_again_becomes_its_result(monkeypatch, capsys, outcome):
+    """Neither the answer of the handler nor a late SIGTERM, for which Lightning's handler would wait for other processes."""
+    calls = []
+
+    def submitit(number, frame):
+        calls.append(number)
+        if outcome is not None:
+            raise outcome
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGCHLD)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        signal.signal(signal.SIGUSR2, submitit)
+        signal.signal(signal.SIGTERM, lambda *_: pytest.fail("SIGTERM was heard"))
+        signals = Signals()
+        signals.listen()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == {signal.SIGUSR2, signal.SIGTERM}
+        assert calls == []
+        signals.shut_out()
+        signals.hand_on(signal.SIGUSR2)
+        signals.restore()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert calls == [signal.SIGUSR2]
+        assert signal.getsignal(signal.SIGUSR2) is submitit
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ("SIGUSR2 was answered with Refused: no answer" in capsys.readouterr().err) == isinstance(outcome, Refused)
+
+
+@pytest.mark.parametrize(("starts", "left"), [("0", ["7_0_result.pkl", "7_1_result.pkl"]), ("1", ["7_0_result.pkl"])])
+def test_a_job_that_starts_again_forgets_what_this_process_told_submitit_before(tmp_path, monkeypatch, starts, left):
+    pytest.importorskip("submitit")
+    for name in ("7_0_result.pkl", "7_1_result.pkl"):
+        (tmp_path / name).touch()
+    settings = {"SLURM_RESTART_COUNT": starts, "SLURM_JOB_ID": "7", "SLURM_PROCID": "1"}
+    for name, value in {**settings, "SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    forget_earlier_result()
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
+class TwoProcesses:
+    """A strategy whose other process has had the signals ``others``."""
+
+    def __init__(self, others):
+        self.others, self.asked = others, 0
+
+    def reduce_boolean_decision(self, decision, all):
+        answers = [decision, Signals.by_weight[self.asked - 1] in self.others if self.asked else bool(self.others)]
+        self.asked += 1
+        return any(answers)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "told"),
+    [
+        (set(), set(), None),
+        (set(), {signal.SIGUSR2}, signal.SIGUSR2),
+        ({signal.SIGTERM}, {signal.SIGUSR2}, signal.SIGUSR2),
+        ({signal.SIGTERM, signal.SIGUSR2}, set(), signal.SIGUSR2),
+        ({signal.SIGINT}, {signal.SIGTERM}, signal.SIGTERM),
+    ],
+)
+def test_all_processes_obey_one_signal_whichever_of_them_it_has_reached(own, others, told):
+    last = KeepLast("unused", every=1)
+    last.signals.received = own
+    assert last._told(SimpleNamespace(strategy=TwoProcesses(others))) == told
 
 
 @pytest.mark.slow

@@ -3,17 +3,22 @@
 import csv
 import json
 import math
+import re
 import sys
 from html.parser import HTMLParser
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from PIL import Image
 
 from catalogue import options, part
 from test_resuming import SMALL
 from vdm.cli import report, train
 from vdm.cli.sweep import groups, read_sweep
 from vdm.evaluation import TERMS
+from vdm.training.metrics_file import append_rows
+from vdm.training.profile_file import COLUMNS as PROFILE
 
 TINY = (*SMALL, "trainer.max_steps=4", "trainer.val_check_interval=2")
 
@@ -61,6 +66,11 @@ def sweep(tmp_path):
         }
     }
     OmegaConf.save(OmegaConf.create(multirun), tmp_path / "multirun.yaml")
+    for name, mean in (("0", 3.0), ("1", 5.0), ("2", 99.0)):  # halves of the draws at 0 and at ``mean``, each without spread
+        append_rows(tmp_path / name / "profile.csv", PROFILE, [(50, -8, 4, 1, 9.0, 9.0)])
+        append_rows(tmp_path / name / "profile.csv", PROFILE, [(100, -8, -2, 5, 0.0, 0.0), (100, -2, 4, 5, mean, 0.0)])
+    (tmp_path / "1/pictures").mkdir()
+    Image.new("L", (80, 80), 128).save(tmp_path / "1/pictures/samples.png")
     return tmp_path
 
 
@@ -109,6 +119,18 @@ def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys
     assert (sweep / "report/curves.png").stat().st_size > 5000
 
 
+def test_variance_and_samples_are_those_of_the_finished_runs(sweep):
+    """(3/2)² and (5/2)² on average; neither the failed run's nor that of earlier steps."""
+    assert invoke(report, f"sweep={sweep}") == 0
+    lines = (sweep / "report/report.md").read_text().splitlines()
+    last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines if line.startswith("| schedule")}
+    assert last == {"schedule=linear": f"{(2.25 + 6.25) / 2:.3g}", "schedule=cosine": "—"}
+    markup = (sweep / "report/report.html").read_text()
+    assert len(re.findall(r"<figcaption[^>]*>schedule=\w+</figcaption>", markup)) == 1
+    assert len(re.findall("data:image/png;base64,", markup)) == 4  # curves, profile, variance, samples
+    assert not re.search(r"(src|href)=\"(?!data:)", markup)
+
+
 def test_a_report_of_nothing_is_refused(tmp_path, capsys):
     for arguments, message in (
         ([f"sweep={tmp_path}"], "no run of a sweep"),
@@ -122,27 +144,59 @@ def test_a_report_of_nothing_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize("option", options("sweep"))
 def test_ready_made_sweeps_name_parts_that_exist(option):
     sweep = OmegaConf.load(f"{part.__globals__['CONFIGS']}/sweep/{option}.yaml")
+    parser = OverridesParser.create()
     for group, values in sweep.hydra.sweeper.params.items():
-        if group != "seed":
-            assert set(values.split(",")) <= set(options(group))
+        override = parser.parse_override(f"{group}={values}")
+        if group != "seed" and override.is_choice_sweep():
+            assert set(map(str, override.value().list)) <= set(options(group))
 
 
 @pytest.mark.slow
-def test_a_failed_job_costs_the_others_nothing_and_a_restart_repeats_nothing(tmp_path, capsys):
-    sweep = ["-m", *TINY, "optimizer.lr=1e-3,1e30,2e-3", "trainer.gradient_clip_val=null", f"hydra.sweep.dir={tmp_path}"]
+@pytest.mark.parametrize(
+    "launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["one by one", "joblib"]
+)
+def test_a_failed_job_costs_the_others_nothing_and_a_restart_repeats_nothing(tmp_path, capfd, launcher):
+    sweep = [
+        "-m",
+        *launcher,
+        *TINY,
+        "optimizer.lr=1e-3,1e30,2e-3",
+        "trainer.gradient_clip_val=null",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
     assert invoke(train, *sweep) == 2
     results = [(tmp_path / job / "metrics.json").read_bytes() for job in ("0", "2")]
     assert "training loss is" in (tmp_path / "1/failure.txt").read_text()
     assert [run.state for run in read_sweep(tmp_path)] == ["finished", "failed", "finished"]
     (tmp_path / "2/metrics.json").unlink()
-    capsys.readouterr()
+    capfd.readouterr()
     assert invoke(train, *sweep, "resume=true") == 2
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert out.count("is finished") == 1
     assert out.count("going on from") == 1
     assert [json.loads((tmp_path / job / "metrics.json").read_text())["test"] for job in ("0", "2")] == [
         json.loads(result)["test"] for result in results
     ]
+
+
+@pytest.mark.slow
+def test_a_search_reports_the_best_and_proposes_the_same_trials_again(tmp_path, capfd):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["sweep=optuna", *TINY, f"hydra.sweep.dir={tmp_path}"]
+    assert invoke(train, *search, "hydra.sweeper.n_trials=2") == 0
+    first = read_sweep(tmp_path)
+    assert [run.state for run in first] == ["finished", "finished"]
+    capfd.readouterr()
+    assert invoke(train, *search, "hydra.sweeper.n_trials=3", "resume=true") == 0
+    assert capfd.readouterr().out.count("is finished") == 2
+    runs = read_sweep(tmp_path)
+    assert [(run.settings, run.test) for run in runs[:2]] == [(run.settings, run.test) for run in first]
+    bounds = [json.loads((run.folder.metrics).read_text())["val"]["bits_per_dim"]["value"] for run in runs]
+    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    best = runs[bounds.index(min(bounds))].settings
+    assert found.best_value == min(bounds)
+    assert {name: str(value) for name, value in found.best_params.items()}.items() <= best.items()
+    assert len(groups(runs)) == 3
 
 
 def test_a_sweep_of_jobs_that_start_processes_is_refused(tmp_path, capsys):

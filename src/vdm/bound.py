@@ -5,14 +5,17 @@ Terms are in nats per example inside the code. The one conversion to bits per di
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
 from vdm.draws import AbstractDraws
-from vdm.parameterisations import Prediction
+from vdm.errors import InvalidInput
+from vdm.parameterisations import DataInformed, Prediction
+from vdm.pretrained import load_pretrained
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
 """``denoise(x_t, gamma_t)``: x_t (B, *event), gamma_t (B,) or (B, *event). All the theory knows of a network."""
@@ -92,10 +95,14 @@ class Elbo:
 
 
 class Loss(NamedTuple):
-    """What one training step needs: ``value`` (B,), to be minimised, and the bound seen in passing."""
+    """What one training step needs: ``value`` (B,), to be minimised, and the bound seen in passing.
+
+    gamma_t: (B,) or (B, *event), the noise level at which a one-t estimate looked; None for a model without one.
+    """
 
     value: Tensor
     bound: Elbo
+    gamma_t: Tensor | None = None
 
 
 class VariationalModel(nn.Module, ABC):
@@ -105,6 +112,28 @@ class VariationalModel(nn.Module, ABC):
     def columns(self) -> int:
         """How many entries ``elbo(x).matching`` has: one estimate of the whole, unless the model says otherwise."""
         return 1
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, trust: str | Sequence[str] | None = None) -> Self:
+        """The model that ``vdm-export`` wrote into ``folder``, in evaluation mode.
+
+        Args:
+            trust: packages, besides this one, whose classes its description may name.
+
+        Raises:
+            InvalidInput: see ``load_pretrained``; or a model of another class.
+        """
+        model = load_pretrained(folder, trust)
+        if not isinstance(model, cls):
+            kind = type(model).__name__
+            raise InvalidInput(f"{folder} holds a {kind}, not a {cls.__name__}: call {kind}.from_pretrained")
+        return model
+
+    def inform(self, x: Tensor) -> None:
+        """Show the training examples x (N, *event) to the parts that take something from them before the first step."""
+        for part in self.modules():
+            if isinstance(part, DataInformed):
+                part.inform(x)
 
     @abstractmethod
     def check(self, x: Tensor) -> None:

@@ -17,10 +17,19 @@ class Denoiser(nn.Module):
 
     The network sees x_t in its weights' dtype, and its output is brought back to x_t's dtype before x̂_0 is formed:
     whatever precision the network ran in, the step from y to the loss does not.
+
+    Raises:
+        InvalidInput: a network with another number of outputs than the parameterisation has a meaning for.
     """
 
     def __init__(self, network: nn.Module, parameterisation: Parameterisation) -> None:
         super().__init__()
+        wanted, given = parameterisation.outputs, getattr(network, "outputs", parameterisation.outputs)
+        if wanted != given:
+            raise InvalidInput(
+                f"{type(parameterisation).__name__} reads {wanted} numbers a dimension, and the network gives {given}: "
+                f"build it with outputs={wanted}"
+            )
         self.network = network
         self.parameterisation = parameterisation
 

@@ -1,4 +1,7 @@
-"""The one exception for input that its giver can mend."""
+"""The one exception for input that its giver can mend, and what they may have meant."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InvalidInput(ValueError):
@@ -7,3 +10,9 @@ class InvalidInput(ValueError):
     The commands print the message without a traceback and end with exit status 2. Any other exception is a defect of
     the program and keeps its traceback.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """How a message on an unknown name goes on: with the closest known one, or with ``otherwise``."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; {otherwise}"

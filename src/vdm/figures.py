@@ -1,57 +1,168 @@
-"""Figures of the reports, as pure functions from numbers to figures."""
+"""Figures, as pure functions from numbers to figures: one pair of axes each, where a page may be narrow."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+
+from vdm.gamma_profile import Profile, per_gamma
+from vdm.pictures import TERM_LABELS
+
+Curve = tuple[Sequence[float], Sequence[float]]
+"""Places and values."""
+
+NONE: Curve = ((), ())
+
+PANEL = (4.8, 3.3)
+"""Inches of a figure that stays legible on a telephone."""
+
+STEP, GAMMA = "optimiser step", "γ = −log SNR"
+
+
+def draw_lines(
+    axes: Axes, curves: Mapping[str, Curve], title: str, x: str, y: str, scale: str = "linear", ordered: bool = False
+) -> None:
+    """Lines with a legend; ``ordered`` ones in colours that go from the first to the last."""
+    for i, (label, (places, values)) in enumerate(curves.items()):
+        shade = 0.15 + 0.85 * i / max(1, len(curves) - 1)
+        colour = matplotlib.colormaps["viridis_r"](shade) if ordered else f"C{i % 10}"
+        axes.plot(places, values, color=colour, label=label, linewidth=1.6, marker="o" if len(places) == 1 else None)
+    if scale != "log" or any(value > 0 for _, values in curves.values() for value in values):
+        axes.set_yscale(scale)
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    if len(curves) > 1:
+        axes.legend(fontsize=9)
+
+
+def line_figure(
+    curves: Mapping[str, Curve], title: str, x: str, y: str, scale: str = "linear", ordered: bool = False
+) -> Figure:
+    """``draw_lines`` on a figure of its own."""
+    figure = Figure(figsize=PANEL, layout="constrained")
+    draw_lines(figure.subplots(), curves, title, x, y, scale, ordered)
+    return figure
+
+
+def fit_to_tail(axes: Axes) -> None:
+    """Limit the y axis to what happens after the first tenth of each curve."""
+    tails: list[float] = []
+    for line in axes.get_lines():
+        y = list(map(float, line.get_ydata()))  # type: ignore[arg-type]
+        tails += [value for value in y[len(y) // 10 :] if math.isfinite(value)]
+    if tails:
+        margin = 0.05 * (max(tails) - min(tails)) + 1e-3
+        axes.set_ylim(min(tails) - margin, max(tails) + margin)
+
+
+def some_of(steps: Sequence[int], most: int = 6) -> list[int]:
+    """At most so many, evenly spread, the first and the last among them."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+
+
+def draw_bound(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    """The bound over training in bits/dim, from the columns of a metrics.csv."""
+    names = {"training batches": "train/bits_per_dim", "validation (EMA)": "val/bits_per_dim"}
+    lines = {label: curves.get(name, NONE) for label, name in names.items()}
+    draw_lines(axes, lines, "bound", STEP, "bits/dim")
+    axes.get_lines()[0].set_alpha(0.45)
+    fit_to_tail(axes)
+
+
+def draw_terms(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    """The three terms over training in bits/dim, from the columns of a metrics.csv."""
+    lines = {label: curves.get(f"val/{name}", NONE) for name, label in list(TERM_LABELS.items())[1:]}
+    draw_lines(axes, lines, "validation, by term (log scale)", STEP, "bits/dim", "log")
+
+
+def bound_figure(curves: Mapping[str, Curve]) -> Figure:
+    """``draw_bound`` by itself."""
+    figure = Figure(figsize=PANEL, layout="constrained")
+    draw_bound(figure.subplots(), curves)
+    return figure
+
+
+def terms_figure(curves: Mapping[str, Curve]) -> Figure:
+    """``draw_terms`` by itself."""
+    figure = Figure(figsize=PANEL, layout="constrained")
+    draw_terms(figure.subplots(), curves)
+    return figure
+
+
+def bound_curves(curves: Mapping[str, Curve]) -> Figure:
+    """The bound, and beside it its terms."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_bound(left, curves)
+    draw_terms(right, curves)
+    return figure
+
+
+def profile_figure(profiles: Mapping[str, Profile], ordered: bool = True) -> Figure:
+    """The denoising term by noise level, in bits/dim per unit of γ: the area below is the term."""
+    curves = {label: ([each.middle for each in profile], per_gamma(profile)) for label, profile in profiles.items()}
+    return line_figure(curves, "denoising term by noise level", GAMMA, "bits/dim per unit of γ", ordered=ordered)
+
+
+def variance_figure(profiles: Mapping[str, Profile], ordered: bool = True) -> Figure:
+    """The variance of the one-t estimate by noise level, in (bits/dim)²."""
+    curves = {
+        label: ([each.middle for each in profile], [each.variance for each in profile])
+        for label, profile in profiles.items()
+    }
+    return line_figure(curves, "variance of the one-t estimate", GAMMA, "(bits/dim)²", "log", ordered)
+
+
+def schedule_figure(schedules: Mapping[str, Curve]) -> Figure:
+    """γ(t) on the left axis, SNR(t) = e^{−γ} in decibels on the right."""
+    figure = line_figure(schedules, "noise schedule", "t", GAMMA, ordered=True)
+    decibels = -10 / math.log(10)
+    scale: Any = (lambda gamma: decibels * gamma, lambda db: db / decibels)
+    right = figure.axes[0].secondary_yaxis("right", functions=scale)
+    right.set_ylabel("SNR(t) in dB")
+    return figure
 
 
 def per_step_figure(means: Mapping[str, Sequence[float]], variances: Mapping[str, Sequence[float]]) -> Figure:
     """The summands of each form of the bound over the step t = 2 … T, and their variances, in nats."""
+
+    def over_t(values: Mapping[str, Sequence[float]]) -> dict[str, Curve]:
+        return {name: (range(2, len(column) + 2), column) for name, column in values.items()}
+
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name in means:
-        t = range(2, len(means[name]) + 2)
-        left.plot(t, means[name], label=name)
-        right.semilogy(t, variances[name], label=name)
+    draw_lines(left, over_t(means), "summand", "t", "nats")
     left.set_yscale("symlog", linthresh=0.1)
-    left.set(title="summand", xlabel="t", ylabel="nats")
-    right.set(title="its variance over noise, the example fixed", xlabel="t", ylabel="nats²")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend()
+    draw_lines(right, over_t(variances), "its variance over noise, the example fixed", "t", "nats²", "log")
     return figure
 
 
 def growth_figure(timesteps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
     """What grows with T although the bound hardly changes, in nats."""
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, values in curves.items():
-        axes.plot(timesteps, values, marker="o", label=name)
+    over_T = {name: (timesteps, values) for name, values in curves.items()}
+    figure = line_figure(over_T, "", "T", "nats per example")
+    (axes,) = figure.axes
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1.0)
-    axes.set(xlabel="T", ylabel="nats per example")
-    axes.grid(alpha=0.3)
-    axes.legend()
     return figure
 
 
-def sweep_curves(curves: Mapping[str, Sequence[tuple[Sequence[int], Sequence[float]]]]) -> Figure:
+def sweep_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     """The validation bound over training in bits/dim: (steps, values) of every run, one colour a group."""
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    tails: list[float] = []
+    figure = line_figure({}, "validation bound", STEP, "bits/dim")
+    (axes,) = figure.axes
     for number, (label, runs) in enumerate(curves.items()):
         for i, (steps, values) in enumerate(runs):
             axes.plot(steps, values, color=f"C{number % 10}", alpha=0.7, label=None if i else label)
-            tails += values[len(values) // 5 :]
-    if tails:
-        margin = 0.05 * (max(tails) - min(tails)) + 1e-3
-        axes.set_ylim(min(tails) - margin, max(tails) + margin)
-        axes.legend()
-    axes.set(xlabel="optimiser step", ylabel="bits/dim")
-    axes.grid(alpha=0.3)
+    fit_to_tail(axes)
+    if axes.get_lines():
+        axes.legend(fontsize=9)
     return figure
 
 

@@ -31,14 +31,25 @@ def level_logits(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
     return _logits(*_in_noise(x_t, gamma_t), level_centres(levels, x_t))
 
 
-def level_mean(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
-    """E[x_0 | x_t] of a single pixel whose levels are equally likely, (B, *event)."""
-    centres = level_centres(levels, x_t)
+def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor, evidence: Tensor) -> Tensor:
+    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule; each up to a constant:
 
-    def mean(place: Tensor, spread: Tensor) -> Tensor:
-        return torch.softmax(_logits(place, spread, centres), -1) @ centres
+    Args:
+        prior: log p(x = k), (K,).
+        evidence: log of what is known of k from elsewhere, (B, *event, K).
+    """
+    centres = level_centres(len(prior), x_t)
 
-    return _piecewise(mean, levels, *_in_noise(x_t, gamma_t))
+    def mean(place: Tensor, spread: Tensor, known: Tensor) -> Tensor:
+        return torch.softmax(_logits(place, spread, centres) + prior + known, -1) @ centres
+
+    return _piecewise(mean, len(prior), *_in_noise(x_t, gamma_t), evidence)
+
+
+def level_prior(x: Tensor, levels: int) -> Tensor:
+    """The log of the share of each level among the data x, (K,) in float64; a level never seen counts as seen once."""
+    counts = torch.bincount(x.flatten().long(), minlength=levels).double() + 1
+    return (counts / counts.sum()).log()
 
 
 def level_log_prob(x: Tensor, x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
@@ -62,7 +73,8 @@ def _logits(place: Tensor, spread: Tensor, centres: Tensor) -> Tensor:
 
 
 def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) -> Tensor:
-    """``function`` of tensors of one shape, pixel by pixel: on a CPU in pieces whose K numbers a pixel stay in the cache."""
+    """``function`` of tensors that begin with one shape, pixel by pixel: on a CPU in pieces whose K numbers a pixel stay in
+    the cache."""
     piece = CACHED // levels if pixels[0].device.type == "cpu" else pixels[0].numel()
-    pieces = zip(*(part.flatten().split(max(1, piece)) for part in pixels), strict=True)
+    pieces = zip(*(part.flatten(0, pixels[0].ndim - 1).split(max(1, piece)) for part in pixels), strict=True)
     return torch.cat([function(*part) for part in pieces]).view_as(pixels[0])

@@ -11,15 +11,16 @@ SNR = ᾱ/σ². For ``DataParameterisation`` σ/d = 1, so that float32 rounding 
 σ/d shrinks with σ.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
-from vdm.levels import level_centres, level_mean
+from vdm.levels import level_centres, level_logits, level_mean, level_prior
 
 
 class Prediction(NamedTuple):
@@ -35,16 +36,26 @@ class Prediction(NamedTuple):
         return cls(x_0, (x_t - signal * x_0) / noise)
 
 
+class DataInformed(ABC):
+    """A part that takes something from the training data before the first step."""
+
+    @abstractmethod
+    def inform(self, x: Tensor) -> None:
+        """Look at training examples (N, *event); what is kept of them is a buffer, and so in every checkpoint."""
+
+
 class Parameterisation(ABC):
-    """The meaning of a network's output."""
+    """The meaning of a network's output: y of x_t's shape (B, *event), or (B, *event, ``outputs``) if that is not 1."""
+
+    outputs: int = 1
 
     @abstractmethod
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
-        """What a perfect network would emit, (B, *event)."""
+        """What a perfect network would emit for x_0 (B, *event)."""
 
     @abstractmethod
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
-        """x̂_0 and ε̂ from the output y (B, *event), given x_t and γ of shape (B,) or (B, *event)."""
+        """x̂_0 and ε̂ from the output y, given x_t (B, *event) and γ of shape (B,) or (B, *event)."""
 
 
 class LinearParameterisation(Parameterisation):
@@ -117,49 +128,46 @@ class PreconditionedParameterisation(LinearParameterisation):
         return noise2.sqrt() / (s * total), -signal2.sqrt() * s / total
 
 
-class LevelPreconditionedParameterisation(Parameterisation):
-    """x̂_0 = m(x_t) + s(γ) y, where m knows that the data are K levels (this project's own; cf. ``CategoricalLikelihood``).
+class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
+    """x̂_0 = Σ_k π_k v_k with π_k ∝ p_k N(x_t; √ᾱ v_k, σ²) e^{y_k}: Bayes' rule for a pixel that has K levels.
 
-    m = E[x_0 | x_t] of a single pixel with equally likely levels, and s² = E (m − x_0)² its error, so that y has about
-    unit variance. Where the noise is finer than the levels, x_t gives its pixel away: m is exact and s vanishes, while a
-    network under a linear parameterisation would have to learn K steep steps, pixel by pixel. The noise it cannot tell
-    from x_0 there costs bits at every such γ: see ``docs/results.md`` for the measured difference.
+    Given the whole of x_t, a pixel's level has the probability N(x_t; √ᾱ v_k, σ²) p(k | all *other* pixels of x_t), up to a
+    constant. The first factor is known, and decides alone where the noise is finer than the levels; what the network is
+    asked for is how far the second differs from p_k, the share of level k in the training data. That is a smooth function
+    of much the same size at every γ, and y = 0 is already the best denoiser that looks at one pixel at a time.
+    A linear parameterisation leaves the K steps of the first factor to the network, pixel by pixel, and pays in bits for
+    what it has not learned of them: see ``docs/results.md``. (This project's own; score interpolation, Dieleman et al.
+    2022, takes the mean of a softmax as well, without the known factor.)
 
-    Cost: B · D · K exponentials a call.
+    Cost: a softmax over B · D · K numbers a call.
 
     Args:
         levels: K.
+
+    Raises:
+        InvalidInput: fewer than two levels.
     """
 
     def __init__(self, levels: int) -> None:
-        self.levels = int(levels)
-        self.gammas = torch.linspace(-20, 20, 121, dtype=torch.float64)
-        self.log_errors = self._log_errors()
+        super().__init__()
+        if levels is None or levels < 2:
+            raise InvalidInput(f"this parameterisation needs data of two levels or more, got {levels}: use preconditioned")
+        self.outputs = int(levels)
+        self.prior: Tensor
+        self.register_buffer("prior", torch.full((self.outputs,), -math.log(self.outputs)))
+
+    def inform(self, x: Tensor) -> None:
+        self.prior.copy_(level_prior(x[:MANY], self.outputs))
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
+        """One answer of many: x_0 shared out between the two levels beside it, and 10⁻³⁰ for the others."""
         x_t = align(alpha_bar(gamma).sqrt(), x_0) * x_0 + align(sigma2(gamma).sqrt(), x_0) * eps
-        return (x_0 - level_mean(x_t, gamma, self.levels)) / align(self.scale(gamma), x_0)
+        distance = (x_0.unsqueeze(-1) - level_centres(self.outputs, x_0)).abs() * (self.outputs / 2)
+        return (1 - distance).clamp(min=1e-30).log() - level_logits(x_t, gamma, self.outputs) - self.prior.to(x_0)
 
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
-        x_0 = level_mean(x_t, gamma, self.levels) + align(self.scale(gamma), x_t) * y
-        return Prediction.from_x_0(x_0, x_t, gamma)
+        return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t), y), x_t, gamma)
 
-    def scale(self, gamma: Tensor) -> Tensor:
-        """s(γ), at least σ/100, of γ's shape: interpolated between values on a grid."""
-        grid = self.gammas.to(gamma)
-        place = ((gamma - grid[0]) / (grid[1] - grid[0])).clamp(0, len(grid) - 1.001)
-        left, log_errors = place.long(), self.log_errors.to(gamma)
-        return torch.exp(torch.lerp(log_errors[left], log_errors[left + 1], place - left))
 
-    def _log_errors(self) -> Tensor:
-        """½ log E (m − x_0)² on the grid, over ε by the trapezoid rule and over at most 16 levels, with a floor."""
-        eps = torch.linspace(-6, 6, 65, dtype=torch.float64)
-        density = torch.softmax(-0.5 * eps.square(), 0)
-        some = torch.linspace(0, self.levels - 1, min(16, self.levels)).round().long()
-        x_0, errors = level_centres(self.levels, eps)[some, None].expand(-1, len(eps)), []
-        for gamma in self.gammas:
-            column = gamma.expand(len(some))
-            x_t = alpha_bar(gamma).sqrt() * x_0 + sigma2(gamma).sqrt() * eps
-            square = (level_mean(x_t, column, self.levels) - x_0).square() @ density
-            errors.append(0.5 * torch.log(square.mean() + 1e-4 * sigma2(gamma)))
-        return torch.stack(errors)
+MANY = 10_000
+"""Training examples that the share of each level is taken from."""

@@ -1,15 +1,13 @@
-"""Pictures, as pure functions from numbers to images and figures."""
+"""Pictures, as pure functions from numbers to images."""
 
-import csv
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 TERM_LABELS = {
@@ -54,6 +52,17 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     return canvas
 
 
+def captioned(picture: Image.Image, captions: Sequence[str]) -> Image.Image:
+    """A picture with a line of captions above it, each in the middle of its share of the width."""
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 12)
+    canvas = Image.new(picture.mode, (picture.width, picture.height + 20), "white")
+    canvas.paste(picture, (0, 20))
+    pen, share = ImageDraw.Draw(canvas), picture.width / len(captions)
+    for i, caption in enumerate(captions):
+        pen.text(((i + 0.5) * share, 10), caption, fill="black", font=font, anchor="mm")
+    return canvas
+
+
 def density_picture(x: Tensor, log_prob: Callable[[Tensor], Tensor], reach: float = 2.5, cells: int = 200) -> Image.Image:
     """Points (n, 2) beside the density they should have, on the square [−reach, reach]².
 
@@ -82,43 +91,3 @@ def rendered(figure: Figure, dpi: int = 100) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def read_curve(path: Path, name: str) -> tuple[list[int], list[float]]:
-    """(steps, values) of one column of a metrics.csv; empty if the column is not there."""
-    with path.open() as file:
-        rows = [(int(row["step"]), float(row[name])) for row in csv.DictReader(file) if row.get(name)]
-    return [step for step, _ in rows], [value for _, value in rows]
-
-
-def bound_curves(path: Path) -> Figure:
-    """The bound and its three terms over training, in bits/dim, from a metrics.csv."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    total, terms = figure.subplots(1, 2)
-    for stage, style in (("train", {"alpha": 0.45}), ("val", {"linewidth": 2.0})):
-        steps, values = read_curve(path, f"{stage}/bits_per_dim")
-        total.plot(steps, values, label={"train": "training batches", "val": "validation (EMA)"}[stage], **style)
-    _fit_to_tail(total)
-    total.set_title("bound")
-    for name in list(TERM_LABELS)[1:]:
-        steps, values = read_curve(path, f"val/{name}")
-        terms.semilogy(steps, values, label=TERM_LABELS[name])
-    terms.set_title("validation, by term (log scale)")
-    for axes in (total, terms):
-        axes.set_xlabel("optimiser step")
-        axes.set_ylabel("bits/dim")
-        axes.legend()
-        axes.grid(alpha=0.3)
-    return figure
-
-
-def _fit_to_tail(axes: Axes) -> None:
-    """Limit the y axis to what happens after the first tenth of each curve."""
-    tails: list[Sequence[float]] = []
-    for line in axes.get_lines():
-        y = list(map(float, line.get_ydata()))  # type: ignore[arg-type]
-        tails.append(y[len(y) // 10 :])
-    values = [v for tail in tails for v in tail]
-    if values:
-        low, high = min(values), max(values)
-        axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)

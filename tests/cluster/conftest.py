@@ -1,8 +1,9 @@
-"""A SLURM for the session, where there can be one."""
+"""A SLURM for the session, where there can be one, and runs on it that nothing stopped."""
 
 import os
 
 import pytest
+from jobs import TWO_NODES, conclude, start, submit
 from slurm import Cluster, Unavailable
 
 
@@ -15,3 +16,20 @@ def cluster():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no SLURM: {reason}")
     with made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def over_two_nodes(cluster, tmp_path_factory):
+    """(folder, logs) of a job of two processes."""
+    folder = tmp_path_factory.mktemp("nodes") / "sweep"
+    return folder, conclude(cluster, submit(cluster, folder, *TWO_NODES), folder)
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory):
+    """The folder of a run of one process, without SLURM."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    process = start(os.environ, f"hydra.run.dir={folder}")
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, out
+    return folder

@@ -83,6 +83,7 @@ class Cluster:
             "SLURM_CONF": str(self.root / "slurm.conf"),
             "PATH": f"{self.root}/bin:{self.files}/usr/bin:{self.files}/usr/sbin:{os.environ['PATH']}",
             "LD_LIBRARY_PATH": f"{self.plugins}:{self.plugins.parent}",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PYTHONPYCACHEPREFIX": str(home / "pyc"),  # importing is most of a short job's time
             "OMP_NUM_THREADS": "1",
         }
@@ -116,6 +117,15 @@ class Cluster:
         """A SLURM command's output; empty if it fails."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
         return done.stdout if done.returncode == 0 else ""
+
+    def running(self) -> str:
+        """The one job that runs.
+
+        Raises:
+            ValueError: none does, or several.
+        """
+        (job,) = self.call("squeue", "--noheader", "--states=running", "--format=%i").split()
+        return job
 
     def wait_until_idle(self, seconds: float = 60) -> None:
         """Until no job is left."""

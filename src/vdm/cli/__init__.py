@@ -1,1 +1,1 @@
-"""The commands: compose, instantiate, run."""
+"""The commands: compose, construct, run."""

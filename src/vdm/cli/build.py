@@ -4,22 +4,27 @@ import logging
 import platform
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import vdm
+from vdm.construction import construct, plain
 from vdm.data import InMemoryData
+from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate
+from vdm.signatures import check_value
 from vdm.training import VariationalTask
 from vdm.training.checkpoints import Checkpoint, read_checkpoint
+from vdm.training.parameters import parameter_groups
+from vdm.trust import EverythingTrusted, PartsTrusted, Trust
 
 
 class Parts(NamedTuple):
@@ -29,52 +34,88 @@ class Parts(NamedTuple):
     task: VariationalTask
 
 
-def build(config: DictConfig | dict[str, Any]) -> Parts:
+PARTS = ("data", "model", "optimizer", "learning_rate", "validation", "test")
+"""What of a run's config is built, in this order."""
+OWN = EverythingTrusted()
+"""For what the user composed on the command line."""
+
+
+def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
     """The data module and the task that a ``train.yaml`` config describes; torch's seed is set before.
 
+    Args:
+        trust: whose code the config may call; anybody's by default, for a config that the user composed.
+
     Raises:
-        InvalidInput: parts that do not fit together, or data that the model gives no probability.
+        InvalidInput: see ``construct``; parts that do not fit together, or data that the model gives no probability.
     """
-    config = OmegaConf.create(config)
-    pl.seed_everything(config.seed, verbose=False)
-    data = instantiate(config.data)
-    task = VariationalTask(
-        model=instantiate(config.model),
-        optimizer=instantiate(config.optimizer),
-        learning_rate=instantiate(config.learning_rate),
-        ema_decay=config.ema_decay,
-        validation=instantiate(config.validation),
-        test=instantiate(config.test),
-        seed=config.seed,
-    )
+    tree = resolved(config)
+    check_value(tree["seed"], int, "seed")
+    check_value(tree["ema_decay"], float, "ema_decay")
+    pl.seed_everything(tree["seed"], verbose=False)
+    parts = construct({name: tree[name] for name in PARTS}, trust)
+    data, model = parts.pop("data"), parts["model"]
     for split in data.splits().values():
-        task.model.check(split.x)
+        model.check(split.x)
+    model.inform(data.splits()["train"].x)
+    task = VariationalTask(**parts, ema_decay=tree["ema_decay"], seed=tree["seed"])
+    check_optimizer(task)
     return Parts(data, task)
 
 
-def restore(path: str, ema: bool, changes: Mapping[str, Any] | None = None) -> tuple[Parts, Checkpoint]:
+def check_optimizer(task: VariationalTask) -> None:
+    """Make the optimiser and its learning rate once, as training will: what they refuse is known before it begins."""
+    try:
+        task.learning_rate(task.optimizer(parameter_groups(task.model)), 1000)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInput(f"optimizer or learning_rate: {reason}") from error
+
+
+def resolved(config: Any) -> Any:
+    """A composed config, or a part of one, as plain values."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def make(config: Any, place: str) -> Any:
+    """A part that the user composed; None of None."""
+    return construct(resolved(config), OWN, place)
+
+
+def restore(
+    path: str, ema: bool, changes: Mapping[str, Any] | None = None, trust: str | Sequence[str] | None = None
+) -> tuple[Parts, Checkpoint]:
     """The parts of a trained run, from its checkpoint alone.
 
     Args:
         path: a checkpoint of ``vdm-train``.
         ema: whether the averaged or the raw weights are loaded as those to evaluate.
         changes: settings, by dotted path, that differ from the run's own; None values are passed over.
+        trust: packages, besides this one, that the checkpoint's config may call.
 
     Raises:
-        InvalidInput: see ``read_checkpoint``; or weights that do not fit the config beside them.
+        InvalidInput: see ``read_checkpoint``; a config that calls anything else; weights that do not fit it.
     """
     checkpoint = read_checkpoint(path)
-    config = OmegaConf.create(checkpoint.config)
+    tree = deepcopy(checkpoint.config)
     for name, value in (changes or {}).items():
         if value is not None:
-            OmegaConf.update(config, name, value, merge=False)
-    parts = build(config)
+            _change(tree, name.split("."), resolved(value))
+    plain(tree)
+    parts = build(tree, PartsTrusted(trust))
     try:
         parts.task.evaluated.load_state_dict(checkpoint.weights(ema))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise InvalidInput(f"{path}: the weights do not fit the config beside them: {first}") from error
     return parts, checkpoint
+
+
+def _change(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *way, last = path
+    for key in way:
+        tree = tree.setdefault(key, {})
+    tree[last] = value
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -105,8 +146,13 @@ def code_version() -> str:
 
 def provenance(data: InMemoryData, seed: int) -> dict[str, Any]:
     """What a number depends on besides the config."""
+    splits = data.splits()
+    about: dict[str, Any] = dict(data.provenance())
+    for name, entry in about["splits"].items():
+        if name != "train":
+            entry["in_training"] = shared(splits[name].x, splits["train"].x)
     return {
-        "data": data.provenance(),
+        "data": about,
         "seed": seed,
         "vdm": code_version(),
         "torch": str(torch.__version__),

@@ -4,26 +4,40 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, screen
-from vdm.cli.build import Parts, as_metrics, device_of, provenance, quiet, restore
-from vdm.evaluation import Estimate, Estimator, Result
+from vdm.cli.build import Parts, as_metrics, device_of, make, provenance, quiet, restore
+from vdm.cli.train import leave_nothing_open
+from vdm.evaluation import Estimate, Estimator, Result, guards
+from vdm.evaluation.features import file_sha256
 from vdm.training.callbacks import BoundTerms, Progress
+from vdm.training.resuming import first_process
 from vdm.training.run_folder import RunFolder
+from vdm.training.score_samples import ScoreSamples
 
 
 def evaluate(config: DictConfig) -> float:
     """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
     quiet()
-    chosen = {name: instantiate(node) for name, node in config.estimators.items() if config[name]}
+    chosen = {name: make(node, f"estimators.{name}") for name, node in config.estimators.items() if config[name]}
+    relatives = [make(node, f"relatives.{name}") for name, node in config.relatives.items() if config[name]]
+    fid = make(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
-    parts, checkpoint = restore(config.ckpt, config.ema, changes)
+    for part in ("model.sampling.sampler", "model.sampling.spacing"):
+        changes[part] = OmegaConf.select(config, part)
+    parts, checkpoint = restore(config.ckpt, config.ema, changes, config.trust)
+    scores = ScoreSamples(fid, checkpoint.config["levels"], relatives=relatives)
+    scores.check(parts.task.evaluated, parts.data)
     folder = RunFolder(config.output_dir)
-    own = own_bound(parts, config.split, config.accelerator)
+    own = own_bound(parts, config)
+    device = device_of(config.accelerator)
+    scores.score(parts.task.evaluated.to(device).eval(), parts.data, device)
+    leave_nothing_open()
+    if not first_process():
+        return own["bits_per_dim"].value
     results = [result for name, each in chosen.items() for result in run_estimator(name, each, parts, config)]
     weights = "ema" if config.ema else "raw"
     facts = {
@@ -36,24 +50,31 @@ def evaluate(config: DictConfig) -> float:
         "draws_seed": parts.task.test.seed,
         "precision": str(torch.get_default_dtype()).removeprefix("torch."),
     }
-    metrics: dict[str, Any] = {config.split: as_metrics(own), "provenance": facts}
+    others = [result.terms["bits_per_dim"] for result in results]
+    trained = {"trained_on": checkpoint.provenance.get("data")}
+    said = guards.warnings(parts.task.evaluated, own, others, parts.data, facts | trained)
+    metrics: dict[str, Any] = {config.split: as_metrics(own), "warnings": said, "provenance": facts}
     if results:
         metrics["estimates"] = {result.name: as_entry(result) for result in results}
+    if scores.entry:
+        metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
     folder.write_metrics(metrics)
-    title = f"{parts.data.name}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
-    tables = [screen.bound_table(title, own)]
+    title = f"{parts.data.title}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
+    tables: list[object] = [screen.bound_table(title, own)]
     if results:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
-    screen.show(*tables, f"written to {screen.near(folder.metrics)}")
+    if scores.entry:
+        tables.append(screen.samples_listing(scores.entry))
+    screen.show(*tables, *screen.warned(said), f"written to {screen.near(folder.metrics)}")
     return own["bits_per_dim"].value
 
 
-def own_bound(parts: Parts, split: str, accelerator: str) -> dict[str, Estimate]:
+def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
     """The bound at the run's own time, term by term, as at the end of training."""
     terms = BoundTerms()
     trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
+        accelerator=config.accelerator,
+        devices=config.devices,
         logger=False,
         callbacks=[terms, Progress()],
         enable_checkpointing=False,
@@ -61,7 +82,8 @@ def own_bound(parts: Parts, split: str, accelerator: str) -> dict[str, Estimate]
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.test(parts.task, dataloaders=parts.data.ordered(split), verbose=False)
+    parts.data.trainer = trainer  # each process takes its share
+    trainer.test(parts.task, dataloaders=parts.data.ordered(config.split), verbose=False)
     return terms.results["test"]
 
 
@@ -83,4 +105,8 @@ def as_entry(result: Result) -> dict[str, Any]:
 
 
 def main() -> None:
-    command.run("evaluate", evaluate)
+    command.run(
+        "evaluate",
+        evaluate,
+        {"ckpt": str, "split": str, "ema": bool, "accelerator": str, "continuous": bool | None, "flow": bool | None},
+    )

@@ -1,19 +1,21 @@
-"""``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; ``lineage`` and ``sweep=FOLDER`` have their own files."""
+"""``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; the others have files of their own."""
 
 import sys
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
-from vdm.cli import command, report_sweep, screen
-from vdm.cli.build import provenance, quiet, restore
+from vdm.cli import command, report_run, report_sweep, screen
+from vdm.cli.build import make, provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
+from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -23,7 +25,7 @@ from vdm.training.run_folder import RunFolder
 def estimators(config: DictConfig) -> None:
     """Measures, draws the figures, prints the table and what it says of the chapter's "higher variance"."""
     quiet()
-    (data, task), checkpoint = restore(config.ckpt, config.ema)
+    (data, task), checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
     model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
     batches = list(data.ordered(config.split))
     batch = first(Batch(*batches[0]), config.examples)
@@ -31,7 +33,7 @@ def estimators(config: DictConfig) -> None:
     single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
     ends = [model.schedule(torch.tensor([t], dtype=torch.float64)).item() for t in (0.0, 1.0)]
     paths = {"the run's": single_t}
-    paths |= {name: single_t.under(instantiate(node)(*ends)) for name, node in config.schedules.items()}
+    paths |= {name: single_t.under(make(node, name)(*ends)) for name, node in config.schedules.items()}
 
     with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
         steps = {}
@@ -41,7 +43,7 @@ def estimators(config: DictConfig) -> None:
     single = {}
     with tqdm(total=len(cases) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
         for path, form, name in cases:
-            times = instantiate(config.times[name])
+            times = make(config.times[name], f"times.{name}")
             paths[path].fit(times, form)
             single[path, form, name] = paths[path].one_t(form, times, lambda _: bar.update())
     growth = {T: lab.growth(T) for T in tqdm(config.growth, desc="growth with T", unit="T", dynamic_ncols=True)}
@@ -97,16 +99,37 @@ def growth_table(growth: dict[int, Growth]) -> Table:
     return table
 
 
-REPORTS = {"estimators": ("laboratory", estimators), "lineage": ("lineage", lineage)}
-"""What there is to report on: the config and the function of each."""
+COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)
+REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
+    "estimators": ("laboratory", estimators, {"ckpt": str, "split": str, "ema": bool, **COUNTS}),
+    "lineage": ("lineage", lineage, {}),
+}
+"""What there is to report on: the config, the function, and the types of the settings of each."""
+
+
+FOLDERS = {"run": report_run.report, "sweep": report_sweep.report}
+"""What is read from the files of a folder, with nothing to compose."""
+
+
+def on_folder(kind: str, arguments: list[str]) -> None:
+    """``run=FOLDER`` or ``sweep=FOLDER``, and ``output_dir=``, which is the folder's own report/ by default."""
+    given = OmegaConf.from_dotlist(arguments)
+    unknown = sorted(set(map(str, given)) - {kind, "output_dir"})
+    if unknown:
+        raise InvalidInput(f"there is no setting {unknown[0]!r}: vdm-report {kind}=FOLDER takes output_dir= as well")
+    folder = Path(str(given[kind]))
+    FOLDERS[kind](folder, Path(str(given.get("output_dir", folder / "report"))))
 
 
 def main() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    if asked.startswith("sweep="):
-        report_sweep.main()
+    kind = asked.partition("=")[0]
+    if kind in FOLDERS:
+        try:
+            on_folder(kind, sys.argv[1:])
+        except InvalidInput as error:
+            command.stop(str(error))
     elif asked in REPORTS:
         command.run(*REPORTS[sys.argv.pop(1)])
     else:
-        known = "estimators ckpt=…, lineage, or sweep=FOLDER"
-        command.stop(f"say what to report on: {known}")
+        command.stop("say what to report on: estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER")

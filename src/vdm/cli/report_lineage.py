@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from rich.table import Table
 
 from vdm.bound import TERMS
 from vdm.cli import screen
+from vdm.cli.page import Page, Picture, Section, write_page
+from vdm.cli.page import Table as Cells
 from vdm.errors import InvalidInput
 from vdm.figures import ladder_figure
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import RunFolder, read_yaml
 
 HOME = Path("logs/lineage")
 
@@ -44,7 +46,7 @@ def read_runs(sweep: Path) -> list[Run]:
     jobs = sorted(sweep.glob("*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     runs = []
     for path in jobs:
-        metrics, overrides = json.loads(path.read_text()), OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
+        metrics, overrides = json.loads(path.read_text()), read_yaml(path.parent / ".hydra" / "overrides.yaml")
         chosen = [str(o).removeprefix("model=") for o in overrides if str(o).startswith("model=")]
         name = chosen[-1] if chosen else path.parent.name
         runs.append(Run(name, metrics["test"], metrics["provenance"], path.parent / "pictures" / "samples.png"))
@@ -67,30 +69,35 @@ def latest() -> Path:
     return folders[-1]
 
 
-def ladder_table(runs: list[Run]) -> Table:
-    """One line a model: the bound by term with the first error bar, and what it took."""
-    table = Table(title="the ladder, bits/dim of the test set", title_justify="left", caption_justify="left")
-    table.caption = "denoising matching: of the layers below the top. Error: mc_se of the total."
-    for heading in ("model", "total", "±", "reconstruction", "prior", "matching", "parameters", "steps", "CPU-s"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for run in runs:
-        total, *terms = (f"{run.bits(name):.3f}" for name in TERMS)
-        error = f"{run.test['bits_per_dim']['mc_se']:.3f}"
-        effort = (f"{run.facts['parameters']:,}", str(run.facts["steps"]), f"{run.facts['training_cpu_seconds']:.0f}")
-        table.add_row(run.name, total, error, *terms, *effort)
-    return table
+HEADINGS = ("model", "total", "±", "reconstruction", "prior", "matching", "parameters", "steps", "CPU-s")
+TITLE = "the ladder, bits/dim of the test set"
+NOTE = "denoising matching: of the layers below the top. Error: mc_se of the total."
+
+
+def ladder_row(run: Run) -> list[str]:
+    """The bound by term with the first error bar, and what it took."""
+    total, *terms = (f"{run.bits(name):.3f}" for name in TERMS)
+    error = f"{run.test['bits_per_dim']['mc_se']:.3f}"
+    effort = (f"{run.facts['parameters']:,}", str(run.facts["steps"]), f"{run.facts['training_cpu_seconds']:.0f}")
+    return [run.name, total, error, *terms, *effort]
 
 
 def lineage(config: DictConfig) -> None:
-    """Prints the table and draws the picture."""
+    """Prints the table, draws the picture, and writes both as a page."""
     sweep = Path(config.runs) if config.runs is not None else latest()
     runs = read_runs(sweep)
     folder = RunFolder(config.output_dir)
-    folder.pictures.mkdir(parents=True, exist_ok=True)
-    picture = folder.pictures / "lineage.png"
     terms = {run.name: {name: run.bits(name) for name in TERMS[1:]} for run in runs}
     layers = {run.name: list(run.layers.values()) for run in runs if run.layers}
     samples = {run.name: Image.open(run.samples) for run in runs if run.samples.exists()}
-    ladder_figure(terms, layers, samples).savefig(picture, dpi=120)
+    picture = Picture.of("pictures/lineage", f"from {sweep}", ladder_figure(terms, layers, samples))
+    rows = [ladder_row(run) for run in runs]
+    page = Page("VAE, HVAE and the ladder to the VDM", "", "", [Section(TITLE, NOTE, [Cells(HEADINGS, rows)], [picture])])
+    written = write_page(folder.root, page)
     folder.write_metrics({"lineage": {run.name: {"test": run.test, "provenance": run.facts} for run in runs}})
-    screen.show(ladder_table(runs), screen.listing("from", [str(sweep)]), screen.listing("picture", [str(picture)]))
+    table = Table(title=TITLE, title_justify="left", caption=NOTE, caption_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in rows:
+        table.add_row(*row)
+    screen.show(table, screen.listing("from", [str(sweep)]), screen.listing("written", map(str, written)))

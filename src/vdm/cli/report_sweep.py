@@ -1,58 +1,85 @@
 """``vdm-report sweep=FOLDER``: tables and figures over a sweep, as HTML, Markdown and CSV, from the files of its runs."""
 
-import base64
 import csv
-import html
 import io
 import math
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
-from vdm.cli import command, screen
-from vdm.cli.sweep import Group, Run, groups, read_sweep
-from vdm.errors import InvalidInput
+from vdm.cli import screen
+from vdm.cli.page import Page, Picture, Section, write_page
+from vdm.cli.page import Table as Cells
+from vdm.cli.sweep import Group, Run, groups, over_seeds, read_sweep
 from vdm.evaluation import TERMS
-from vdm.figures import sweep_curves
-from vdm.pictures import TERM_LABELS, read_curve
+from vdm.figures import NONE, Curve, profile_figure, sweep_curves, variance_figure
+from vdm.gamma_profile import Profile, one_t_variance
+from vdm.pictures import TERM_LABELS
+from vdm.training.metrics_file import read_curves
+from vdm.training.profile_file import read_profiles
 from vdm.training.run_folder import write_atomically
 
-HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS))
+HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS), "one-t variance")
 NOTE = (
     "Test set, averaged weights, bits/dim: mean ± standard error over the seeds of the finished runs (none for one run). "
-    "The evaluation's own errors stand in runs.csv."
+    "The evaluation's own errors stand in runs.csv. One-t variance: of one draw of t, example and noise at the end of "
+    "training, in (bits/dim)²."
 )
+PROFILES = "profile.csv of the first finished run: its last draws, those of training since the validation before"
 
 
 def report(sweep: Path, output: Path) -> None:
-    """Writes report.html (complete in itself), report.md, groups.csv, runs.csv, curves.png."""
+    """Writes report.html (complete in itself), its pictures, report.md, groups.csv, runs.csv."""
     runs = read_sweep(sweep)
     found = groups(runs)
     rows = [_row(group) for group in found]
-    figure = sweep_curves({group.label: _curves(group) for group in found})
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    contents = {
-        "report.html": _html(sweep, runs, found, rows, picture.getvalue()),
-        "report.md": _markdown(sweep, runs, rows),
-        "groups.csv": _groups_csv(found),
-        "runs.csv": _runs_csv(runs),
-    }
-    for name, text in contents.items():
+    shown = _page(sweep, runs, found, rows)
+    texts = {"report.md": _markdown(shown, _open(runs), rows), "groups.csv": _groups_csv(found), "runs.csv": _runs_csv(runs)}
+    for name, text in texts.items():
         write_atomically(output / name, text.encode())
-    write_atomically(output / "curves.png", picture.getvalue())
-    table = Table(title=_heading(sweep, runs), title_justify="left", caption=NOTE, caption_justify="left")
+    written = write_page(output, shown)
+    table = Table(title=shown.title, title_justify="left", caption=NOTE, caption_justify="left")
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading else "left")
     for row in rows:
         table.add_row(*map(escape, row))
     screen.show(table, *(escape(f"{name}: {state}, {note}") for name, state, note in _open(runs)))
-    screen.show(screen.listing("written", [str(output / name) for name in (*contents, "curves.png")]))
+    screen.show(
+        screen.listing("written", [screen.near(path) for path in (*written[:1], *(output / name for name in texts))])
+    )
+
+
+def _page(sweep: Path, runs: Sequence[Run], found: Sequence[Group], rows: Sequence[Sequence[str]]) -> Page:
+    curves = sweep_curves({group.label: _curves(group) for group in found})
+    bound = Picture.of("curves", "validation bound over training, one line a run", curves)
+    last = {group.label: profile for group in found for profile in _profiles(group)[:1]}
+    levels = [
+        Picture.of("profile", "where the bound comes from", profile_figure(last, ordered=False)),
+        Picture.of("variance", "where its one-t estimate varies", variance_figure(last, ordered=False)),
+    ]
+    samples = [
+        Picture(f"samples_{i}", group.label, path.read_bytes())
+        for i, group in enumerate(found)
+        if (path := _samples(group)) is not None
+    ]
+    rest = _open(runs)
+    return Page(
+        _heading(sweep, runs),
+        "",
+        "",
+        [
+            Section("Bound", NOTE, [Cells(HEADINGS, rows)]),
+            Section("Without a result", tables=[Cells((), rest, words=True)] if rest else []),
+            Section("Over training", "metrics.csv of every run", pictures=[bound]),
+            Section("Noise levels", PROFILES, pictures=levels if last else []),
+            Section(
+                "Samples", "of the first finished run, the same noise where runs share a seed", pictures=samples, small=True
+            ),
+        ],
+    )
 
 
 def _heading(sweep: Path, runs: Sequence[Run]) -> str:
@@ -69,7 +96,14 @@ def _row(group: Group) -> list[str]:
             cells.append("—")
         else:
             cells.append(f"{summary.mean:.4f}" + ("" if math.isnan(summary.se) else f" ± {summary.se:.4f}"))
-    return cells
+    variance = over_seeds([one_t_variance(profile) for profile in _profiles(group)])
+    return [*cells, "—" if variance is None else f"{variance.mean:.3g}"]
+
+
+def _profiles(group: Group) -> list[Profile]:
+    """The last one of each finished run that has any."""
+    files = [read_profiles(run.folder.profile) for run in group.finished if run.folder is not None]
+    return [list(profiles.values())[-1] for profiles in files if profiles]
 
 
 def _open(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -81,18 +115,19 @@ def _name(run: Run) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
 
 
-def _curves(group: Group) -> list[tuple[list[int], list[float]]]:
+def _curves(group: Group) -> list[Curve]:
     paths = [run.folder.curves for run in group.runs if run.folder is not None and run.folder.curves.exists()]
-    return [read_curve(path, "val/bits_per_dim") for path in paths]
+    return [read_curves(path).get("val/bits_per_dim", NONE) for path in paths]
 
 
-def _markdown(sweep: Path, runs: Sequence[Run], rows: Sequence[Sequence[str]]) -> str:
+def _markdown(shown: Page, rest: Sequence[tuple[str, str, str]], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     table = [line(HEADINGS), line([":--", *["--:"] * (len(HEADINGS) - 1)]), *map(line, rows)]
-    rest = [f"- `{name}`: {state}, {note}" for name, state, note in _open(runs)]
-    parts = [f"# {_heading(sweep, runs)}", NOTE, "\n".join(table), "![validation bound](curves.png)", "\n".join(rest)]
+    pictures = [f"![{p.caption}]({p.name}.png)" for section in shown.sections[:4] for p in section.pictures]
+    lines = "\n".join(f"- `{name}`: {state}, {note}" for name, state, note in rest)
+    parts = [f"# {shown.title}", NOTE, "\n".join(table), lines, *pictures]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -123,48 +158,7 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _html(sweep: Path, runs: Sequence[Run], found: Sequence[Group], rows: Sequence[Sequence[str]], curves: bytes) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-
-    def image(content: bytes, caption: str) -> str:
-        source = base64.b64encode(content).decode()
-        shown = html.escape(caption)
-        return f'<figure><img alt="{shown}" src="data:image/png;base64,{source}"><figcaption>{shown}</figcaption></figure>'
-
-    title = html.escape(_heading(sweep, runs))
-    table = "".join([cells("th", HEADINGS), *(cells("td", row) for row in rows)])
-    rest = "".join(cells("td", entry) for entry in _open(runs))
-    samples = [(group.label, path.read_bytes()) for group in found if (path := _samples(group)) is not None]
-    return "\n".join(
-        [
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>',
-            "<style>body{font:15px sans-serif;max-width:75em;margin:2em auto}td,th{padding:.2em .8em;text-align:right}",
-            "td:first-child{text-align:left}tr:nth-child(even){background:#f3f3f3}.side{display:flex;flex-wrap:wrap}",
-            "figure{margin:.5em}img{max-width:100%}.side figure{width:20em}</style>",
-            f"<h1>{title}</h1><p>{html.escape(NOTE)}</p><table>{table}</table>",
-            f"<h2>Without a result</h2><table>{rest}</table>" if rest else "",
-            image(curves, "validation bound over training, one line a run"),
-            '<h2>Samples</h2><div class="side">',
-            *(image(content, label) for label, content in samples),
-            "</div></html>",
-        ]
-    )
-
-
 def _samples(group: Group) -> Path | None:
     """The picture of the first finished run, so that all groups show the same sampling noise where they share a seed."""
     pictures = [run.folder.pictures / "samples.png" for run in group.finished if run.folder is not None]
     return next((path for path in pictures if path.exists()), None)
-
-
-def main() -> None:
-    try:
-        given = OmegaConf.from_dotlist(sys.argv[1:])
-        unknown = sorted(set(map(str, given)) - {"sweep", "output_dir"})
-        if unknown:
-            raise InvalidInput(f"there is no setting {unknown[0]!r}: vdm-report sweep=FOLDER takes output_dir= as well")
-        sweep = Path(str(given.sweep))
-        report(sweep, Path(str(given.get("output_dir", sweep / "report"))))
-    except InvalidInput as error:
-        command.stop(str(error))

@@ -5,7 +5,6 @@ import io
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -16,11 +15,8 @@ from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.models import VDM
-from vdm.pictures import stacked
+from vdm.training.diffusion_pictures import draw_trajectory
 from vdm.training.run_folder import RunFolder, write_atomically
-
-FRAMES = 9
-"""Pictures of a trajectory, from pure noise to the last latent."""
 
 
 @torch.inference_mode()
@@ -30,7 +26,7 @@ def sample(config: DictConfig) -> None:
     if config.n < 1 or config.batch_size < 1:
         raise InvalidInput(f"n and batch_size must be at least 1, got n={config.n} batch_size={config.batch_size}")
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
-    (data, task), checkpoint = restore(config.ckpt, config.ema, chosen)
+    (data, task), checkpoint = restore(config.ckpt, config.ema, chosen, config.trust)
     device = device_of(config.accelerator)
     model = task.evaluated.to(device).eval()
     folder = RunFolder(config.output_dir)
@@ -40,10 +36,9 @@ def sample(config: DictConfig) -> None:
     lines = [f"{screen.near(grid)} (the first {min(config.n, 256)})"]
     if isinstance(model, VDM):
         steps = model.default_steps if config.steps is None else config.steps
-        x, frames = along_the_way(model, data, config, steps, device)
-        stacked(frames).save(way)
-        seen = f"what the denoiser sees at {len(frames)} times, from noise down to data"
-        lines.append(f"{screen.near(way)} (the first {min(config.n, 8)}: {seen})")
+        x = step_by_step(model, data, config, steps, device)
+        draw_trajectory(model, data, config.seed, steps).save(way)
+        lines.append(f"{screen.near(way)} (from noise to data, and below it what the denoiser sees)")
         heading = f"{config.n} samples in {steps} steps of {type(model.sampling.sampler).__name__}"
     else:
         x = in_batches(model, data, config, device)
@@ -55,24 +50,20 @@ def sample(config: DictConfig) -> None:
     screen.show(screen.listing(f"{heading}, weights of step {checkpoint.step}", lines))
 
 
-def along_the_way(
-    model: VDM, data: InMemoryData, config: DictConfig, steps: int, device: torch.device
-) -> tuple[Tensor, list[Image.Image]]:
-    """Samples of a diffusion model, and pictures of the first eight on their way."""
+def step_by_step(model: VDM, data: InMemoryData, config: DictConfig, steps: int, device: torch.device) -> Tensor:
+    """Samples of a diffusion model, with a bar over the steps."""
     chunks, conditions = torch.arange(config.n).split(config.batch_size), data.sampling_condition(config.n)
-    shown = {round(steps * i / (FRAMES - 1)) for i in range(FRAMES)}
-    finished, frames = [], []
+    finished = []
     with tqdm(total=len(chunks) * (steps + 1), desc="sampling", unit="step", dynamic_ncols=True) as bar:
         for index in chunks:
             draws = ExampleDraws(index, config.seed)
             condition = None if conditions is None else conditions[index].to(device)
             latents = model.trajectory(len(index), data.event_shape, steps=steps, draws=draws, condition=condition)
-            for number, latent in enumerate(latents):
-                if index[0] == 0 and number in shown:
-                    frames.append(data.picture(model.guess(latent, condition)[:8].cpu()))
+            for latent in latents:
+                x_1 = latent.x_t
                 bar.update()
-            finished.append(model.decode(latent.x_t, draws, condition).cpu())
-    return torch.cat(finished), frames
+            finished.append(model.decode(x_1, draws, condition).cpu())
+    return torch.cat(finished)
 
 
 def in_batches(model: VariationalModel, data: InMemoryData, config: DictConfig, device: torch.device) -> Tensor:
@@ -93,4 +84,8 @@ def in_batches(model: VariationalModel, data: InMemoryData, config: DictConfig, 
 
 
 def main() -> None:
-    command.run("sample", sample)
+    command.run(
+        "sample",
+        sample,
+        {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str},
+    )

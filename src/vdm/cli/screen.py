@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vdm.evaluation import Estimate, Result
@@ -20,9 +21,7 @@ def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
         table.add_column(heading, justify="left" if heading == "term" else "right")
     for name, estimate in estimates.items():
         style = "bold" if name == "bits_per_dim" else ""
-        table.add_row(
-            TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *(f"{number:.4f}" for number in estimate), style=style
-        )
+        table.add_row(TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *estimate.shown(), style=style)
     return table
 
 
@@ -44,9 +43,22 @@ def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[R
     lines = [("bound, the run's own T", own, split["size"], draws, split["size"] * draws, seed)]
     lines += [(r.label, r.terms["bits_per_dim"], r.examples, r.draws, r.calls, r.facts["seed"]) for r in results]
     for label, estimate, n, count, calls, key in lines:
-        numbers = [f"{number:.4f}" for number in estimate]
-        table.add_row(label, *numbers, str(n), f"{count:,.0f}", f"{calls:,}", str(key))
+        table.add_row(label, *estimate.shown(), str(n), f"{count:,.0f}", f"{calls:,}", str(key))
     return table
+
+
+def warned(warnings: Sequence[str]) -> list[str]:
+    """The warnings as a listing, if there are any."""
+    return [listing("to be read beside the number", [escape(sentence) for sentence in warnings])] if warnings else []
+
+
+def samples_listing(entry: Mapping[str, Any]) -> str:
+    """FID and its relatives, with what they depend on."""
+    numbers = [f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, float)]
+    data = entry["data"]
+    steps = f" in {entry['steps']} steps of {entry['sampler']}" if "steps" in entry else ""
+    notes = [entry["note"]] if "note" in entry else []
+    return listing(f"{entry['n']} samples{steps}, against {data['examples']} {data['split']} images", [*numbers, *notes])
 
 
 def show(*parts: object) -> None:

@@ -10,12 +10,11 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from vdm.errors import InvalidInput
 from vdm.evaluation import TERMS, Estimate
 from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import RunFolder, read_yaml
 
 Settings = dict[str, str]
 """What a job was told on its command line, by name."""
@@ -41,6 +40,13 @@ class Summary(NamedTuple):
     se: float
 
 
+def over_seeds(values: Sequence[float]) -> Summary | None:
+    """None of nothing."""
+    if not values:
+        return None
+    return Summary(mean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
+
+
 class Group(NamedTuple):
     """The runs that differ in their seed only."""
 
@@ -53,10 +59,7 @@ class Group(NamedTuple):
 
     def summary(self, term: str) -> Summary | None:
         """Over the finished runs; None if there is none."""
-        values = [run.test[term].value for run in self.finished]
-        if not values:
-            return None
-        return Summary(mean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
+        return over_seeds([run.test[term].value for run in self.finished])
 
 
 def read_sweep(root: Path) -> list[Run]:
@@ -70,19 +73,24 @@ def read_sweep(root: Path) -> list[Run]:
         raise InvalidInput(
             f"{root} holds no run of a sweep: name the folder that vdm-train -m wrote, with its multirun.yaml"
         )
-    runs = [_read_run(home) for home in homes]
+    runs = [read_run(home) for home in homes]
     there = [run.settings for run in runs]
     announced = _announced(root / "multirun.yaml")
     return runs + [Run(None, job, "missing", "no folder yet", {}) for job in announced if job not in there]
 
 
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The settings in which the runs differ, the seed apart."""
+    names = sorted({name for run in runs for name in run.settings if name != "seed"})
+    return [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
+
+
 def groups(runs: Sequence[Run]) -> list[Group]:
     """Runs by the settings in which they differ, the seed apart; the best mean first, those without a result last."""
-    names = sorted({name for run in runs for name in run.settings if name != "seed"})
-    differing = [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
+    names = differing(runs)
 
     def label(run: Run) -> str:
-        return ", ".join(f"{name}={run.settings[name]}" for name in differing if name in run.settings) or "all"
+        return ", ".join(f"{name}={run.settings[name]}" for name in names if name in run.settings) or "all"
 
     ordered = sorted(runs, key=label)
     found = [Group(name, list(members)) for name, members in itertools.groupby(ordered, key=label)]
@@ -94,9 +102,10 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     return sorted(found, key=rank)
 
 
-def _read_run(home: Path) -> Run:
-    folder = RunFolder(home)
-    settings = _settings([str(o) for o in OmegaConf.load(home / ".hydra/overrides.yaml")])
+def read_run(home: Path) -> Run:
+    """What the files in the folder of one run say of it."""
+    folder, told = RunFolder(home), home / ".hydra/overrides.yaml"
+    settings = _settings([str(o) for o in read_yaml(told)] if told.exists() else [])
     if folder.metrics.exists():
         try:
             test = json.loads(folder.metrics.read_text())["test"]
@@ -112,7 +121,7 @@ def _progress(folder: RunFolder) -> str:
     """How far a run is that has not finished; whether it is going or was killed, its age has to tell."""
     if not folder.config.exists():
         return "not begun"
-    limit = OmegaConf.select(OmegaConf.load(folder.config), "trainer.max_steps")
+    limit = read_yaml(folder.config)["trainer"]["max_steps"]
     _, rows = read_rows(folder.curves)
     step = max((int(row["step"]) for row in rows), default=0)
     latest = max(path.stat().st_mtime for path in (folder.config, folder.curves, folder.last) if path.exists())
@@ -128,11 +137,11 @@ def _announced(multirun: Path) -> list[Settings]:
     """The jobs of Hydra's basic sweeper; none where another sweeper decides as it goes."""
     if not multirun.exists():
         return []
-    config = OmegaConf.load(multirun)
-    if "BasicSweeper" not in str(OmegaConf.select(config, "hydra.sweeper._target_")):
+    asked = read_yaml(multirun)["hydra"]
+    if "BasicSweeper" not in str(asked["sweeper"]["_target_"]):
         return []
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    lines = [f"{name}={value}" for name, value in params.items()] + list(config.hydra.overrides.task)
+    params = asked["sweeper"].get("params") or {}
+    lines = [f"{name}={value}" for name, value in params.items()] + list(asked["overrides"]["task"])
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(lines):
         key = override.get_key_element()

@@ -7,20 +7,29 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import command, screen
-from vdm.cli.build import as_metrics, build, provenance, quiet
+from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
+from vdm.construction import check
 from vdm.errors import InvalidInput
-from vdm.pictures import bound_curves
+from vdm.evaluation import guards
+from vdm.evaluation.bound import NO_AUTOCAST
+from vdm.evaluation.features import file_sha256
+from vdm.figures import bound_curves
+from vdm.training import VariationalTask
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
-from vdm.training.metrics_file import cut_back
-from vdm.training.resuming import cluster_environments, first_process, requeued
-from vdm.training.run_folder import RunFolder
+from vdm.training.media import keep
+from vdm.training.metrics_file import cut_back, read_curves
+from vdm.training.resuming import cluster_environments, first_process, forget_earlier_result, requeued
+from vdm.training.run_folder import Leg, RunFolder
+from vdm.training.score_samples import ScoreSamples
+
+LONGEST_NAME = 128
+"""What W&B shows of a run's name."""
 
 
 def train(config: DictConfig) -> float:
@@ -30,6 +39,7 @@ def train(config: DictConfig) -> float:
     finished run only gives its number again.
     """
     quiet()
+    forget_earlier_result()
     folder, resume = RunFolder(config.output_dir), config.resume or requeued()
     if first_process():
         folder.check(config, resume)
@@ -48,27 +58,30 @@ def train(config: DictConfig) -> float:
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float:
+    check(resolved(config), OWN)
     data, task = build(config)
     facts = provenance(data, config.seed)
-    callbacks = dict(instantiate(config.callbacks))
+    callbacks = make(config.callbacks, "callbacks")
     terms: BoundTerms = callbacks["bound_terms"]
     identity = Identity({}, facts)
-    trainer: pl.Trainer = instantiate(
-        config.trainer,
-        callbacks=[*callbacks.values(), identity],
-        logger=False,
-        plugins=[AtomicCheckpoints(), *cluster_environments()],
-    )
+    settings = {
+        **resolved(config.trainer),
+        "callbacks": [*callbacks.values(), identity],
+        "logger": False,
+        "plugins": [AtomicCheckpoints(), *cluster_environments()],
+    }
+    trainer: pl.Trainer = make(settings, "trainer")
     check_processes(trainer)
+    check_precision(trainer, task)
     start = folder.last if folder.last.exists() else None
     if trainer.is_global_zero:
-        cut_back(folder.curves, -1 if start is None else read_checkpoint(start).step)
-        config.run_id = folder.begin(config)
-    resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    identity.content["config"] = resolved
-    trainer.loggers = loggers = list(instantiate(config.logger).values())
+        leg = begin(config, folder, start)
+        cut_back(folder.curves, leg.kept)
+        config.leg.update(leg._asdict())
+    identity.content["config"] = tree = resolved(config)
+    trainer.loggers = loggers = list(make(tree["logger"], "logger").values())
     for logger in loggers:
-        logger.log_hyperparams(resolved)
+        logger.log_hyperparams(tree | {"choices": choices(), "provenance": facts})
     weights = sum(p.numel() for p in task.model.parameters())
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     processes = trainer.world_size
@@ -89,20 +102,44 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
     if trainer.is_global_zero:
-        folder.pictures.mkdir(parents=True, exist_ok=True)
-        draw_samples(task.evaluated, data, 64, config.seed).save(folder.pictures / "samples.png")
+        samples = draw_samples(task.evaluated, data, 64, config.seed)
+        keep(trainer, folder.pictures / "samples.png", "samples", samples)
         for logger in loggers:
             logger.finalize("success")
         if folder.curves.exists():
-            bound_curves(folder.curves).savefig(folder.pictures / "bound.png", dpi=120)
+            bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
         spent: CpuTime = callbacks["cpu_time"]
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
-        evaluated = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
-        folder.write_metrics(evaluated | {"provenance": facts})
-        report(folder, chosen, terms, data.name)
+        evaluated: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
+        scores: ScoreSamples = callbacks["score_samples"]
+        if scores.entry:
+            evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
+        said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
+        folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
+        report(folder, chosen, terms, data.title, said)
+        if scores.entry:
+            screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
+
+
+def begin(config: DictConfig, folder: RunFolder, start: Path | None) -> Leg:
+    """Keep the config in the folder; a job of a sweep belongs to the group that the sweep's folder names."""
+    hydra, gone_on = HydraConfig.get(), folder.id.exists()
+    group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    resumed_at = read_checkpoint(start).step if start is not None else 0 if gone_on else None
+    return Leg(folder.begin(config), run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
+
+
+def run_name(overrides: str, root: Path) -> str:
+    """What the run was told; its folder's name if that is nothing, or too long to tell it from others by its beginning."""
+    return overrides if 0 < len(overrides) <= LONGEST_NAME else root.name[:LONGEST_NAME]
+
+
+def choices() -> dict[str, str]:
+    """What was chosen of each group of configs: schedule, model, data and so on."""
+    return {group: option for group, option in HydraConfig.get().runtime.choices.items() if not group.startswith("hydra/")}
 
 
 def check_processes(trainer: pl.Trainer) -> None:
@@ -116,28 +153,36 @@ def check_processes(trainer: pl.Trainer) -> None:
         )
 
 
+def check_precision(trainer: pl.Trainer, task: VariationalTask) -> None:
+    """Refuse at the start what the first evaluation would refuse."""
+    if trainer.precision not in ("32-true", "64-true") and not (task.validation.autocast and task.test.autocast):
+        raise InvalidInput(NO_AUTOCAST)
+
+
 def leave_nothing_open() -> None:
     """End what the next job of a sweep would otherwise find: a W&B run, a process group."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) -> None:
+def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str, warnings: list[str]) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
-        screen.bound_table(f"{name}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        *screen.warned(warnings),
         screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
             "next",
             [
                 f"{screen.beside('vdm-evaluate')} ckpt={screen.near(checkpoint)}",
                 f"{screen.beside('vdm-sample')} ckpt={screen.near(checkpoint)} n=64",
+                f"{screen.beside('vdm-report')} run={screen.near(folder.root)}",
                 f"{screen.beside('vdm-train')} {again} {other[0]}",
                 f"{screen.beside('vdm-train')} -m {again} {other[1]}",
             ],
@@ -146,4 +191,4 @@ def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, name: str) ->
 
 
 def main() -> None:
-    command.run("train", train)
+    command.run("train", train, {"resume": bool, "output_dir": str})

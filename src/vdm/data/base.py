@@ -1,8 +1,6 @@
 """A data set with its three splits in memory, as a LightningDataModule."""
 
-import hashlib
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -10,41 +8,46 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.data.batches import OrderedBatches, ShuffledBatches
+from vdm.data.split import Split, fits
 from vdm.errors import InvalidInput
-
-
-class Split(NamedTuple):
-    """Examples (N, *event), and conditions (N, …) or None."""
-
-    x: Tensor
-    condition: Tensor | None = None
-
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 of the shape, type and bytes of ``x``."""
-        digest = hashlib.sha256(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
-        digest.update(self.x.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
 
 
 class InMemoryData(LightningDataModule, ABC):
     """Yields ``Batch(x, index, condition)`` with x as stored: integer levels, or reals; unscaled.
 
+    ``name`` and ``release`` say which data these are; two releases of one data set have two names.
+
     Args:
         event_shape: the shape of one example; checked against the data.
         batch_size: global training batch size, over all processes.
         eval_batch_size: evaluation batch size of one process.
-        seed: of the training order.
+        seed: of the training order, and of the mirroring.
+        workers: processes that gather batches beside each training process; 0 for none.
+        device: where examples are kept and batches gathered, without workers. None: on the accelerator where there is one
+            and a split takes at most a quarter of its free memory, else on the CPU.
+        flip: mirror half of the training examples of each epoch left to right. Never in evaluation.
 
     Raises:
         InvalidInput: data of another shape than stated.
     """
 
     name: str
+    release: str
 
-    def __init__(self, event_shape: tuple[int, ...], batch_size: int, eval_batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int = 0,
+        workers: int = 0,
+        device: str | None = None,
+        flip: bool = False,
+    ) -> None:
         super().__init__()
         self.event_shape = tuple(event_shape)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
+        self.workers, self.device, self.flip = workers, device, flip
         self._splits: dict[str, Split] = {}
 
     @abstractmethod
@@ -72,9 +75,14 @@ class InMemoryData(LightningDataModule, ABC):
         return self._splits
 
     def provenance(self) -> dict[str, object]:
-        """Name, sizes and fingerprints, to stand beside every number."""
+        """Name, release, sizes and fingerprints, to stand beside every number; and whether training mirrored examples."""
         splits = {name: {"size": len(s.x), "sha256": s.fingerprint()} for name, s in self.splits().items()}
-        return {"name": self.name, "splits": splits}
+        return {"name": self.name, "release": self.release, "splits": splits, "flip": self.flip}
+
+    @property
+    def title(self) -> str:
+        """The name as it heads a table: a model trained on mirrored examples belongs in another one."""
+        return f"{self.name}, trained with flips" if self.flip else self.name
 
     def sampling_condition(self, n: int) -> Tensor | None:
         """Conditions for ``n`` samples: those of the first training examples, over and over."""
@@ -82,8 +90,8 @@ class InMemoryData(LightningDataModule, ABC):
         return None if condition is None else condition[torch.arange(n) % len(condition)]
 
     def train_dataloader(self) -> ShuffledBatches:
-        split = self.splits()["train"]
-        return ShuffledBatches(split.x, self.batch_size, self.seed, *self._place(), split.condition)
+        split = self._placed(self.splits()["train"])
+        return ShuffledBatches(split, self.batch_size, self.seed, *self._place(), self.flip, self.workers)
 
     def val_dataloader(self) -> OrderedBatches:
         return self.ordered("val")
@@ -96,7 +104,16 @@ class InMemoryData(LightningDataModule, ABC):
         splits = self.splits()
         if name not in splits:
             raise InvalidInput(f"there is no split {name!r} of {self.name}: use one of {', '.join(splits)}")
-        return OrderedBatches(splits[name].x, self.eval_batch_size, *self._place(), splits[name].condition)
+        return OrderedBatches(self._placed(splits[name]), self.eval_batch_size, *self._place(), self.workers)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _placed(self, split: Split) -> Split:
+        """The split where its batches are gathered."""
+        if self.workers:
+            return split
+        if self.device is not None:
+            return split.on(torch.device(self.device))
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return split.on(device) if fits(split, device) else split

@@ -1,12 +1,99 @@
-"""Batches by index from tensors held in memory: no worker processes, no padding, no example lost or doubled."""
+"""Batches by index: no padding, no example lost or doubled; gathered in this process or in worker processes.
 
-from collections.abc import Iterator
+What comes next is decided here and never by a worker: workers may read ahead, the state of the order does not.
+"""
 
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from vdm.bound import Batch
+from vdm.data.split import Split
+from vdm.data.workers import obey_the_parent_only
 from vdm.errors import InvalidInput
+
+
+class Rows(NamedTuple):
+    """Which examples: their places (B,), and which of them are mirrored (B,), or None for none."""
+
+    index: Tensor  # type: ignore[assignment]
+    mirrored: Tensor | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To a worker as plain bytes: a view of a tensor would take its whole storage along."""
+        return _rows, (self.index.numpy().copy(), None if self.mirrored is None else self.mirrored.numpy().copy())
+
+
+def _rows(index: np.ndarray, mirrored: np.ndarray | None) -> Rows:
+    return Rows(torch.from_numpy(index), None if mirrored is None else torch.from_numpy(mirrored))
+
+
+class _Examples(Dataset[Batch]):
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __getitem__(self, rows: Rows) -> Batch:
+        x, condition = self.split.x[rows.index], self.split.condition
+        if rows.mirrored is not None:
+            x = torch.where(rows.mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+        return Batch(x, rows.index, None if condition is None else condition[rows.index])
+
+
+def read(split: Split, rows: Iterable[Rows], workers: int) -> DataLoader[Batch]:
+    """One batch for each of ``rows``, in their order, as often as it is iterated over.
+
+    ``workers`` are forked when the first batch is asked for, and share the examples' memory. The global random generators
+    are left alone.
+    """
+    if workers < 0:
+        raise InvalidInput(f"data.workers must be 0 (this process) or a number of processes, got {workers}")
+    return DataLoader(
+        _Examples(split),
+        batch_size=None,
+        sampler=rows,
+        num_workers=workers,
+        generator=torch.Generator(),
+        multiprocessing_context="fork" if workers else None,
+        persistent_workers=workers > 0,
+        worker_init_fn=obey_the_parent_only,
+    )
+
+
+class ShuffledRows:
+    """This process's share of each global batch of an epoch, in the order of a (seed, epoch) permutation.
+
+    Iterating gives what is left of the epoch and changes nothing; ``advance`` moves on by a batch. Mirroring is a pure
+    function of (seed, epoch, index), and does not change the order. Places lie on the examples' device, an epoch at a time.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int, rank: int, world_size: int, flip: bool) -> None:
+        size = len(split.x)
+        if batch_size % world_size:
+            raise InvalidInput(f"the global batch_size={batch_size} must be a multiple of the {world_size} processes")
+        if not 0 < batch_size <= size:
+            raise InvalidInput(f"batch_size={batch_size} must be between 1 and the {size} training examples")
+        self.size, self.batch_size, self.seed, self.flip = size, batch_size, seed, flip
+        self.device = split.x.device
+        self.rank, self.local = rank, batch_size // world_size
+        self.epoch, self.position = 0, 0
+
+    def __iter__(self) -> Iterator[Rows]:
+        generator, start = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch), self.position
+        order = torch.randperm(self.size, generator=generator).to(self.device)
+        mirrored = (torch.rand(self.size, generator=generator) < 0.5).to(self.device) if self.flip else None
+        for first in range(start, self.size - self.batch_size + 1, self.batch_size):
+            index = order[first + self.rank * self.local :][: self.local]
+            yield Rows(index, None if mirrored is None else mirrored[index])
+
+    def advance(self) -> None:
+        """One batch was taken; after the last whole one of an epoch the next epoch begins."""
+        self.position += self.batch_size
+        if self.position + self.batch_size > self.size:
+            self.epoch, self.position = self.epoch + 1, 0
 
 
 class ShuffledBatches:
@@ -14,64 +101,59 @@ class ShuffledBatches:
 
     Every process cuts its slice out of the same global batch, so the examples of step n do not depend on the number of
     processes. What is left over at the end of an epoch (less than a global batch) is skipped; every epoch skips others.
-    ``state_dict`` is the same on all ranks, and a pass that starts from a loaded state goes on in mid-epoch.
+    ``state_dict`` is the same on all ranks and for any number of workers: it counts batches that were taken. A pass that
+    starts from a loaded state goes on in mid-epoch.
 
     Args:
-        x: (N, *event), the examples.
+        split: the examples.
         batch_size: global batch size, over all processes together.
-        condition: (N, …) or None.
+        flip: mirror half of the examples of each epoch left to right.
+        workers: processes that gather batches; 0 for this one.
 
     Raises:
         InvalidInput: a batch size that the processes cannot share equally, or larger than the data.
     """
 
     def __init__(
-        self, x: Tensor, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, condition: Tensor | None = None
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        flip: bool = False,
+        workers: int = 0,
     ) -> None:
-        if batch_size % world_size:
-            raise InvalidInput(f"the global batch_size={batch_size} must be a multiple of the {world_size} processes")
-        if not 0 < batch_size <= len(x):
-            raise InvalidInput(f"batch_size={batch_size} must be between 1 and the {len(x)} training examples")
-        self.x, self.condition, self.batch_size, self.seed = x, condition, batch_size, seed
-        self.rank, self.local = rank, batch_size // world_size
-        self.epoch, self.position = 0, 0
+        self._rows = ShuffledRows(split, batch_size, seed, rank, world_size, flip)
+        self._batches = read(split, self._rows, workers)
 
     def __len__(self) -> int:
-        return len(self.x) // self.batch_size
+        return self._rows.size // self._rows.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch))
-        done = False
-        while not done:
-            start = self.position + self.rank * self.local
-            rows = order[start : start + self.local]
-            self.position += self.batch_size
-            done = self.position + self.batch_size > len(self.x)
-            if done:  # before the yield: nobody may ask for what comes after the last batch
-                self.epoch, self.position = self.epoch + 1, 0
-            yield Batch(self.x[rows], rows, None if self.condition is None else self.condition[rows])
+        for batch in self._batches:
+            self._rows.advance()  # before the yield: nobody may ask for what comes after the last batch
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "position": self.position}
+        return {"epoch": self._rows.epoch, "position": self._rows.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
+        self._rows.epoch, self._rows.position = state["epoch"], state["position"]
 
 
 class OrderedBatches:
     """Every example of this process's shard once, in order: rows rank, rank + W, rank + 2W, …; the last batch is short."""
 
-    def __init__(
-        self, x: Tensor, batch_size: int, rank: int = 0, world_size: int = 1, condition: Tensor | None = None
-    ) -> None:
+    def __init__(self, split: Split, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0) -> None:
         if batch_size < 1:
             raise InvalidInput(f"eval_batch_size must be at least 1, got {batch_size}")
-        self.x, self.condition, self.batch_size = x, condition, batch_size
-        self.rows = torch.arange(rank, len(x), world_size)
+        index = torch.arange(rank, len(split.x), world_size, device=split.x.device)
+        self._rows = [Rows(rows) for rows in index.split(batch_size)]
+        self._batches = read(split, self._rows, workers)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self._rows)
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in self.rows.split(self.batch_size):
-            yield Batch(self.x[rows], rows, None if self.condition is None else self.condition[rows])
+        return iter(self._batches)

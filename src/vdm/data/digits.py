@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
 from torch import Tensor
 
-from vdm.data.base import InMemoryData, Split
+from vdm.data.base import InMemoryData
+from vdm.data.split import Split
 from vdm.pictures import image_grid
 
 
@@ -18,6 +18,7 @@ class Digits(InMemoryData):
     """
 
     name = "digits"
+    release = "scikit-learn's, the test set of UCI's"
 
     def __init__(
         self,
@@ -25,15 +26,19 @@ class Digits(InMemoryData):
         batch_size: int,
         eval_batch_size: int,
         seed: int = 0,
+        workers: int = 0,
+        device: str | None = None,
         labels: bool = False,
     ) -> None:
-        super().__init__(event_shape, batch_size, eval_batch_size, seed)
+        super().__init__(event_shape, batch_size, eval_batch_size, seed, workers, device)
         self.labels = labels
 
     def picture(self, x: Tensor) -> Image.Image:
         return image_grid(x, levels=17)
 
     def load(self) -> dict[str, Split]:
+        from sklearn.datasets import load_digits
+
         digits = load_digits()
         order = np.random.RandomState(0).permutation(1797)
         x = torch.from_numpy(digits.images[order].astype(np.uint8))[:, None]

@@ -35,7 +35,7 @@ def read_idx(path: Path) -> Tensor:
     return torch.from_numpy(values.reshape(shape).copy())
 
 
-def find_idx(root: Path, name: str) -> Path | None:
-    """The file called ``name``, plain or gzipped, in ``root``, root/raw or root/MNIST/raw, as torchvision leaves it."""
-    folders = (root, root / "raw", root / "MNIST" / "raw")
+def find_idx(root: Path, collection: str, name: str) -> Path | None:
+    """The file called ``name``, plain or gzipped, in ``root``, root/raw or root/collection/raw, as torchvision leaves it."""
+    folders = (root, root / "raw", root / collection / "raw")
     return next((path for f in folders for path in (f / name, f / f"{name}.gz") if path.is_file()), None)

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vdm.bound import bits_per_dim
-from vdm.data.base import InMemoryData, Split
+from vdm.data.base import InMemoryData
+from vdm.data.split import Split
 from vdm.pictures import density_picture
 
 
@@ -21,6 +22,7 @@ class Toy(InMemoryData):
     """
 
     name = "toy"
+    release = "drawn here, seed 20210701"
 
     def __init__(
         self,
@@ -30,8 +32,10 @@ class Toy(InMemoryData):
         density: Distribution,
         sizes: Mapping[str, int],
         seed: int = 0,
+        workers: int = 0,
+        device: str | None = None,
     ) -> None:
-        super().__init__(event_shape, batch_size, eval_batch_size, seed)
+        super().__init__(event_shape, batch_size, eval_batch_size, seed, workers, device)
         self.density = density
         self.sizes = dict(sizes)
 

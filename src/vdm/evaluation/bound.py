@@ -9,6 +9,7 @@ from torchmetrics import Metric
 from vdm.bound import TERMS, Batch, VariationalModel, term_names, tiled
 from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
+from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import (
     Estimate,
     Estimator,
@@ -21,6 +22,11 @@ from vdm.evaluation.estimator import (
     need_two,
 )
 
+NO_AUTOCAST = (
+    "the bound is not evaluated under autocast: leave trainer.precision=32-true, or ask for it by name with "
+    "+validation.autocast=true +test.autocast=true"
+)
+
 
 class BoundEvaluation:
     """The bound of each example, in ``repeats`` independent replicates.
@@ -31,15 +37,22 @@ class BoundEvaluation:
     Args:
         repeats: R, at least 2, since ``mc_se`` comes from the spread over replicates.
         seed: of the evaluation's draws.
+        autocast: whether it may run under autocast, which rounds what the bound weighs by the SNR.
         rows: how many (example, replicate) pairs one call of the model may hold, if a batch has no more examples.
     """
 
-    def __init__(self, repeats: int, seed: int = 0, rows: int = 512) -> None:
-        self.repeats, self.seed, self.rows = need_two(repeats), seed, rows
+    def __init__(self, repeats: int, seed: int = 0, autocast: bool = False, rows: int = 512) -> None:
+        self.repeats, self.seed, self.autocast, self.rows = need_two(repeats), seed, autocast, rows
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
-        """(terms, B, R) in bits/dim, in the order of ``term_names(model.columns)``."""
+        """(terms, B, R) in bits/dim, in the order of ``term_names(model.columns)``.
+
+        Raises:
+            InvalidInput: autocast that was not asked for.
+        """
+        if not self.autocast and torch.is_autocast_enabled(batch.x.device.type):
+            raise InvalidInput(NO_AUTOCAST)
         blocks, several = [], max(1, self.rows // len(batch.x))
         for start in range(0, self.repeats, several):
             repeats = range(start, min(start + several, self.repeats))

@@ -1,5 +1,6 @@
 """What every estimator of log p(x) over a data set has in common, and how error bars are made."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -23,6 +24,13 @@ class Estimate(NamedTuple):
     value: float
     mc_se: float
     data_se: float
+
+    def shown(self) -> tuple[str, str, str]:
+        """The three with as many decimals as the larger error has to its second digit, and four at most."""
+        errors = [error for error in (self.mc_se, self.data_se) if 0 < error < math.inf]
+        places = min(4, max(0, 1 - math.floor(math.log10(max(errors))))) if errors else 4
+        value, mc_se, data_se = (f"{number:.{places}f}" for number in self)
+        return value, mc_se, data_se
 
 
 class Result(NamedTuple):

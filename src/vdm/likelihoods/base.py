@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
-from vdm.levels import level_to_real
+from vdm.levels import level_to_real, real_to_level
 
 
 class Likelihood(nn.Module, ABC):
@@ -25,6 +25,10 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Data (B, *event) in its own units to reals (B, *event), float32 unless x is a floating type."""
+
+    @abstractmethod
+    def nearest(self, x_0: Tensor) -> Tensor:
+        """The possible value of the data nearest to each real of x_0 (B, *event): inverts ``encode``, and shows x_t."""
 
     @abstractmethod
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
@@ -56,6 +60,8 @@ class LevelLikelihood(Likelihood):
         self.levels = int(levels)
 
     def check(self, x: Tensor) -> None:
+        if x.dtype == torch.uint8 and self.levels >= 256:  # which may be far more than fits in memory
+            return
         low, high = x.min().item(), x.max().item()
         if low < 0 or high >= self.levels:
             raise InvalidInput(
@@ -67,3 +73,6 @@ class LevelLikelihood(Likelihood):
 
     def encode(self, x: Tensor) -> Tensor:
         return level_to_real(x, self.levels)
+
+    def nearest(self, x_0: Tensor) -> Tensor:
+        return real_to_level(x_0, self.levels)

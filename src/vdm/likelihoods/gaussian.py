@@ -30,6 +30,9 @@ class DensityLikelihood(Likelihood):
     def encode(self, x: Tensor) -> Tensor:
         return x if x.is_floating_point() else x.float()
 
+    def nearest(self, x_0: Tensor) -> Tensor:
+        return x_0
+
     @abstractmethod
     def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
         """p(x | x_1), a Gaussian."""

@@ -103,7 +103,7 @@ class VDM(VariationalModel):
         path = self.time.path_loss(self.schedule, seen.u, matching)
         if self.training:
             self._tell_followers(seen.u, (matching * seen.density).detach())
-        return Loss(ends + matching + path, bound)
+        return Loss(ends + matching + path, bound, seen.located.gamma_t)
 
     def elbo_all_times(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None, rows: int = 1024

@@ -1,6 +1,7 @@
 """What every network of a denoiser has in common, and the precision it runs in."""
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,9 @@ from vdm.networks.embedding import NoiseLevelEmbedding
 
 
 class Backbone(nn.Module, ABC):
-    """(x_t, γ_t, condition) ↦ y of x_t's shape: a first layer, a body that sees the noise level, a last layer.
+    """(x_t, γ_t, condition) ↦ y: a first layer, a body that sees the noise level, a last layer.
+
+    y has x_t's shape, (B, *event), or (B, *event, ``outputs``) where more than one number is asked for each dimension.
 
     ``low_precision`` (bfloat16, or None) is what the body runs in, its weights rounded as they are used. The rest stays in
     the weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the bound weighs by the SNR.
@@ -20,20 +23,18 @@ class Backbone(nn.Module, ABC):
     last: nn.Module
     low_precision: torch.dtype | None
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int) -> None:
         super().__init__()
-        self.low_precision = None
+        self.outputs, self.low_precision = outputs, None
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
         """x_t (B, *event) and gamma_t (B,) in the weights' dtype."""
         level = self.embedding(gamma_t, condition)
         h = self.enter(x_t)
-        if self.low_precision is None:
-            h = self.body(h, level)
-        else:
-            with torch.autocast(h.device.type, self.low_precision):
-                h = self.body(h.to(self.low_precision), level).to(x_t.dtype)
-        return self.last(h).view_as(x_t)
+        with torch.autocast(h.device.type, self.low_precision) if self.low_precision else nullcontext():
+            h = self.body(h.to(self.low_precision), level)
+        y = self.last(h.to(x_t.dtype))
+        return y.view_as(x_t) if self.outputs == 1 else y.view(*x_t.shape, self.outputs)
 
     @abstractmethod
     def enter(self, x_t: Tensor) -> Tensor:

@@ -19,6 +19,25 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
+class PixelHead(nn.Module):
+    """Features (B, F, H, W) ↦ ``outputs`` numbers for each dimension, (B, C, H, W, outputs): one linear map of a pixel's."""
+
+    def __init__(self, features: int, image_channels: int, outputs: int) -> None:
+        super().__init__()
+        self.shape = (image_channels, outputs)
+        self.linear = zeroed(nn.Linear(features, image_channels * outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features.movedim(1, -1)).unflatten(-1, self.shape).movedim(-2, 1)
+
+
+def image_head(norm: nn.GroupNorm, image_channels: int, outputs: int) -> nn.Sequential:
+    """Features ↦ y, zero at first: (B, C, H, W), or (B, C, H, W, outputs) where more than one number is asked for."""
+    n = norm.num_channels
+    one_number = zeroed(nn.Conv2d(n, image_channels, 3, padding=1))
+    return nn.Sequential(norm, nn.SiLU(), one_number if outputs == 1 else PixelHead(n, image_channels, outputs))
+
+
 class Dropout(nn.Module):
     """Zeroes each number with probability p while training, and divides the others by 1 − p.
 

@@ -17,6 +17,7 @@ class MLP(Backbone):
         blocks: number of residual blocks.
         gamma_min, gamma_max: the ends that the noise level is measured between.
         condition: how a condition enters, if there is one.
+        outputs: numbers for each dimension; from two on y is (B, *event, outputs).
     """
 
     def __init__(
@@ -27,8 +28,9 @@ class MLP(Backbone):
         gamma_min: float,
         gamma_max: float,
         condition: ConditionEmbedding | None = None,
+        outputs: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         dims = math.prod(event_shape)
         self.embedding = NoiseLevelEmbedding(hidden, gamma_min, gamma_max, condition)
         self.first = nn.Linear(dims, hidden)
@@ -37,7 +39,7 @@ class MLP(Backbone):
             for _ in range(blocks)
         )
         self.shifts = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
-        self.last = nn.Linear(hidden, dims)
+        self.last = nn.Linear(hidden, dims * outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
 from vdm.networks.backbone import Backbone
-from vdm.networks.blocks import AttentionBlock, Dropout, Stage, zeroed
+from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -49,6 +49,7 @@ class UNet(Backbone):
         dropout: probability, inside every residual block.
         gamma_min, gamma_max: the ends that the noise level is measured between.
         condition: how a condition enters, if there is one.
+        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
         InvalidInput: an event that is not an image, or sides that cannot be halved that often.
@@ -66,8 +67,9 @@ class UNet(Backbone):
         heads: int = 1,
         dropout: float = 0.0,
         condition: ConditionEmbedding | None = None,
+        outputs: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         if len(event_shape) != 3:
             raise InvalidInput(f"the U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
         image_channels, height, width = event_shape
@@ -104,7 +106,7 @@ class UNet(Backbone):
                 current = n
             if depth > 0:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)))
-        self.last = nn.Sequential(norm(current), nn.SiLU(), zeroed(nn.Conv2d(current, image_channels, 3, padding=1)))
+        self.last = image_head(norm(current), image_channels, outputs)
 
     def enter(self, x_t: Tensor) -> Tensor:
         return self.first(x_t)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vdm.errors import InvalidInput
 from vdm.networks.backbone import Backbone
-from vdm.networks.blocks import AttentionBlock, Dropout, Stage, zeroed
+from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 PLAIN_LEVELS = 32
@@ -86,6 +86,7 @@ class VDMUNet(Backbone):
         fourier: features of x_t that the first layer sees; none by default.
         gamma_min, gamma_max: the ends that the noise level is measured between.
         condition: how a condition enters, if there is one.
+        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
         InvalidInput: an event that is not an image.
@@ -102,8 +103,9 @@ class VDMUNet(Backbone):
         dropout: float = 0.0,
         fourier: FourierFeatures | None = None,
         condition: ConditionEmbedding | None = None,
+        outputs: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(outputs)
         if len(event_shape) != 3:
             raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
         if norm(channels).num_groups == channels:
@@ -121,7 +123,7 @@ class VDMUNet(Backbone):
         self.down = nn.ModuleList(stage(channels, attention_everywhere) for _ in range(blocks))
         self.middle = nn.ModuleList([stage(channels, True), stage(channels, False)])
         self.up = nn.ModuleList(stage(2 * channels, attention_everywhere) for _ in range(blocks + 1))
-        self.last = nn.Sequential(norm(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, event_shape[0], 3, padding=1)))
+        self.last = image_head(norm(channels), event_shape[0], outputs)
 
     def enter(self, x_t: Tensor) -> Tensor:
         return self.first(x_t if self.fourier is None else self.fourier(x_t))

@@ -1,4 +1,4 @@
-"""What watches a run: the terms of the bound, progress, sample grids, and the guard against wrong numbers."""
+"""What watches a run: the terms of the bound, progress and sample grids."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from vdm.bound import TERMS, Elbo, VariationalModel, term_names
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
-from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation, BoundSummary, Estimate
+from vdm.training.media import keep
 from vdm.training.module import VariationalTask
 
 
@@ -109,21 +109,6 @@ class BoundTerms(Callback):
         return flat(stage, self.results[stage])
 
 
-class StopOnNonFinite(Callback):
-    """Stops before a NaN or infinite loss reaches the weights.
-
-    Raises:
-        InvalidInput: with the step, and what to try.
-    """
-
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        if not torch.isfinite(loss).item():
-            raise InvalidInput(
-                f"the training loss is {loss.item()} at step {trainer.global_step} and was not applied to the weights: "
-                "lower optimizer.lr, or check the data for NaN"
-            )
-
-
 class Progress(Callback):
     """One bar over the whole run, with the time left and the bound so far; one over the test set."""
 
@@ -188,8 +173,7 @@ class SampleGrid(Callback):
         if self.validations % self.every == 0 and trainer.is_global_zero:
             data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
             picture = draw_samples(pl_module.evaluated, data, self.n, self.seed)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            picture.save(self.folder / f"samples_step_{trainer.global_step:07d}.png")
+            keep(trainer, self.folder / f"samples_step_{trainer.global_step:07d}.png", "samples", picture)
 
     def state_dict(self) -> dict[str, int]:
         return {"validations": self.validations}

@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from vdm.training.run_folder import write_atomically
 
 FORMAT = 1
 KEY = "vdm"
+Content = dict[str, Any]
+MIGRATIONS: dict[int, Callable[[Content], Content]] = {}
+"""From the content of a checkpoint of an old format to that of the next."""
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -76,10 +80,24 @@ def read_content(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or KEY not in content:
         raise InvalidInput(f"{path} is not a checkpoint of vdm: it carries no {KEY!r} entry")
-    if content[KEY]["format"] != FORMAT:
-        raise InvalidInput(
-            f"{path} has checkpoint format {content[KEY]['format']}, this version reads {FORMAT}: use a matching vdm"
-        )
+    return migrated(content, path, MIGRATIONS, FORMAT)
+
+
+def migrated(content: Content, path: Path, migrations: Mapping[int, Callable[[Content], Content]], latest: int) -> Content:
+    """``content``, taken from its format to the ``latest`` one by one.
+
+    Raises:
+        InvalidInput: a newer format, or an old one from which no migration leads on; or none.
+    """
+    own = content[KEY]
+    found = own.get("format") if isinstance(own, dict) else None
+    if not isinstance(found, int):
+        raise InvalidInput(f"{path} is not a checkpoint of vdm: it names no format")
+    while found != latest:
+        if found not in migrations:
+            written = own.get("provenance", {}).get("vdm", "another version")
+            raise InvalidInput(f"{path} has format {found} (vdm {written}), this version reads {latest}: use a matching vdm")
+        content, found = migrations[found](content), found + 1
     return content
 
 
@@ -87,4 +105,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """What ``read_content`` gives, for those who evaluate; it raises the same."""
     content = read_content(Path(path))
     own = content[KEY]
-    return Checkpoint(Path(path), own["config"], own["provenance"], content["state_dict"], content["global_step"])
+    try:
+        return Checkpoint(Path(path), own["config"], own["provenance"], content["state_dict"], content["global_step"])
+    except KeyError as error:
+        raise InvalidInput(f"{path} is not a whole checkpoint of vdm: it has no {error}") from error

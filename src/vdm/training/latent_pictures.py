@@ -1,16 +1,13 @@
 """What the latents of a hierarchical model hold, as pictures: reconstructions and traversals."""
 
-from pathlib import Path
-
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
+from vdm.bound import VariationalModel
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.models import LatentModel
-from vdm.training.module import VariationalTask
+from vdm.training.media import FinalPictures
 
 COLUMNS = 8
 
@@ -32,21 +29,13 @@ def draw_traversals(model: LatentModel, data: InMemoryData, seed: int) -> Image.
     return data.picture(torch.cat([model.traverse(x, t, reach, draws) for t in range(1, model.layers + 1)]))
 
 
-class LatentPictures(Callback):
-    """Writes reconstructions.png and traversals.png after the test, of the evaluated model, if it has latents of images.
+class LatentPictures(FinalPictures):
+    """reconstructions.png and traversals.png, of models that have latents of images."""
 
-    Args:
-        folder: where the pictures go.
-        seed: of the draws.
-    """
-
-    def __init__(self, folder: str, seed: int = 0) -> None:
-        self.folder, self.seed = Path(folder), seed
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        model, data = pl_module.evaluated, trainer.datamodule  # type: ignore[attr-defined]
-        if not (trainer.is_global_zero and isinstance(model, LatentModel) and len(data.event_shape) == 3):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draw_reconstructions(model, data, self.seed).save(self.folder / "reconstructions.png")
-        draw_traversals(model, data, self.seed).save(self.folder / "traversals.png")
+    def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
+        if not (isinstance(model, LatentModel) and len(data.event_shape) == 3):
+            return {}
+        return {
+            "reconstructions": draw_reconstructions(model, data, self.seed),
+            "traversals": draw_traversals(model, data, self.seed),
+        }

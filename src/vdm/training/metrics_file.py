@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from abc import ABC
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from vdm.training.run_folder import write_atomically
 
 
-class MetricsFile(Logger):
-    """``metrics.csv``: a column ``step``, one column a metric, a row each time metrics come; empty where there is none.
-
-    Every row is on disk when ``log_metrics`` returns. Rows that are there already are kept: see ``cut_back``.
-
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
-        self.path = Path(path)
-        self._columns: list[str] = []
+class LocalLogger(Logger, ABC):
+    """A logger into the run's own folder, where the config stands beside it."""
 
     @property
     def name(self) -> str:
@@ -37,6 +27,21 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """They stand in config.yaml."""
+
+
+class MetricsFile(LocalLogger):
+    """``metrics.csv``: a column ``step``, one column a metric, a row each time metrics come; empty where there is none.
+
+    Every row is on disk when ``log_metrics`` returns. Rows that are there already are kept: see ``cut_back``.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._columns: list[str] = []
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -62,6 +67,16 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or []), list(reader)
 
 
+def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """(steps, values) of every column that has any."""
+    columns, rows = read_rows(path)
+    curves = {}
+    for name in columns[1:]:
+        found = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
+        curves[name] = ([step for step, _ in found], [value for _, value in found])
+    return curves
+
+
 def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
     """The whole file, or none of it."""
     text = io.StringIO(newline="")
@@ -69,6 +84,17 @@ def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> No
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(path, text.getvalue().encode())
+
+
+def append_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+    """More rows of a file whose columns never change, which is begun if it is not there."""
+    begun = path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if not begun:
+            writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def cut_back(path: Path, step: int) -> None:

@@ -51,11 +51,11 @@ class VariationalTask(pl.LightningModule):
         """The model that validation, test and pictures look at: the averaged one."""
         return cast(VariationalModel, self.averaged.module)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo]:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo | None]:
         draws = Draws(self.seed, self.global_step, self.global_rank, self.trainer.world_size)
         draws.seed_torch()
         loss = self.model.loss(batch, draws)
-        return {"loss": loss.value.mean(), "bound": loss.bound}
+        return {"loss": loss.value.mean(), "bound": loss.bound, "gamma_t": loss.gamma_t}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.validation(self.evaluated, batch)

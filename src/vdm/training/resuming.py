@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -31,8 +32,19 @@ def requeued() -> bool:
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
+def forget_earlier_result() -> None:
+    """Remove the result that submitit has of this process's earlier start, if it has one.
+
+    Where SLURM ends the processes one after another (on several nodes; a node that failed), those that are left find the
+    others gone: their exception would be taken for the result of the job that has been queued again.
+    """
+    if requeued() and "SUBMITIT_FOLDER" in os.environ:
+        environment = import_module("submitit").JobEnvironment()
+        environment.paths.result_pickle.unlink(missing_ok=True)
+
+
 class Signals:
-    """The first signal that came, and nothing done about it: a handler may run in the middle of a collective operation.
+    """The signals that came, and nothing done about them: a handler may run in the middle of a collective operation.
 
     SIGTERM and SIGINT are listened to, and those of ``handed_on`` that already have a handler, which is called only when
     ``hand_on`` says so. A second SIGINT interrupts at once.
@@ -41,15 +53,18 @@ class Signals:
     handed_on = (signal.SIGUSR2,)
     """Where submitit listens for the end of a job's time and for its pre-emption."""
 
+    by_weight = (*handed_on, signal.SIGTERM, signal.SIGINT)
+    """Which one is obeyed where several came."""
+
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.received: set[signal.Signals] = set()
         self._earlier: dict[signal.Signals, Any] = {}
         self._owner = 0
 
     def listen(self) -> None:
         """Take the signals over; only possible in a process's main thread."""
-        self.received, self._owner = None, os.getpid()
-        for number in (signal.SIGTERM, signal.SIGINT, *self.handed_on):
+        self.received, self._owner = set(), os.getpid()
+        for number in self.by_weight:
             earlier = signal.getsignal(number)
             if number in self.handed_on and not callable(earlier):
                 continue
@@ -62,31 +77,45 @@ class Signals:
             signal.signal(number, earlier)
         self._earlier = {}
 
-    def hand_on(self) -> None:
-        """Call the earlier handler of the signal that came."""
-        assert self.received is not None
-        earlier: Handler = self._earlier[self.received]
-        earlier(self.received, None)
+    def hand_on(self, number: signal.Signals) -> None:
+        """Call the earlier handler, which queues the job again, and return.
+
+        What it raises is printed only. SLURM alone knows by then whether the job will start again (a busy controller can
+        obey and not say so), and an exception would be taken for the result of a job that goes on.
+        """
+        earlier: Handler = self._earlier[number]
+        try:
+            earlier(number, None)
+        except SystemExit:
+            pass
+        except Exception as error:
+            print(f"{number.name} was answered with {type(error).__name__}: {error}", file=sys.stderr)
 
     def shut_out(self) -> None:
-        """On the way out: the end of a child, or being told again to end, must not raise where processes still meet."""
+        """On the way out: the end of a child, or being told again to end, must not raise where processes still meet.
+
+        ``restore`` keeps to it: before it, SIGTERM was Lightning's, whose handler waits for the other processes.
+        """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._earlier[signal.SIGTERM] = signal.SIG_IGN
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:  # a forked worker: its parent decides
             return
-        if number == signal.SIGINT and self.received == signal.SIGINT:
+        if number == signal.SIGINT and number in self.received:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        self.received.add(signal.Signals(number))
 
 
 class KeepLast(Checkpoint):
     """Keeps one checkpoint from which a run that was stopped goes on as if it had not been.
 
     It is written after every ``every``-th optimiser step, at the end, and when a signal came: at the end of a step, after
-    the validation that belongs to it, so that no validation is lost or repeated. On SIGTERM and SIGINT the process then
-    leaves with status 128 + signal (143, 130); on submitit's signal that job is queued again. All processes leave together.
+    the validation that belongs to it, so that no validation is lost or repeated. Then all processes leave together: on
+    submitit's signal the job is queued again; on SIGTERM and SIGINT the status is 128 + signal (143, 130). In a job of
+    SLURM a SIGTERM only saves: SLURM sends it ahead of the end that it puts to the job itself (a pre-emption's time of
+    grace, ``scontrol requeue``, ``scancel``), and does not start again a job that left by itself.
 
     Args:
         path: of the checkpoint, which is overwritten.
@@ -114,6 +143,10 @@ class KeepLast(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.restore()
 
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Nothing is left to save, and submitit hears its signal itself; Lightning's SIGTERM waits for other processes."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if SLURMEnvironment.detect() else signal.SIG_DFL)
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.signals.restore()
 
@@ -122,20 +155,31 @@ class KeepLast(Checkpoint):
         if step == self._step:  # gradients are still being accumulated
             return
         self._step = step
-        stop = trainer.strategy.reduce_boolean_decision(self.signals.received is not None, all=False)
-        if stop or step % self.every == 0 or step == trainer.max_steps:
+        told = self._told(trainer)
+        if told or step % self.every == 0 or step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
-        if stop and step != trainer.max_steps:
-            self._leave(trainer)
+        if told and trainer.is_global_zero:
+            print(f"{told.name} at step {step}: saved {self.path}", file=sys.stderr)
+        if told == signal.SIGTERM and SLURMEnvironment.detect():
+            self.signals.received.discard(told)
+        elif told:
+            self._leave(trainer, told)
 
-    def _leave(self, trainer: pl.Trainer) -> None:
+    def _told(self, trainer: pl.Trainer) -> signal.Signals | None:
+        """The signal to obey, the same in all processes, whichever of them it has reached by now."""
+
+        def reached(numbers: set[signal.Signals]) -> bool:
+            return trainer.strategy.reduce_boolean_decision(bool(numbers & self.signals.received), all=False)
+
+        if not reached(set(Signals.by_weight)):
+            return None
+        return next(number for number in Signals.by_weight if reached({number}))
+
+    def _leave(self, trainer: pl.Trainer, told: signal.Signals) -> None:
         """``SystemExit``: an exception or a return would tell submitit that the job has ended."""
-        received = self.signals.received
         self.signals.shut_out()
-        if trainer.is_global_zero and received is not None:
-            print(f"{received.name} at step {trainer.global_step}: saved {self.path}", file=sys.stderr)
-            if received in Signals.handed_on:
-                with suppress(SystemExit):  # the other processes wait at the barrier
-                    self.signals.hand_on()
-        trainer.strategy.barrier()
-        raise SystemExit(128 + (received or signal.SIGTERM))
+        if trainer.is_global_zero and told in Signals.handed_on:
+            self.signals.hand_on(told)
+        with suppress(RuntimeError):  # where SLURM has already ended the others
+            trainer.strategy.barrier()
+        raise SystemExit(128 + told)

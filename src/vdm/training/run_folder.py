@@ -4,9 +4,10 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,25 +15,67 @@ from vdm.errors import InvalidInput
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: the file is the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    """Write beside ``path``, then rename: the file is the old one or the new one, never a part.
+
+    Raises:
+        InvalidInput: a full disk, or a folder that may not be written to; what was there is still whole.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} cannot be written ({error.strerror}): make room there, or choose another folder"
+        ) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """A yaml file as plain values, with whatever interpolations stand in it left as text."""
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+
+
+def remove_remnants(folder: Path) -> None:
+    """Remove what ``write_atomically`` leaves of a file when its process is killed in the middle of it."""
+    for path in folder.glob(".*.*.????????"):
+        path.unlink(missing_ok=True)
+
+
+class Leg(NamedTuple):
+    """A run from its start or its resumption on: what loggers need to know of it.
+
+    ``id`` stays the same on every leg; ``name`` is what tells it from others, ``group`` the sweep that it belongs to.
+    ``resumed_at`` is the step after which this leg goes on, None for the first one.
+    """
+
+    id: str | None
+    name: str | None
+    group: str | None
+    resumed_at: int | None
+
+    @property
+    def kept(self) -> int:
+        """The last step of what was logged earlier that still holds: −1 where nothing does."""
+        return self.resumed_at or -1
 
 
 HOW_NOT_WHAT = (
     "resume",
-    "run_id",
+    "leg",
     "output_dir",
     "callbacks",
+    "data.cache",
+    "data.device",
+    "data.workers",
+    "fid",
     "logger",
     "trainer.accelerator",
     "trainer.default_root_dir",
@@ -44,7 +87,7 @@ HOW_NOT_WHAT = (
 
 
 class RunFolder:
-    """config.yaml, run_id, checkpoints/, pictures/, metrics.csv, and metrics.json or failure.txt of one run."""
+    """A run's config.yaml, run_id, checkpoints/, pictures/, three CSV files, and metrics.json or failure.txt."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -54,6 +97,8 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
         self.pictures = self.root / "pictures"
         self.curves = self.root / "metrics.csv"
+        self.profile = self.root / "profile.csv"
+        self.schedule = self.root / "schedule.csv"
         self.metrics = self.root / "metrics.json"
         self.failure = self.root / "failure.txt"
 
@@ -64,7 +109,7 @@ class RunFolder:
             InvalidInput: without ``resume``, another run's result or checkpoint; with it, a run of other settings.
         """
         if resume and self.config.exists():
-            own, new = dict(_leaves(OmegaConf.load(self.config))), dict(_leaves(config))
+            own, new = dict(_leaves(read_yaml(self.config))), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
             for name in sorted(own.keys() | new.keys()):
                 if own.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in HOW_NOT_WHAT):
                     raise InvalidInput(
@@ -81,6 +126,8 @@ class RunFolder:
     def begin(self, config: DictConfig) -> str:
         """Keep the resolved config, and give the run's id, which stays the same when it is resumed."""
         write_atomically(self.config, OmegaConf.to_yaml(config, resolve=True).encode())
+        for folder in (self.root, self.checkpoints):
+            remove_remnants(folder)
         self.failure.unlink(missing_ok=True)
         if not self.id.exists():
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
@@ -96,19 +143,17 @@ class RunFolder:
     def note_failure(self, error: Exception) -> None:
         """One line in failure.txt, for those who look at the folder later."""
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        write_atomically(self.failure, f"{reason}\n".encode())
+        with suppress(InvalidInput):  # where nothing can be written, the first reason is the one to hear
+            write_atomically(self.failure, f"{reason}\n".encode())
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """metrics.json, whole or not at all."""
         write_atomically(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
 
 
-def _leaves(config: Any) -> Iterator[tuple[str, Any]]:
-    def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                yield from walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            yield prefix, node
-
-    return walk(OmegaConf.to_container(config, resolve=True), "")
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node

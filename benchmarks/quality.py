@@ -1,0 +1,110 @@
+"""Bits/dim for a given time of training, so that a change of the defaults can be judged at equal cost.
+
+    python benchmarks/quality.py experiment=digits --budgets 120 300 --seeds 0 1 2
+    python benchmarks/quality.py experiment=digits --budgets 60 --against parameterisation=noise --split val
+
+The budget is CPU-seconds of training steps on one thread. A step is timed first; the learning rate then falls to zero over
+as many steps as the budget holds, and a run that is slower than that is cut off at the budget. Every run is a ``vdm-train``,
+in a folder under --folder; a finished one is not run again. Settings given by --against (once for each) get the same
+budgets, seeds and draws, and their difference is taken example by example.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from vdm.cli.build import build, quiet, restore
+from vdm.cli.command import config_directory
+from vdm.evaluation import BoundEvaluation
+from vdm.training.budget import CpuTime
+
+PROBE, SKIPPED, SHARE = 24, 4, 0.97
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="settings of vdm-train, for every run")
+    parser.add_argument("--against", nargs="+", action="append", default=[], help="settings of another contender")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[120.0], help="CPU-seconds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--split", default="test", help="val while settings are being chosen")
+    parser.add_argument("--repeats", type=int, default=8, help="draws for each example, where runs are paired")
+    parser.add_argument("--folder", type=Path, default=Path("logs/quality"))
+    return parser.parse_args()
+
+
+def seconds_a_step(overrides: list[str]) -> float:
+    """CPU-seconds of a training step, after the first few."""
+    with initialize_config_dir(config_directory(), version_base="1.3"):
+        config = compose("train", overrides=["output_dir=unused", *overrides])
+    data, task = build(config)
+    clocks = [CpuTime(), CpuTime()]
+    settings = {"logger": False, "enable_checkpointing": False, "limit_val_batches": 0, "default_root_dir": None}
+    for clock, steps in zip(clocks, (SKIPPED, PROBE), strict=True):
+        trainer: pl.Trainer = instantiate(config.trainer, callbacks=[clock], max_steps=steps, **settings)
+        trainer.fit(task, datamodule=data)
+    return (clocks[1].used - clocks[0].used) / (PROBE - SKIPPED)
+
+
+def train(folder: Path, overrides: list[str], budget: float, seed: int) -> None:
+    """One run, unless it is there already."""
+    if (folder / "metrics.json").exists():
+        return
+    steps = max(1, int(SHARE * budget / seconds_a_step(overrides)))
+    limits = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", f"callbacks.cpu_time.seconds={budget}"]
+    program = Path(sys.executable).with_name("vdm-train")
+    command = [program, f"hydra.run.dir={folder}", f"seed={seed}", *limits, *overrides]
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+
+
+@torch.inference_mode()
+def bits(folder: Path, split: str, repeats: int) -> torch.Tensor:
+    """(examples,) bits/dim of the averaged weights, the draws the same for every run."""
+    (data, task), _ = restore(str(folder / "checkpoints" / "last.ckpt"), ema=True)
+    model, each = task.evaluated.eval(), BoundEvaluation(repeats, seed=7)
+    return torch.cat([each(model, batch)[0].mean(1) for batch in data.ordered(split)])
+
+
+def mean_and_error(values: torch.Tensor) -> str:
+    error = f" ± {values.std() / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
+    return f"{values.mean():.4f}{error}"
+
+
+def main() -> None:
+    quiet()
+    torch.set_num_threads(1)
+    asked = arguments()
+    contenders = [asked.overrides, *([*asked.overrides, *other] for other in asked.against)]
+    for budget in asked.budgets:
+        paired = []
+        for overrides in contenders:
+            values, folders = [], []
+            for seed in asked.seeds:
+                folder = asked.folder / "_".join([*overrides, f"{budget:g}s", f"seed={seed}"]).translate(
+                    {ord("="): "-", ord("/"): "-"}
+                )
+                train(folder, overrides, budget, seed)
+                metrics = json.loads((folder / "metrics.json").read_text())
+                found, facts = metrics[asked.split]["bits_per_dim"], metrics["provenance"]
+                values.append(found["value"])
+                folders.append(folder)
+                errors = f"(mc_se {found['mc_se']:.4f}, data_se {found['data_se']:.4f})"
+                spent = f"{facts['steps']} steps, {facts['training_cpu_seconds']} CPU-s, {facts['vdm']}"
+                print(f"  {' '.join(overrides)} seed={seed}: {found['value']:.4f} {errors}; {spent}", flush=True)
+            mean = mean_and_error(torch.tensor(values, dtype=torch.float64))
+            print(f"{budget:g} CPU-s, {asked.split}, {' '.join(overrides) or 'defaults'}: {mean} over seeds", flush=True)
+            if asked.against:
+                paired.append(torch.stack([bits(folder, asked.split, asked.repeats) for folder in folders]).mean(0))
+                print(f"    minus the first, paired by example: {mean_and_error(paired[-1] - paired[0])}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

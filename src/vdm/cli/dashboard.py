@@ -1,0 +1,49 @@
+"""``vdm-dashboard sweep=FOLDER``: a W&B workspace for a sweep, written to a file and uploaded where W&B can be reached."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import wandb
+from omegaconf import OmegaConf
+
+from vdm.cli import command, screen
+from vdm.cli.sweep import read_sweep
+from vdm.errors import InvalidInput
+from vdm.training.run_folder import write_atomically
+from vdm.training.wandb_run import why_offline
+
+PATIENCE = 5.0
+"""Seconds that a server without an answer may cost."""
+
+
+def dashboard(sweep: Path, entity: str | None) -> None:
+    """Writes the workspace's specification into the sweep's folder, and uploads it to ``entity`` unless W&B is offline.
+
+    Raises:
+        InvalidInput: a folder that no sweep wrote, one without a run that was logged to W&B, or a package that is not there.
+    """
+    if find_spec("wandb_workspaces") is None:
+        raise InvalidInput("a dashboard needs the package wandb-workspaces: pip install 'vdm[dashboards]'")
+    from vdm.cli import workspace
+
+    runs, offline = read_sweep(sweep), why_offline(PATIENCE)
+    owner = entity or ("" if offline else str(wandb.Api().default_entity))
+    view = workspace.build(sweep.resolve().name, runs, owner)
+    path = sweep / "dashboard.json"
+    write_atomically(path, workspace.specification(view).encode())
+    screen.show(screen.listing("written", [f"{screen.near(path)}: {'; '.join(section.name for section in view.sections)}"]))
+    if offline is None:
+        view.save()
+    else:
+        screen.show(f"W&B is offline ({offline}): the same command uploads the workspace once it is not")
+
+
+def main() -> None:
+    try:
+        given = OmegaConf.from_dotlist(sys.argv[1:])
+        if "sweep" not in given or set(map(str, given)) - {"sweep", "entity"}:
+            raise InvalidInput("say for which sweep: vdm-dashboard sweep=FOLDER, and entity= if the project is not your own")
+        dashboard(Path(str(given.sweep)), given.get("entity"))
+    except InvalidInput as error:
+        command.stop(str(error))

@@ -1,0 +1,65 @@
+"""What someone may have meant who named a setting that there is not."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+import vdm
+from vdm.errors import did_you_mean
+
+HELP = "--help lists the settings"
+COLLECTIONS = ("experiment", "sweep", "model")
+"""Groups whose options repeat the settings of others."""
+
+
+def config_directory() -> str:
+    """The folder of Hydra's groups: inside the installed package, or at the top of a checkout."""
+    package = Path(vdm.__file__).parent
+    packaged = package / "configs"
+    return str(packaged if packaged.is_dir() else package.parents[1] / "configs")
+
+
+def names(config_name: str, depth: int) -> list[str]:
+    """Names of the groups and of the settings of the default config, down to ``depth`` dots."""
+    saved = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(config_directory(), version_base="1.3"):
+        groups = [group for group in GlobalHydra.instance().config_loader().get_group_options("", None) if "." not in group]
+        config = hydra.compose(config_name)
+    GlobalHydra.instance().hydra = saved
+    return sorted({*groups, *_below(OmegaConf.to_container(config, resolve=False), "", depth)})
+
+
+def suggestion(config_name: str, message: str) -> str:
+    """How Hydra's ``message`` on an unknown setting goes on."""
+    found = re.search(r"(?:Could not override|Key) '([^']+)'", message)
+    if not found:
+        return ""
+    having = owners(found[1])
+    if having:
+        return f"; it is a setting of {' or '.join(having)}"
+    return did_you_mean(found[1], names(config_name, depth=9), HELP)
+
+
+def owners(setting: str) -> list[str]:
+    """The options with a setting of this dotted name, such as time=discrete, for when the option chosen has none."""
+    having = []
+    for path in sorted(Path(config_directory()).glob("*/*.yaml")):
+        package = re.match(r"# @package (\S+)", path.read_text())
+        place = path.parent.name if package is None else package[1].replace("_global_", "")
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        if path.parent.name not in COLLECTIONS and setting in _below(tree, f"{place}." if place else "", depth=9):
+            having.append(f"{path.parent.name}={path.stem}")
+    return having
+
+
+def _below(node: Any, prefix: str, depth: int) -> Iterator[str]:
+    if isinstance(node, dict) and depth:
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from _below(value, f"{prefix}{key}.", depth - 1)

@@ -1,0 +1,191 @@
+"""Files of images, each decoded to levels; and the two places where they lie: a folder, or a tar archive."""
+
+import hashlib
+import os
+import tarfile
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vdm.data.decoded import stamp
+from vdm.errors import InvalidInput
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+"""Modes of at most 8 bits a channel, without transparency."""
+PIXELS = 100_000_000
+"""A picture that says it has more is refused unseen: it may be a small file that fills the memory."""
+TOO_MANY = "of too many pixels"
+AT_ONCE = 1024
+"""Images decoded before they are handed on."""
+
+Fit = Callable[[Image.Image, tuple[int, int]], Image.Image]
+"""A picture of any size, to one of (width, height)."""
+
+
+class Unusable(Exception):
+    """An image that is left out, and in a few words why."""
+
+
+def cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The largest centred part with the shape of ``size``, resized to it."""
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+def stretched(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The whole picture resized to ``size``, whatever its shape."""
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The pixels in the middle as they are, without resizing.
+
+    Raises:
+        Unusable: a picture smaller than ``size``.
+    """
+    left, top = ((have - want) // 2 for have, want in zip(image.size, size, strict=True))
+    if left < 0 or top < 0:
+        raise Unusable("too small")
+    return image.crop((left, top, left + size[0], top + size[1]))
+
+
+def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture, if it has this size.
+
+    Raises:
+        Unusable: any other.
+    """
+    if image.size != size:
+        raise Unusable("of another size")
+    return image
+
+
+def fit_name(fit: Fit) -> str:
+    """A fit as it is recorded; Hydra hands it over as a partial call."""
+    return str(getattr(getattr(fit, "func", fit), "__name__", fit))
+
+
+def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
+    """The levels of an image file, (C, H, W) bytes, C = 1 or 3; turned as its EXIF says.
+
+    Raises:
+        Unusable: no image, one cut short, more than ``PIXELS``, more than 8 bits a channel, or any transparency.
+    """
+    channels, height, width = shape
+    try:
+        opened = Image.open(BytesIO(content), formats=FORMATS)
+        if opened.width * opened.height > PIXELS:
+            raise Unusable(TOO_MANY)
+        image = ImageOps.exif_transpose(opened)
+    except (Unusable, Image.DecompressionBombError) as error:
+        raise Unusable(TOO_MANY) from error
+    except Exception as error:  # a broken file may raise anything
+        raise Unusable("truncated, or no image") from error
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise Unusable("transparent")
+    elif image.mode not in MODES:
+        raise Unusable(f"of mode {image.mode}")
+    fitted = fit(image.convert("L" if channels == 1 else "RGB"), (width, height))
+    return np.asarray(fitted, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+class ImageFiles(ABC):
+    """Image files by name."""
+
+    names: list[str]
+    """Sorted."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The content of one file; several threads may ask at once."""
+
+    @abstractmethod
+    def stamps(self) -> Any:
+        """What tells that the files are others, as plain values, without reading them."""
+
+    def decoded(
+        self, names: Sequence[str], shape: tuple[int, ...], fit: Fit
+    ) -> Iterator[list[tuple[str, np.ndarray | Unusable]]]:
+        """The images of ``names`` in their order, some at a time, each an array or the reason why there is none."""
+
+        def one(name: str) -> tuple[str, np.ndarray | Unusable]:
+            try:
+                return name, decode(self.read(name), shape, fit)
+            except Unusable as reason:
+                return name, reason
+            except OSError:
+                return name, Unusable("unreadable")
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what PIL finds odd in a file: it is decoded, or counted
+            for first in range(0, len(names), AT_ONCE):
+                yield list(pool.map(one, names[first : first + AT_ONCE]))
+
+
+class Folder(ImageFiles):
+    """Those below ``root`` whose names end as images' do, but for hidden ones; names are paths from ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names = sorted(_visible(root))
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def stamps(self) -> Any:
+        digest = hashlib.sha256()
+        for name in self.names:
+            digest.update(f"{name} {stamp(self.root / name)}\n".encode())
+        return digest.hexdigest()
+
+
+def _visible(root: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(root):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        start = Path(place).relative_to(root)
+        yield from (
+            (start / file).as_posix() for file in files if file.lower().endswith(ENDINGS) and not file.startswith(".")
+        )
+
+
+class Archive(ImageFiles):
+    """Those in a tar archive that is not compressed, by their names without folders.
+
+    Raises:
+        InvalidInput: a file that is no such archive, or not whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with tarfile.open(path, "r:") as archive:
+                self.places = {
+                    PurePosixPath(member.name).name: (member.offset_data, member.size)
+                    for member in archive
+                    if member.isfile() and member.name.lower().endswith(ENDINGS)
+                }
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise InvalidInput(f"{path} cannot be read as a tar archive ({error}): fetch it again") from error
+        self.names = sorted(self.places)
+
+    def read(self, name: str) -> bytes:
+        offset, size = self.places[name]
+        with self.path.open("rb") as file:
+            return os.pread(file.fileno(), size, offset)
+
+    def stamps(self) -> Any:
+        return stamp(self.path)
+
+
+def by_key(names: Sequence[str], seed: int) -> list[str]:
+    """``names`` in the order of the SHA-256 of seed and name: a permutation that another name does not change."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())

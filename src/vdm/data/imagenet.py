@@ -1,0 +1,182 @@
+"""ImageNet at 32×32 and 64×64, in the two releases that are around: other images, other numbers, other names."""
+
+import zipfile
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vdm.data.decoded import Block, DecodedImages, stamp
+from vdm.data.image_files import Archive, Folder, ImageFiles, Unusable, as_stored, by_key
+from vdm.errors import InvalidInput
+
+
+class SmallImageNet(DecodedImages):
+    """Training images, some of which validate, and the validation images of the release, on which results are reported.
+
+    Args:
+        sizes: of train, val and test; they must account for every image, and so tell the releases apart.
+    """
+
+    get: str
+    """Where the release is to be had."""
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        batch_size: int,
+        eval_batch_size: int,
+        root: str,
+        cache: str,
+        sizes: Mapping[str, int],
+        seed: int = 0,
+        workers: int = 0,
+        device: str | None = None,
+        flip: bool = False,
+        labels: bool = False,
+    ) -> None:
+        super().__init__(event_shape, batch_size, eval_batch_size, root, cache, seed, workers, device, flip, labels)
+        self.sizes = dict(sizes)
+        self.side = self.event_shape[-1]
+
+    def source(self) -> dict[str, Any]:
+        return {"sizes": self.sizes, "files": self.stamps()}
+
+    @abstractmethod
+    def stamps(self) -> Any:
+        """What tells that the files are others, as plain values.
+
+        Raises:
+            InvalidInput: a file that is not there.
+        """
+
+    def missing(self, path: Path) -> InvalidInput:
+        """The line about a file or folder that is not there."""
+        return InvalidInput(f"{self.name}: there is no {path}: set data.root= to the folder of the release, from {self.get}")
+
+    def check_count(self, part: str, found: int, stated: int) -> None:
+        """Raises InvalidInput where a part has another number of images than its release."""
+        if found != stated:
+            raise InvalidInput(
+                f"{self.name}: {found} {part} images in {self.root}, where this release has {stated}: it is not whole, or "
+                "the other release, which has another data="
+            )
+
+
+class ImageNetArrays(SmallImageNet):
+    """Chrabaszcz, Loshchilov & Hutter (2017): npz files, 1,281,167 images to train and 50,000 to validate, box-resized.
+
+    In the order of the files: train_data_batch_1.npz … train_data_batch_10.npz, whose last images are this project's
+    validation split, and val_data.npz, its test split. The condition, if asked for, is the class 0 … 999.
+    """
+
+    release = "npz, Chrabaszcz et al. 2017"
+    get = "https://image-net.org (Downsampled images, npz)"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"imagenet{self.side}"
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The ten training files and the validation file, in ``root`` or a folder of it."""
+        names = [*(f"train_data_batch_{i}.npz" for i in range(1, 11)), "val_data.npz"]
+        return [next(iter(sorted(self.root.glob(f"*/{name}"))), self.root / name) for name in names]
+
+    def stamps(self) -> Any:
+        for path in self.paths:
+            if not path.is_file():
+                raise self.missing(path)
+        return [stamp(path) for path in self.paths]
+
+    def blocks(self) -> Iterator[Block]:
+        *train, test = self.paths
+        n_train, n_val, n_test = (self.sizes[split] for split in ("train", "val", "test"))
+        self.check_count("training", sum(len(_array(path, "labels")) for path in train), n_train + n_val)
+        self.check_count("validation", len(_array(test, "labels")), n_test)
+        left = n_train
+        for path in train:
+            x, label = self._file(path)
+            yield Block("train", x[:left], label[:left])
+            yield Block("val", x[left:], label[left:])
+            left = max(0, left - len(x))
+        yield Block("test", *self._file(test))
+
+    def _file(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        x, label = _array(path, "data"), _array(path, "labels")
+        if x.dtype != np.uint8 or x.shape != (len(label), 3 * self.side**2):
+            raise InvalidInput(
+                f"{self.name}: {path} holds {x.dtype} of shape {x.shape}, not bytes of ({len(label)}, {3 * self.side**2}): "
+                f"fetch the release again, from {self.get}"
+            )
+        return x.reshape(-1, 3, self.side, self.side), label.astype(np.int64) - 1
+
+
+class ImageNetPictures(SmallImageNet):
+    """Van den Oord, Kalchbrenner & Kavukcuoglu (2016): PNG files, 1,281,149 images to train and 49,999 to validate.
+
+    The older release, with which autoregressive models and the VDM were reported; no longer offered by image-net.org. Read
+    from the folders train_SxS and valid_SxS in ``root``, or from the tar archives of these names. Training images in the
+    order of the SHA-256 of their names, the first of them being this project's validation split. There are no classes.
+    """
+
+    release = "png, van den Oord et al. 2016"
+    get = "a mirror, as image-net.org no longer offers it"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"imagenet{self.side}_oord"
+
+    @cached_property
+    def files(self) -> dict[str, ImageFiles]:
+        """Of ``train`` and ``valid``."""
+        found: dict[str, ImageFiles] = {}
+        for part in ("train", "valid"):
+            folder = self.root / f"{part}_{self.side}x{self.side}"
+            archive = folder.with_name(f"{folder.name}.tar")
+            if not folder.is_dir() and not archive.is_file():
+                raise self.missing(archive)
+            found[part] = Folder(folder) if folder.is_dir() else Archive(archive)
+        return found
+
+    def stamps(self) -> Any:
+        if self.labels:
+            raise InvalidInput(f"{self.name} has no classes: leave data.labels=true out, or use data=imagenet{self.side}")
+        return [files.stamps() for files in self.files.values()]
+
+    def blocks(self) -> Iterator[Block]:
+        train, test = (self.files[part].names for part in ("train", "valid"))
+        self.check_count("training", len(train), self.sizes["train"] + self.sizes["val"])
+        self.check_count("validation", len(test), self.sizes["test"])
+        order, n_val = by_key(train, 0), self.sizes["val"]
+        for split, part, names in (
+            ("val", "train", order[:n_val]),
+            ("test", "valid", test),
+            ("train", "train", order[n_val:]),
+        ):
+            for found in self.files[part].decoded(names, self.event_shape, as_stored):
+                bad = next((f"{name} is {image}" for name, image in found if isinstance(image, Unusable)), None)
+                if bad is not None:
+                    raise InvalidInput(f"{self.name}: in {self.root}, {bad}: fetch the release again")
+                images = np.stack([image for _, image in found if not isinstance(image, Unusable)])
+                yield Block(split, images, np.zeros(len(images), np.int64))
+
+
+def _array(path: Path, key: str) -> np.ndarray:
+    """One array of an npz file; no pickled objects.
+
+    Raises:
+        InvalidInput: a file that is not npz, not whole, or without that array.
+    """
+    try:
+        held = np.load(path, allow_pickle=False)
+        if not isinstance(held, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with held:
+            return held[key]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidInput(f"{path} cannot be read as an npz file with {key!r} ({error}): fetch it again") from error

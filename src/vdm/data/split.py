@@ -1,0 +1,45 @@
+"""One part of a data set, and where it lies."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SHARE = 0.25
+"""Of an accelerator's free memory, what a split may take there."""
+
+
+class Split(NamedTuple):
+    """Examples (N, *event), conditions (N, …) or None, and the fingerprint where it is known beforehand.
+
+    ``x`` may be a memory-mapped file: it is then read as batches ask for it.
+    """
+
+    x: Tensor
+    condition: Tensor | None = None
+    known: str | None = None
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 of the shape, type and bytes of ``x``."""
+        if self.known is not None:
+            return self.known
+        digest = hashlib.sha256(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
+        digest.update(self.x.contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def on(self, device: torch.device) -> "Split":
+        """The same in the memory of ``device``."""
+        return Split(self.x.to(device), None if self.condition is None else self.condition.to(device), self.known)
+
+
+def fits(split: Split, device: torch.device) -> bool:
+    """Whether ``device`` is an accelerator with room for the split beside what training needs."""
+    return device.type == "cuda" and split.x.nbytes <= SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def cut(train: Sequence[Tensor], test: Sequence[Tensor], size: int, labels: bool) -> dict[str, Split]:
+    """The first ``size`` training (images, classes) train, the rest validate; classes become conditions or are dropped."""
+    parts = {"train": [part[:size] for part in train], "val": [part[size:] for part in train], "test": test}
+    return {name: Split(x, label.long() if labels else None) for name, (x, label) in parts.items()}

@@ -1,0 +1,104 @@
+"""What would make a number look better, or more certain, than it is: each a sentence for people, or None.
+
+The sentences stand below the table on the screen and as ``warnings`` in metrics.json.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from vdm.bound import VariationalModel
+from vdm.evaluation.estimator import Estimate
+from vdm.models import VDM
+
+LARGE_PRIOR = 0.01
+"""Bits/dim of prior matching above which γ_max is called too small; at γ_max = 5 it is about 0.003 for images."""
+ERRORS = 4
+"""How many standard errors below a known entropy a bound has to be for it to be called impossible."""
+
+
+@runtime_checkable
+class KnownEntropy(Protocol):
+    """Data whose density is known."""
+
+    def entropy(self, split: str) -> tuple[float, float]:
+        """(mean of −log p over a split, its standard error), in bits/dim."""
+
+
+def warnings(
+    model: VariationalModel, own: Mapping[str, Estimate], others: Sequence[Estimate], data: object, facts: Mapping[str, Any]
+) -> list[str]:
+    """All that is to be said of the bound ``own``, term by term, and of the headlines of ``others``.
+
+    Args:
+        data: the data module.
+        facts: the provenance, with ``data`` and ``split``; and what was trained on in ``trained_on``, if it is known.
+    """
+    split, about = facts["split"], facts["data"]
+    found = [
+        trained_on(about, split),
+        other_data(about, facts.get("trained_on")),
+        mirrored(about),
+        large_prior(model, own),
+        uncertain(own["bits_per_dim"]),
+    ]
+    if isinstance(data, KnownEntropy):
+        entropy, _ = data.entropy(split)
+        found += [impossible(estimate, entropy) for estimate in (own["bits_per_dim"], *others)]
+    return [sentence for sentence in found if sentence is not None]
+
+
+def trained_on(about: Mapping[str, Any], split: str) -> str | None:
+    """Examples of the evaluated split that are in the training split as well."""
+    if split == "train":
+        return "this is the bound of the training examples, not of unseen ones"
+    count, size = about["splits"][split].get("in_training"), about["splits"][split]["size"]
+    if not count:
+        return None
+    return f"{count:,} of the {size:,} {split} examples occur in the training split, byte for byte: the bound is too good"
+
+
+def other_data(about: Mapping[str, Any], trained: Mapping[str, Any] | None) -> str | None:
+    """Training data that are no longer those that the checkpoint was trained on."""
+    if trained is None or "splits" not in trained:
+        return None
+    changed = [name for name, s in trained["splits"].items() if about["splits"].get(name, {}).get("sha256") != s["sha256"]]
+    if not changed:
+        return None
+    return f"the data are not those of training: other bytes in {', '.join(changed)}; the test may have been trained on"
+
+
+def mirrored(about: Mapping[str, Any]) -> str | None:
+    """Training on mirrored images, which is another data set."""
+    if not about.get("flip"):
+        return None
+    return "trained on mirrored images as well: compare with other augmented models only"
+
+
+def large_prior(model: VariationalModel, own: Mapping[str, Estimate]) -> str | None:
+    """A diffusion that ends before the data are gone."""
+    value = own["prior_matching"].value
+    if not isinstance(model, VDM) or value <= LARGE_PRIOR:
+        return None
+    return f"prior matching costs {value:.3f} bits/dim, more than {LARGE_PRIOR}: raise gamma_max, so that x_T is noise"
+
+
+def uncertain(estimate: Estimate) -> str | None:
+    """An error bar of several per cent of the number."""
+    if not estimate.mc_se > 0.05 * abs(estimate.value):
+        return None
+    return f"the error bar of t and noise is {estimate.mc_se:.2g} bits/dim: use more draws, repeats=…"
+
+
+def impossible(estimate: Estimate, entropy: float) -> str | None:
+    """A codelength below the known mean of −log p of the same examples by more than chance allows."""
+    error = math.hypot(estimate.mc_se, 0.0 if math.isnan(estimate.data_se) else estimate.data_se)
+    below = entropy - estimate.value
+    if not (math.isfinite(entropy) and below > ERRORS * error):
+        return None
+    return (
+        f"{estimate.value:.4f} bits/dim is {below / error:.0f} standard errors better than the data's own entropy of "
+        f"{entropy:.4f}, which nothing can be: look for an error"
+        if error > 0
+        else f"{estimate.value:.4f} bits/dim is better than the data's own entropy of {entropy:.4f}: look for an error"
+    )

@@ -1,0 +1,114 @@
+"""Whether the arguments that a config gives fit what it calls, told by signature and annotations before the call."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from vdm.errors import InvalidInput, did_you_mean
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+Kind = Callable[[Any], type | None]
+"""From a value of a config to the class of what it will be, or None if that is not known before it is made."""
+
+
+def check_arguments(target: Callable[..., Any], given: Mapping[str, Any], complete: bool, place: str, kind: Kind) -> None:
+    """That ``given`` names arguments of ``target`` and has values of their types.
+
+    Args:
+        complete: whether arguments without a default have to be there.
+        place: of the call in the config.
+
+    Raises:
+        InvalidInput: with the place, in one line.
+    """
+    try:
+        parameters = inspect.signature(target).parameters
+    except (ValueError, TypeError):  # some builtins have none
+        return
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = {name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    title = getattr(target, "__qualname__", str(target))
+    for name in given:
+        if name not in known and not free:
+            raise InvalidInput(f"{place}: {title} has no {name!r}{did_you_mean(name, known, f'it has {_listed(known)}')}")
+    missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
+    if complete and missing:
+        raise InvalidInput(f"{place}: {title} needs {_listed(missing)}: add {place}.{missing[0]}=…")
+    hints = _hints(target)
+    for name, value in given.items():
+        check_value(value, hints.get(name, Any), f"{place}.{name}", kind)
+
+
+def check_value(value: Any, annotation: Any, place: str, kind: Kind = type) -> None:
+    """Raises InvalidInput for a value of another type than ``annotation``, where that can be told."""
+    if not _fits(value, annotation, kind):
+        raise InvalidInput(f"{place} must be {described(annotation)}, got {_shown(value, kind)}")
+
+
+def described(annotation: Any) -> str:
+    """A type, in words."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation in WORDS:
+        return WORDS[annotation]
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(described(part) for part in parts))
+    if origin is Literal:
+        return " or ".join(repr(part) for part in parts)
+    if _is_list(origin or annotation):
+        words = [described(part) for part in parts if part is not Ellipsis]
+        return f"a list of {words[0]} each" if words else "a list"
+    if inspect.isclass(origin or annotation) and issubclass(origin or annotation, Mapping):
+        return "a mapping"
+    return f"a {getattr(annotation, '__name__', annotation)}"
+
+
+def _fits(value: Any, annotation: Any, kind: Kind) -> bool:
+    made = kind(value)
+    if made is None or annotation is Any:
+        return True
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part, kind) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation in WORDS:
+        return isinstance(value, annotation) and (annotation is bool or not isinstance(value, bool))
+    if _is_list(origin or annotation):
+        return isinstance(value, list | tuple) and _elements_fit(value, origin, parts, kind)
+    plain = isinstance(value, int | float | str | list)
+    if origin is Callable or annotation is Callable or origin is type:
+        return not plain
+    if not inspect.isclass(annotation) or getattr(annotation, "_is_protocol", False):
+        return True
+    if issubclass(annotation, Mapping):
+        return isinstance(value, Mapping)
+    return issubclass(made, annotation)
+
+
+def _is_list(kind: Any) -> bool:
+    return kind in (list, tuple, Sequence, Iterable)
+
+
+def _elements_fit(values: Sequence[Any], origin: Any, parts: tuple[Any, ...], kind: Kind) -> bool:
+    if origin is tuple and parts and parts[-1] is not Ellipsis:
+        return len(values) == len(parts) and all(_fits(v, p, kind) for v, p in zip(values, parts, strict=True))
+    return not parts or all(_fits(value, parts[0], kind) for value in values)
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "no settings"
+
+
+def _shown(value: Any, kind: Kind) -> str:
+    made = kind(value) if isinstance(value, Mapping) else None
+    return made.__name__ if made is not None else repr(value)

@@ -1,0 +1,97 @@
+"""The guard against NaN and infinite losses, and the step that it keeps for those who look for the cause."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from vdm.bound import Batch, Loss, VariationalModel
+from vdm.draws import Draws
+from vdm.errors import InvalidInput
+from vdm.models import VDM
+from vdm.training.checkpoints import KEY, AtomicCheckpoints, Identity
+from vdm.training.module import VariationalTask
+
+
+class StopOnNonFinite(Callback):
+    """Stops before a NaN or infinite loss reaches the weights, and keeps the step: see ``vdm.cli.replay``.
+
+    The file is a checkpoint of the weights and buffers before the step, with the batch and the process's rank. All draws
+    follow from these.
+
+    Args:
+        folder: where the step is kept; None for nowhere.
+
+    Raises:
+        InvalidInput: with the step, the term, t, the file, and what to try.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
+        self._batch: Batch | None = None
+        self._buffers: dict[str, Tensor] = {}
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VariationalTask, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        self._batch = batch
+        self._buffers = {name: buffer.clone() for name, buffer in pl_module.model.named_buffers()}
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: VariationalTask, loss: Tensor) -> None:  # type: ignore[override]
+        if torch.isfinite(loss).item():
+            return
+        assert self._batch is not None
+        step, kept = trainer.global_step, ""
+        self._take_back(pl_module.model)
+        if self.folder is not None:
+            path = Path(self.folder) / f"non_finite_step_{step:07d}_rank_{trainer.global_rank}.ckpt"
+            AtomicCheckpoints().save_checkpoint(self._content(trainer, pl_module), path)
+            kept = f"; the step is kept in {path}"
+        draws = Draws(pl_module.seed, step, trainer.global_rank, trainer.world_size)
+        cause = where(pl_module.model, self._batch, draws, rerun(pl_module.model, self._batch, draws))
+        self._take_back(pl_module.model)
+        raise InvalidInput(
+            f"the training loss is {loss.item()} at step {step}: {cause}. It was not applied to the weights{kept}: lower "
+            "optimizer.lr, or check the data"
+        )
+
+    def _take_back(self, model: VariationalModel) -> None:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(self._buffers[name])
+
+    def _content(self, trainer: pl.Trainer, task: VariationalTask) -> dict[str, Any]:
+        assert self._batch is not None
+        identity = [callback.content for callback in trainer.callbacks if isinstance(callback, Identity)]  # type: ignore[attr-defined]
+        return {
+            KEY: identity[0] if identity else Identity({}, {}).content,
+            "state_dict": task.state_dict(),
+            "global_step": trainer.global_step,
+            "batch": self._batch._asdict(),
+            "rank": trainer.global_rank,
+            "world_size": trainer.world_size,
+        }
+
+
+@torch.no_grad()
+def rerun(model: VariationalModel, batch: Batch, draws: Draws) -> Loss:
+    """The loss of a training step, with its draws and its dropout."""
+    draws.seed_torch()
+    return model.train().loss(batch, draws)
+
+
+def where(model: VariationalModel, batch: Batch, draws: Draws, loss: Loss) -> str:
+    """Which term of which example is not finite, and at which t, for people."""
+    bad = (~torch.isfinite(loss.value)).nonzero().flatten().tolist()
+    if not bad:
+        return "it is finite when run again"
+    first = bad[0]
+    terms = [name for name, value in loss.bound.terms().items() if not torch.isfinite(value[first])]
+    if not torch.isfinite(batch.x[first].float()).all():
+        terms = ["the data"]
+    named = " and ".join(name.replace("_", " ") for name in terms if name != "bits_per_dim") or "the objective"
+    when = ""
+    if isinstance(model, VDM):
+        t, _ = model.times.draw(draws, model.likelihood.encode(batch.x))
+        when = f" at t = {t[first].item():.4g}"
+    return f"{named} of training example {int(batch.index[first])}{when} ({len(bad)} of {len(batch.x)} in the batch)"

@@ -1,0 +1,101 @@
+"""The profile over noise levels, followed through training and kept in a file of the run."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from vdm.bound import Elbo, bits_per_dim
+from vdm.draws import scalar_dtype
+from vdm.errors import InvalidInput
+from vdm.figures import profile_figure
+from vdm.gamma import event_mean
+from vdm.gamma_profile import Bin, GammaProfile, Profile, one_t_variance
+from vdm.models import VDM
+from vdm.pictures import rendered
+from vdm.training.callbacks import record
+from vdm.training.media import show
+from vdm.training.metrics_file import append_rows, cut_back, read_rows
+from vdm.training.module import VariationalTask
+
+COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
+
+
+class ProfileFile(Callback):
+    """Sorts the one-t estimates of training (first process, raw weights) by γ, and writes them down at each validation.
+
+    A row a bin: step, γ's bin, how many draws fell into it since the last rows, their mean and variance; see
+    ``vdm.gamma_profile``. It costs no call of the network. Models without a one-t estimate leave no file.
+
+    Args:
+        path: of the file.
+        bins: K equal bins between the schedule's ends, as they were at the first of the draws.
+
+    Raises:
+        InvalidInput: no bins.
+    """
+
+    def __init__(self, path: str, bins: int = 20) -> None:
+        if bins < 1:
+            raise InvalidInput(f"a profile over γ needs at least 1 bin, got {bins}")
+        self.path, self.bins = Path(path), bins
+        self._profile: GammaProfile | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            cut_back(self.path, trainer.global_step or -1)
+        if self._profile is not None:
+            self._profile = GammaProfile(*(part.to(pl_module.device) for part in (self._profile.ends, self._profile.sums)))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if outputs["gamma_t"] is None:
+            return
+        bound: Elbo = outputs["bound"]
+        gamma = event_mean(outputs["gamma_t"].detach())
+        if self._profile is None:
+            self._profile = GammaProfile.empty(_ends(pl_module).to(gamma), self.bins)  # type: ignore[arg-type]
+        self._profile.add(gamma, bits_per_dim(bound.denoising_matching.detach(), bound.dims))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._write(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._profile is None else {"ends": self._profile.ends, "sums": self._profile.sums}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._profile = GammaProfile(**state_dict) if state_dict else None
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if self._profile is None:
+            return
+        found, self._profile = self._profile.bins(), None
+        if trainer.is_global_zero:
+            append_rows(self.path, COLUMNS, [(trainer.global_step, *each) for each in found])
+            record(trainer, {"profile/one_t_variance": one_t_variance(found)})
+            show(trainer, "profile/by_gamma", lambda: rendered(profile_figure({"": found})))
+
+
+@torch.no_grad()
+def _ends(task: VariationalTask) -> torch.Tensor:
+    """(2,), the schedule's γ at t = 0 and t = 1, means over the dimensions where each has its own."""
+    model = task.model
+    assert isinstance(model, VDM)
+    return event_mean(model.schedule(torch.tensor([0.0, 1.0], dtype=scalar_dtype(task.device), device=task.device)))
+
+
+def read_profiles(path: Path) -> dict[int, Profile]:
+    """By step, in the order of training; empty if there is no file."""
+    found: dict[int, list[Bin]] = {}
+    for row in read_rows(path)[1]:
+        low, high, draws, mean, variance = (row[name] for name in COLUMNS[1:])
+        each = Bin(float(low), float(high), int(draws), float(mean), float(variance))
+        found.setdefault(int(row["step"]), []).append(each)
+    return dict(found)

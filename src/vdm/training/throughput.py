@@ -1,0 +1,108 @@
+"""How fast training goes, and which part of the machine's speed that is."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.flop_counter import FlopCounterMode
+
+from vdm.bound import Batch
+from vdm.draws import Draws
+from vdm.errors import InvalidInput
+from vdm.training.callbacks import record
+from vdm.training.module import VariationalTask
+
+BACKWARD = 2
+"""FLOPs of a backward pass, in forward passes: each product of matrices has two of its kind in its derivative."""
+
+
+class Throughput(Callback):
+    """Logs ``throughput/steps_per_second`` and ``throughput/examples_per_second`` of all processes together.
+
+    The clock runs over whole steps, the wait for data among them, and stands still in validation, pictures and
+    checkpoints that belong to it. With ``utilisation`` it also logs ``throughput/flops_per_second`` of one process and,
+    as ``throughput/utilisation``, its ratio to ``measured_peak``: FLOPs are those of matrix products, convolutions and
+    attention in one forward pass, times 3 for the backward pass, counted on the averaged model before the first step.
+
+    Args:
+        every: steps between two reports.
+        utilisation: whether to count and measure; it takes a second or so.
+    """
+
+    def __init__(self, every: int = 100, utilisation: bool = False) -> None:
+        if every < 1:
+            raise InvalidInput(f"every must be at least 1, got {every}")
+        self.every, self.utilisation = every, utilisation
+        self._flops = self._peak = 0.0
+        self._seconds, self._batches, self._step = 0.0, 0, 0
+        self._since: float | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds, self._batches, self._step, self._since = 0.0, 0, trainer.global_step, None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VariationalTask, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        if self.utilisation and not self._peak:
+            with trainer.precision_plugin.forward_context():
+                self._flops = (1 + BACKWARD) * forward_flops(pl_module, batch)
+                self._peak = measured_peak(pl_module.device)
+            self._since = None
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._pause()
+        self._since = time.perf_counter()
+        self._batches += 1
+        steps = trainer.global_step - self._step
+        if trainer.global_step % self.every or not steps:
+            return
+        examples = self._batches * len(batch.x) * trainer.world_size
+        metrics = {
+            "throughput/steps_per_second": steps / self._seconds,
+            "throughput/examples_per_second": examples / self._seconds,
+        }
+        if self.utilisation:
+            achieved = self._flops * self._batches / self._seconds
+            metrics |= {"throughput/flops_per_second": achieved, "throughput/utilisation": achieved / self._peak}
+        record(trainer, metrics)
+        self._seconds, self._batches, self._step = 0.0, 0, trainer.global_step
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._pause()
+
+    def _pause(self) -> None:
+        if self._since is not None:
+            self._seconds += time.perf_counter() - self._since
+            self._since = None
+
+
+@torch.no_grad()
+def forward_flops(task: VariationalTask, batch: Batch) -> int:
+    """Of one training loss of ``batch``; the averaged model does the work, in evaluation mode and with draws of its own."""
+    with FlopCounterMode(display=False) as counter:
+        task.evaluated.loss(batch, Draws())
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def measured_peak(device: torch.device, least_seconds: float = 0.1) -> float:
+    """FLOP/s of a product of two square matrices, in the precision of the context: the best of three, 2n³ each.
+
+    n doubles from 512 until one product takes ``least_seconds``, or to 16384.
+    """
+    n, best = 512, 0.0
+    while True:
+        a = torch.ones(n, n, device=device)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            (a @ a)[0, 0].item()
+            times.append(time.perf_counter() - start)
+        best = max(best, 2 * n**3 / min(times))
+        if min(times) >= least_seconds or n >= 16384:
+            return best
+        n *= 2

@@ -1,0 +1,78 @@
+"""Small jobs of vdm-train on a SLURM: how to submit one, wait for a step of it or for its end, and compare two."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from vdm.training.metrics_file import read_rows
+
+STEPS = 60
+SMALL = (
+    "trainer.accelerator=cpu",
+    f"trainer.max_steps={STEPS}",
+    "trainer.val_check_interval=25",
+    "data.batch_size=64",
+    "model.denoiser.network.channels=8",
+    "model.denoiser.network.blocks=1",
+    "model.sampling.steps=2",
+    "callbacks.bound_terms.every=1",
+    "validation.repeats=2",
+    "test.repeats=2",
+)
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1")
+TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+TWO_NODES = ("trainer.num_nodes=2", "trainer.strategy=ddp")
+WORKERS = ("data.workers=2",)
+"""Loader workers are processes too, and SLURM's signals reach every process of a job."""
+
+
+def pauses(seconds):
+    """Slow down the first start of a job."""
+    return ("+callbacks.pauses._target_=pauses.Pauses", f"+callbacks.pauses.seconds={seconds}")
+
+
+def start(environment, *overrides, options=()):
+    """The command, going on in the background."""
+    program = Path(sys.executable).with_name("vdm-train")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([program, *options, *SMALL, *overrides], env=environment, **pipes)
+
+
+def submit(cluster, folder, *overrides):
+    """The launcher of a multirun into ``folder``."""
+    return start(cluster.environment, *SLURM, f"hydra.sweep.dir={folder}", *overrides, options=["-m"])
+
+
+def logs_of(folder):
+    return "\n".join(path.read_text() for path in sorted(folder.rglob("*_log.*")))
+
+
+def conclude(cluster, process, folder, status=0):
+    """Wait for the launcher, and give the jobs' logs; submitit ends every task well, so SLURM's state says nothing."""
+    out, _ = process.communicate(timeout=400)
+    cluster.wait_until_idle()
+    logs = logs_of(folder)
+    assert process.returncode == status, f"{out}\n{logs}"
+    return logs
+
+
+def wait_for_step(process, run, step=5, seconds=240):
+    """Until ``run`` has logged ``step``."""
+    limit = time.monotonic() + seconds
+    while not any(int(row["step"]) >= step for row in read_rows(run / "metrics.csv")[1]):
+        assert time.monotonic() < limit, "no step was logged"
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+
+
+def same(one, other):
+    """Weights and logs, to the last digit; so short a run does not log what the clock says."""
+    ends = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (one, other)]
+    assert [end["global_step"] for end in ends] == [STEPS, STEPS]
+    assert ends[0]["state_dict"].keys() == ends[1]["state_dict"].keys()
+    assert all(torch.equal(ends[0]["state_dict"][name], value) for name, value in ends[1]["state_dict"].items())
+    for name in ("metrics.csv", "profile.csv", "schedule.csv"):
+        assert (one / name).read_text() == (other / name).read_text()

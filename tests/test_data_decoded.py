@@ -1,0 +1,290 @@
+"""Data sets that are decoded once: both releases of small ImageNet, and any folder of images."""
+
+import io
+import json
+import multiprocessing
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from catalogue import composed, part
+from image_files import drawn, encoded, small_folder, small_imagenet, small_imagenet_pictures
+from vdm.cli.build import build
+from vdm.data.image_files import Archive, Unusable, centre, cropped, decode, stretched
+from vdm.errors import InvalidInput
+
+SPLITS = ("train", "val", "test")
+
+
+class TestTheArrays:
+    @pytest.mark.parametrize("side", [32, 64])
+    @pytest.mark.parametrize("folder", [".", "Imagenet_train_npz"])
+    def test_reads_what_was_written(self, tmp_path, side, folder):
+        overrides, (x, label) = small_imagenet(tmp_path / "a" / folder, side)
+        overrides[0] = f"data.root={tmp_path}/a"
+        data = part("data", f"data=imagenet{side}", *overrides, "data.labels=true")
+        splits = data.splits()
+        assert [len(splits[name].x) for name in SPLITS] == [22, 8, 4]
+        assert torch.equal(torch.cat([splits[name].x for name in SPLITS]), x)
+        assert torch.equal(torch.cat([splits[name].condition for name in SPLITS]), label)
+        assert data.provenance()["name"] == f"imagenet{side}"
+
+    def test_a_release_is_known_by_its_count(self, tmp_path):
+        overrides, _ = small_imagenet(tmp_path)
+        with pytest.raises(InvalidInput, match=r"30 training images in .* this release has 1281167: .* the other release"):
+            part("data", "data=imagenet32", *overrides[:2]).splits()
+        with pytest.raises(InvalidInput, match=r"4 validation images .* this release has 5"):
+            part("data", "data=imagenet32", *overrides, "data.sizes.test=5").splits()
+        for side in (32, 64):
+            stated = {name: composed(f"data={name}").data.sizes for name in (f"imagenet{side}", f"imagenet{side}_oord")}
+            assert {name: (s.train + s.val, s.test) for name, s in stated.items()} == {
+                f"imagenet{side}": (1_281_167, 50_000),
+                f"imagenet{side}_oord": (1_281_149, 49_999),
+            }
+
+    def test_missing_broken_and_foreign_files_are_one_line(self, tmp_path):
+        overrides, _ = small_imagenet(tmp_path)
+        path, data = tmp_path / "train_data_batch_7.npz", part("data", "data=imagenet32", *overrides)
+        whole = path.read_bytes()
+        arrays = {"data": np.zeros((3, 12), np.uint8), "labels": np.ones(3)}
+        np.savez(path, **arrays)
+        with pytest.raises(InvalidInput, match=r"batch_7.npz holds uint8 of shape \(3, 12\), not bytes of \(3, 3072\)"):
+            data.splits()
+        np.savez(path, **{**arrays, "labels": np.array([print], dtype=object)})
+        with pytest.raises(InvalidInput, match=r"batch_7.npz cannot be read as an npz file with 'labels'"):
+            data.splits()
+        for content in (b"", whole[:100], whole[:-200], b"<html>", whole[:2000] + b"\0" * 50 + whole[2050:]):
+            path.write_bytes(content)
+            with pytest.raises(InvalidInput, match=r"train_data_batch_7.npz cannot be read as an npz file"):
+                part("data", "data=imagenet32", *overrides).splits()
+        path.unlink()
+        with pytest.raises(InvalidInput, match=r"there is no .*train_data_batch_7.npz: .*https://image-net.org"):
+            part("data", "data=imagenet32", *overrides).splits()
+        assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir() and not p.name.endswith(".part")]
+
+
+class TestThePictures:
+    @pytest.mark.parametrize("archives", [False, True])
+    def test_every_image_is_in_one_split(self, tmp_path, archives):
+        overrides, images = small_imagenet_pictures(tmp_path, archives=archives)
+        data = part("data", "data=imagenet32_oord", *overrides)
+        splits = data.splits()
+        assert [len(splits[name].x) for name in SPLITS] == [22, 8, 4]
+        found = {x.numpy().tobytes() for name in SPLITS for x in splits[name].x}
+        assert found == {image.numpy().tobytes() for image in images.values()}
+        valid = torch.stack([image for (part, _), image in images.items() if part == "valid"])
+        assert torch.equal(splits["test"].x, valid)
+        assert data.provenance()["name"] == "imagenet32_oord"
+
+    def test_folders_and_archives_are_one_data_set(self, tmp_path):
+        prints = [
+            part(
+                "data", "data=imagenet32_oord", *small_imagenet_pictures(tmp_path / str(kind), archives=kind)[0]
+            ).provenance()
+            for kind in (False, True)
+        ]
+        assert prints[0] == prints[1]
+
+    def test_missing_images_and_wrong_ones_are_one_line(self, tmp_path):
+        with pytest.raises(InvalidInput, match=r"there is no .*train_32x32.tar"):
+            part("data", "data=imagenet32_oord", f"data.root={tmp_path}").splits()
+        overrides, _ = small_imagenet_pictures(tmp_path)
+        with pytest.raises(InvalidInput, match="this release has 1281149"):
+            part("data", "data=imagenet32_oord", *overrides[:2]).splits()
+        with pytest.raises(InvalidInput, match="no classes"):
+            part("data", "data=imagenet32_oord", *overrides, "+data.labels=true").splits()
+        (tmp_path / "train_32x32/0000005.png").write_bytes(encoded(drawn((3, 31, 32))))
+        with pytest.raises(InvalidInput, match=r"0000005.png is of another size: fetch the release again"):
+            part("data", "data=imagenet32_oord", *overrides).splits()
+        (tmp_path / "broken.tar").write_bytes(b"\x1f\x8b not a tar")
+        with pytest.raises(InvalidInput, match=r"broken.tar cannot be read as a tar archive"):
+            Archive(tmp_path / "broken.tar")
+
+
+class TestAFolder:
+    def again(self, root, *more):
+        """A data module of a folder that is there."""
+        settings = (f"data.root={root}", f"data.cache={root.parent}/cache", "data.val=0.1", "data.test=0.2")
+        return part("data", "data=folder", *settings, *more)
+
+    def folder(self, root, *more):
+        _, images = small_folder(root)
+        return self.again(root, *more), images
+
+    @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 32, 32)])
+    def test_images_of_the_right_size_are_read_as_they_are(self, tmp_path, shape):
+        overrides, images = small_folder(tmp_path / "pets", shape=shape)
+        data = part("data", "data=folder", *overrides, f"data.event_shape={list(shape)}", "data.labels=true")
+        splits = data.splits()
+        by_class = [{x.numpy().tobytes() for n, x in images.items() if n.startswith(kind)} for kind in ("cat", "dog", "emu")]
+        for split in splits.values():
+            assert all(x.numpy().tobytes() in by_class[k] for x, k in zip(split.x, split.condition, strict=True))
+        assert [len(splits[name].x) for name in SPLITS] == [25, 2, 3]
+        assert len({x.numpy().tobytes() for split in splits.values() for x in split.x}) == 30
+        assert data.provenance()["name"] == "pets"
+
+    def test_the_split_is_keyed(self, tmp_path):
+        """The same in every run; another for another key; and one more file moves at most one across each border."""
+        data, _ = self.folder(tmp_path / "pets")
+        test = {x.numpy().tobytes() for x in data.splits()["test"].x}
+        other = self.again(tmp_path / "pets", "data.order=1")
+        assert test != {x.numpy().tobytes() for x in other.splits()["test"].x}
+        (tmp_path / "pets/cat/new.png").write_bytes(encoded(drawn((3, 32, 32), seed=9)))
+        grown = self.again(tmp_path / "pets")
+        assert len(test - {x.numpy().tobytes() for x in grown.splits()["test"].x}) <= 2
+
+    def test_it_is_decoded_once(self, tmp_path, monkeypatch):
+        data, _ = self.folder(tmp_path / "pets")
+        facts = data.provenance()
+        again = self.again(tmp_path / "pets")
+        monkeypatch.setattr(type(again), "blocks", None)
+        assert again.provenance() == facts
+        fresh = {name: split._replace(known=None).fingerprint() for name, split in again.splits().items()}
+        assert fresh == {name: found["sha256"] for name, found in facts["splits"].items()}
+
+    @pytest.mark.parametrize("change", ["content", "fit", "shape"])
+    def test_other_files_or_settings_are_decoded_anew(self, tmp_path, change):
+        data, images = self.folder(tmp_path / "pets")
+        before = data.provenance()["splits"]
+        more = {"fit": ["data.fit._target_=vdm.data.image_files.centre"], "shape": ["data.event_shape=[3,16,16]"]}.get(
+            change, []
+        )
+        if change == "content":
+            for name in images:
+                (tmp_path / "pets" / name).write_bytes(encoded(drawn((3, 40, 32), seed=5)))
+        after = self.again(tmp_path / "pets", *more).provenance()["splits"]
+        assert (after == before) == (change == "fit")
+        assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 2
+
+    def test_batches_come_from_a_file_that_they_do_not_change(self, tmp_path):
+        data, _ = self.folder(tmp_path / "pets", "data.batch_size=5", "data.workers=2", "data.flip=true")
+        path = data.decoded[0] / "train.x"
+        before = path.read_bytes()
+        batches = list(data.train_dataloader())
+        data.splits()["train"].x[0] = 0
+        assert len(batches) == len(data.splits()["train"].x) // 5
+        assert path.read_bytes() == before
+        path.write_bytes(before[:-1])
+        with pytest.raises(InvalidInput, match=r"train.x is damaged: remove .* decoded again"):
+            self.again(tmp_path / "pets").splits()
+
+    def test_what_cannot_be_used_is_left_out_and_counted(self, tmp_path, capsys):
+        overrides, images = small_folder(tmp_path / "pets")
+        good = encoded(drawn((3, 64, 64)))
+        bad = {
+            "cut.png": good[: len(good) // 2],
+            "text.jpg": b"<html>not found</html>",
+            "empty.png": b"",
+            "bomb.png": png_header(50_000, 50_000),
+            "large.png": png_header(10_001, 10_000),
+            "clear.png": encoded(drawn((4, 8, 8))),
+            "deep.png": sixteen_bits(),
+        }
+        for name, content in bad.items():
+            (tmp_path / "pets/cat" / name).write_bytes(content)
+        (tmp_path / "pets/cat/.hidden.png").write_bytes(b"")
+        (tmp_path / "pets/cat/notes.txt").write_bytes(b"")
+        data = part("data", "data=folder", *overrides)
+        assert sum(len(split.x) for split in data.splits().values()) == len(images)
+        counts = {"truncated, or no image": 3, "of too many pixels": 2, "transparent": 1, "of mode I;16": 1}
+        assert data.provenance()["left_out"] == counts
+        told = capsys.readouterr().err
+        assert "left out of 37 files" in told
+        assert "3 truncated, or no image" in told
+        again = part("data", "data=folder", *overrides)
+        assert again.provenance()["left_out"] == counts
+
+    def test_settings_that_cannot_be_are_one_line(self, tmp_path):
+        with pytest.raises(InvalidInput, match=r"there is no folder .*/none"):
+            part("data", "data=folder", f"data.root={tmp_path}/none").splits()
+        overrides, _ = small_folder(tmp_path / "pets", each=1)
+        with pytest.raises(InvalidInput, match="there is no image for val, test"):
+            part("data", "data=folder", *overrides, "data.val=0.01", "data.test=0.01").splits()
+        (tmp_path / "pets/0.png").write_bytes(encoded(drawn((3, 32, 32))))
+        with pytest.raises(InvalidInput, match="the folder of its class"):
+            part("data", "data=folder", *overrides, "data.labels=true").splits()
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InvalidInput, match=r"cannot be kept in .*: set data.cache="):
+            part("data", "data=folder", overrides[0], f"data.cache={tmp_path}/file/cache").splits()
+        for wrong, message in (("data.event_shape=[4,8,8]", r"\[3, H, W\]"), ("data.val=0.95", "with some left")):
+            with pytest.raises(Exception, match=message):
+                part("data", "data=folder", *overrides, wrong)
+
+    def test_it_trains_a_model(self, tmp_path):
+        overrides, _ = small_folder(tmp_path / "pets", shape=(1, 9, 9))
+        small = ["data.event_shape=[1,8,8]", "model.denoiser.network.channels=8", "model.denoiser.network.blocks=1"]
+        data, task = build(composed("data=folder", *overrides, *small, "data.batch_size=4"))
+        assert torch.isfinite(task.model.elbo(next(iter(data.train_dataloader())).x).total).all()
+
+
+def png_header(width, height):
+    """A PNG file of a few bytes that says it is large."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def sixteen_bits():
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class TestOneImage:
+    def test_every_usable_mode_is_read_as_pillow_shows_it(self):
+        x = drawn((3, 8, 8))
+        for mode in ("RGB", "L", "1", "P", "RGBA"):
+            image = Image.open(io.BytesIO(encoded(x, mode)))
+            for channels, shown in ((3, "RGB"), (1, "L")):
+                found = decode(encoded(x, mode), (channels, 8, 8), cropped)
+                assert np.array_equal(found, np.asarray(image.convert(shown)).reshape(8, 8, channels).transpose(2, 0, 1))
+
+    def test_a_camera_held_upright_is_turned(self):
+        image = Image.fromarray(drawn((3, 4, 6)).permute(1, 2, 0).numpy())
+        exif, buffer = Image.Exif(), io.BytesIO()
+        exif[0x0112] = 6
+        image.save(buffer, "PNG", exif=exif)
+        found = decode(buffer.getvalue(), (3, 6, 4), cropped)
+        assert np.array_equal(found, np.rot90(np.asarray(image), -1).transpose(2, 0, 1))
+
+    def test_the_three_fits(self):
+        """A wide picture of three colours: cropped and centre lose the sides, stretched keeps them."""
+        colours = np.repeat(np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8), 8, 0)[None].repeat(8, 0)
+        picture = Image.fromarray(colours)
+        middle = np.asarray([0, 200, 0], np.uint8)
+        assert (np.asarray(cropped(picture, (8, 8))) == middle).all()
+        assert (np.asarray(centre(picture, (8, 8))) == middle).all()
+        seen = np.asarray(stretched(picture, (3, 1)))[0].argmax(1)
+        assert seen.tolist() == [0, 1, 2]
+        with pytest.raises(Unusable, match="too small"):
+            centre(picture, (9, 9))
+        assert cropped(picture, (4, 4)).size == (4, 4)
+
+
+def decode_in_a_process(overrides, start, queue):
+    start.wait()
+    queue.put(part("data", "data=folder", *overrides).provenance()["splits"])
+
+
+def test_processes_that_start_together_decode_once(tmp_path):
+    """One decodes, the others wait for it: nothing but the finished folder and the lock is left."""
+    overrides, _ = small_folder(tmp_path / "pets")
+    context = multiprocessing.get_context("fork")
+    start, queue = context.Event(), context.Queue()
+    processes = [context.Process(target=decode_in_a_process, args=(overrides, start, queue)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    start.set()
+    found = [json.dumps(queue.get(timeout=60)) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len(set(found)) == 1
+    left = sorted(path.suffix for path in (tmp_path / "cache").iterdir())
+    assert left == ["", ".lock"]

@@ -1,0 +1,221 @@
+"""Numbers that are not what they seem are accompanied by a sentence, or refused."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+
+from catalogue import composed
+from test_cli import SMALL as RUN
+from test_training import parts, trainer_for
+from vdm.cli import train
+from vdm.cli.build import build, provenance, resolved
+from vdm.cli.replay import replay
+from vdm.data.overlap import shared
+from vdm.errors import InvalidInput
+from vdm.evaluation import BoundEvaluation, Estimate, guards
+from vdm.training.checkpoints import Identity, read_content
+from vdm.training.non_finite import StopOnNonFinite
+
+TOY = ("experiment=toy", "model.denoiser.network.hidden=8", "model.denoiser.network.blocks=1")
+
+
+def about(**changes):
+    splits = {"train": {"size": 9, "sha256": "a"}, "test": {"size": 4, "sha256": "b", "in_training": 0}}
+    return {"name": "x", "splits": splits, **changes}
+
+
+def said(value=1.0, prior=0.003, mc_se=0.01, data_se=0.02, data=None, model=None, facts=None, others=()):
+    zero = Estimate(0.0, 0.0, 0.0)
+    own = {"bits_per_dim": Estimate(value, mc_se, data_se), "prior_matching": Estimate(prior, 0.0, 0.0), "x": zero}
+    return guards.warnings(model, own, list(others), data, {"data": about(), "split": "test", **(facts or {})})
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return build(composed(*TOY, "data.sizes={train: 300, val: 50, test: 400}"))
+
+
+def test_an_honest_number_has_no_warning(toy):
+    entropy, _ = toy.data.entropy("test")
+    assert said(value=entropy + 0.01, model=toy.task.model, data=toy.data) == []
+    assert said(facts={"trained_on": about()}) == []
+
+
+def test_shared_examples_are_counted_exactly():
+    """Seven of twenty, one of them twice; equal numbers of another type are other bytes."""
+    x = torch.arange(60 * 4, dtype=torch.uint8).view(60, 2, 2)
+    training, test = x[:30], torch.cat([x[40:53], x[3:9], x[3:4]])
+    assert shared(test, training) == 7
+    assert shared(training, training) == 30
+    assert shared(x[30:], x[:30]) == 0
+    assert shared(test[:0], training) == 0
+    assert shared(test, training, limit=119) is None
+    assert shared(torch.randn(9000, 2).repeat(1, 1), torch.randn(9000, 2)) == 0
+
+
+def test_the_number_of_shared_examples_stands_in_the_provenance():
+    data, _ = parts()
+    splits = data.splits()
+    splits["test"] = splits["test"]._replace(x=torch.cat([splits["test"].x[:10], splits["train"].x[5:8]]))
+    found = provenance(data, 0)["data"]["splits"]
+    assert found["test"]["in_training"] == 3
+    assert found["val"]["in_training"] == 0
+    assert "in_training" not in found["train"]
+    (sentence,) = said(facts={"data": {"splits": found}})
+    assert sentence.startswith("3 of the 13 test examples occur in the training split")
+
+
+def test_evaluating_the_training_split_is_told():
+    assert said(facts={"split": "train"}) == ["this is the bound of the training examples, not of unseen ones"]
+
+
+def test_other_data_than_those_of_training_are_told():
+    before = about(splits={"train": {"sha256": "z"}, "test": {"sha256": "b"}})
+    (sentence,) = said(facts={"trained_on": before})
+    assert "other bytes in train" in sentence
+
+
+def test_mirrored_training_is_told():
+    (sentence,) = said(facts={"data": about(flip=True)})
+    assert "augmented" in sentence
+    assert said(facts={"data": about(flip=False)}) == []
+
+
+def test_a_large_prior_is_told_of_diffusion_models_only(toy):
+    (sentence,) = said(value=9.0, prior=0.02, model=toy.task.model)
+    assert "raise gamma_max" in sentence
+    assert "0.020" in sentence
+    assert said(value=9.0, prior=guards.LARGE_PRIOR, model=toy.task.model) == []
+    assert said(prior=0.02, model=torch.nn.Identity()) == []
+
+
+def test_the_prior_of_a_schedule_that_ends_early_is_large(toy):
+    """On real data: at γ_max = 1 the toy's prior term is above the threshold, at 6 it is below."""
+    for gamma_max, number in ((1.0, 1), (6.0, 0)):
+        data, task = build(composed(*TOY, f"gamma_max={gamma_max}", "data.sizes={train: 300, val: 50, test: 200}"))
+        prior = task.model.elbo(data.splits()["test"].x).terms()["prior_matching"].mean().item()
+        assert len(said(value=9.0, prior=prior, model=task.model)) == number
+
+
+def test_a_bound_better_than_the_entropy_is_told(toy):
+    """Four joint standard errors below, and no nearer; of every estimate in the report."""
+    entropy, _ = toy.data.entropy("test")
+    error = math.hypot(0.01, 0.02)
+    assert said(value=entropy - 3.9 * error, data=toy.data) == []
+    (sentence,) = said(value=entropy - 4.1 * error, data=toy.data)
+    assert "4 standard errors better than the data's own entropy" in sentence
+    assert len(said(value=entropy, data=toy.data, others=[Estimate(entropy - 1, 0.01, math.nan)])) == 1
+    assert len(said(value=entropy - 1, mc_se=0.0, data_se=0.0, data=toy.data)) == 1
+
+
+def test_a_wide_error_bar_is_told():
+    (sentence,) = said(value=1.0, mc_se=0.06)
+    assert "use more draws" in sentence
+    assert said(value=1.0, mc_se=0.05) == []
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        ((1.74231, 0.009, 0.0223), ("1.742", "0.009", "0.022")),
+        ((1.74231, 0.0, 0.0), ("1.7423", "0.0000", "0.0000")),
+        ((1.74231, 0.5, math.nan), ("1.74", "0.50", "nan")),
+        ((174.231, 12.3, 3.0), ("174", "12", "3")),
+        ((0.0038123, 0.00011, 0.00012), ("0.0038", "0.0001", "0.0001")),
+    ],
+)
+def test_no_digit_is_printed_beyond_the_error_bar(estimate, shown):
+    assert Estimate(*estimate).shown() == shown
+
+
+def test_evaluation_refuses_autocast_unless_asked():
+    data, task = parts()
+    (batch, *_) = data.ordered("test")
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(InvalidInput, match="not evaluated under autocast"):
+            BoundEvaluation(2)(task.evaluated, batch)
+        BoundEvaluation(2, autocast=True)(task.evaluated, batch)
+    BoundEvaluation(2)(task.evaluated, batch)
+
+
+def command(*arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vdm-train", *RUN, *arguments])
+        try:
+            train.main()
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
+def test_a_run_under_autocast_is_refused_before_it_trains(tmp_path, capsys):
+    assert command("trainer.precision=bf16-mixed", f"hydra.run.dir={tmp_path}") == 2
+    assert "not evaluated under autocast" in capsys.readouterr().err
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_warnings_stand_on_the_screen_and_in_the_file(tmp_path, capsys):
+    assert command("gamma_max=1", f"hydra.run.dir={tmp_path}") == 0
+    (sentence,) = [s for s in json.loads((tmp_path / "metrics.json").read_text())["warnings"] if "gamma_max" in s]
+    assert sentence in capsys.readouterr().out
+
+
+def poisoned(task, row):
+    """Example ``row`` of the batch gets an infinite x̂_0 at step 2."""
+    original, calls = task.model.denoiser.network.forward, []
+
+    def forward(x_t, gamma_t, condition=None):
+        calls.append(0)
+        y = original(x_t, gamma_t, condition)
+        if task.global_step == 2:
+            y = y.clone()
+            y[row] = math.inf
+        return y
+
+    task.model.denoiser.network.forward = forward
+
+
+@pytest.mark.parametrize("overrides", [(), ("times=loss_moment", "schedule=adaptive")])
+def test_a_step_that_is_not_finite_is_kept_and_can_be_run_again(tmp_path, overrides):
+    """The line names step, term, example and t; weights and histories are those before the step; so are all draws."""
+    config = composed(
+        "model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "data.batch_size=32", *overrides
+    )
+    data, task = build(config)
+    poisoned(task, row=5)
+    callbacks = [StopOnNonFinite(str(tmp_path)), Identity(resolved(config), {})]
+    with pytest.raises(InvalidInput, match=r"at step 2: denoising matching of training example \d+ at t = 0\.\d+ \(1 of 32"):
+        trainer_for(tmp_path, *callbacks).fit(task, datamodule=data)
+    path = tmp_path / "non_finite_step_0000002_rank_0.ckpt"
+    content = read_content(path)
+    assert (content["rank"], content["world_size"], content["global_step"]) == (0, 1, 2)
+    assert all(torch.isfinite(value).all() for value in content["state_dict"].values())
+    again = replay(path)
+    for name, value in again.model.state_dict().items():
+        assert torch.equal(value, task.model.state_dict()[name]), name
+    assert again.cause == "it is finite when run again"  # the poison was in this process, and is not in the file
+    assert torch.isfinite(again.loss.value).all()
+    assert torch.equal(replay(path).loss.value, again.loss.value)
+
+
+def test_a_step_with_bad_weights_is_told_again_by_its_file(tmp_path):
+    """Here the cause is in the weights, so the file alone reproduces it."""
+    config = composed("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "data.batch_size=32")
+    data, task = build(config)
+    for weight in task.model.denoiser.network.last.parameters():
+        weight.data.fill_(math.nan)
+    with pytest.raises(InvalidInput) as caught:
+        trainer_for(tmp_path, StopOnNonFinite(str(tmp_path)), Identity(resolved(config), {})).fit(task, datamodule=data)
+    again = replay(tmp_path / "non_finite_step_0000000_rank_0.ckpt")
+    assert again.cause in str(caught.value)
+    assert "denoising matching" in again.cause
+    assert "32 of 32" in again.cause
+
+
+def test_a_plain_checkpoint_is_no_kept_step(tmp_path):
+    torch.save({"vdm": {"format": 1}, "state_dict": {}, "global_step": 0}, tmp_path / "x.ckpt")
+    with pytest.raises(InvalidInput, match="no step that StopOnNonFinite kept"):
+        replay(tmp_path / "x.ckpt")
