@@ -202,9 +202,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     contenders = {name: CONTENDERS[name](arguments.batch) for name in arguments.only}
-    print(
-        f"images {'×'.join(map(str, SHAPE))}, one thread, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
-    )
+    capability = torch.backends.cpu.get_cpu_capability()
+    print(f"images {'×'.join(map(str, SHAPE))}, one thread, torch {torch.__version__}, {capability}")
     training(contenders, arguments.batch, arguments.rounds)
     print("\n| peak | GFLOP/CPU-s |\n| --- | --- |")
     for name, value in peaks(arguments.rounds).items():

@@ -35,6 +35,15 @@ def test_result_does_not_depend_on_the_batches():
         assert whole[name] == pytest.approx(parts[name], rel=1e-9)
 
 
+@pytest.mark.parametrize("rows", [1, 20, 46, 512])
+def test_replicates_side_by_side_are_those_one_by_one(rows):
+    """23 examples in 5 replicates: alone, alone because two would be too many, two at a time with one left over, at once."""
+    x, index, evaluation = DATA.sample(23), torch.arange(23), BoundEvaluation(2, seed=1)
+    alone = torch.cat([evaluation(model(StratifiedTimes()), Batch(x[i : i + 1], index[i : i + 1])) for i in index], 1)
+    together = BoundEvaluation(5, seed=1, rows=rows)(model(StratifiedTimes()), Batch(x, index))
+    assert torch.allclose(together[..., :2], alone, rtol=1e-9)
+
+
 @pytest.mark.parametrize("times", [UniformTimes(), StratifiedTimes()], ids=["uniform", "stratified"])
 def test_mc_se_is_the_spread_of_repeated_evaluations(times):
     """Over 60 evaluations of the same data with other seeds: the mean reported mc_se² is the variance of the values."""

@@ -1,7 +1,12 @@
 """trainer=fast: the same training within bfloat16's rounding, the same checkpoints, and the same evaluation exactly."""
 
+import copy
+import shutil
+
+import lightning.pytorch as pl
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from catalogue import composed, options
 from vdm.bound import Batch
@@ -10,7 +15,7 @@ from vdm.draws import Draws
 from vdm.errors import InvalidInput
 from vdm.networks import Backbone
 from vdm.networks.blocks import Dropout
-from vdm.training.fast import FastNetworks
+from vdm.training.fast import FastNetworks, compile_blocks
 
 SMALL = {
     "unet": ("model.denoiser.network.channels=16", "model.denoiser.network.blocks=1"),
@@ -78,6 +83,48 @@ class TestEveryNetwork:
         before = {key: value.dtype for key, value in task.state_dict().items()}
         FastNetworks().on_train_start(None, task)
         assert {key: value.dtype for key, value in task.state_dict().items()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")
+def test_compiled_blocks_compute_the_same_under_the_same_names():
+    """Up to float32's rounding, gradients as well, and without dropout, whose random numbers are the compiler's own."""
+    task, batch = trained("vdm_unet", "model.denoiser.network.blocks=1", "model.denoiser.network.dropout=0.0")
+    names = list(task.state_dict())
+
+    def loss_and_gradients():
+        task.model.zero_grad()
+        loss = task.model.loss(batch, Draws(0)).value
+        loss.mean().backward()
+        return loss.detach(), torch.cat([p.grad.flatten() for p in task.model.parameters()])
+
+    loss, gradients = loss_and_gradients()
+    compile_blocks(task.model.denoiser.network)
+    compiled_loss, compiled_gradients = loss_and_gradients()
+    assert list(task.state_dict()) == names
+    assert torch.allclose(compiled_loss, loss, rtol=1e-4)
+    assert (compiled_gradients - gradients).norm() < 1e-4 * gradients.norm()
+
+
+def test_a_run_is_evaluated_in_float32(tmp_path):
+    """After steps with trainer=fast, what was trained is as good as before in a model built without it."""
+    config = composed("trainer=fast", "network=unet", *SMALL["unet"], "data.batch_size=32")
+    assert config.optimizer.fused
+    assert instantiate(config.trainer, logger=False, enable_checkpointing=False).max_steps == config.trainer.max_steps
+    data, task = build(config)
+    before = copy.deepcopy(task.state_dict())
+    settings = {"max_steps": 3, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(**settings, accelerator="cpu", callbacks=[instantiate(config.callbacks.fast)])
+    trainer.fit(task, train_dataloaders=data.train_dataloader())
+    assert task.model.denoiser.network.low_precision is torch.bfloat16
+    after = task.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert {value.dtype for value in after.values() if value.is_floating_point()} <= {torch.float32, torch.float64}
+    x = data.splits()["val"].x[:16]
+    batch = Batch(x, torch.arange(len(x)))
+    plain = build(composed("network=unet", *SMALL["unet"])).task
+    plain.load_state_dict(after)
+    assert torch.equal(task.validation(task.evaluated, batch), plain.validation(plain.evaluated, batch))
 
 
 def test_models_without_such_networks_are_refused_in_one_line():

@@ -10,7 +10,7 @@ from catalogue import options, part
 from vdm.draws import Draws
 from vdm.elbo import noised
 from vdm.errors import InvalidInput
-from vdm.levels import level_to_real, real_to_level
+from vdm.levels import level_log_prob, level_logits, level_mean, level_to_real, real_to_level
 from vdm.likelihoods import (
     CategoricalLikelihood,
     GaussianLikelihood,
@@ -162,3 +162,24 @@ def test_density_refuses_levels_and_holes():
         likelihood.check(torch.tensor([[3]]))
     with pytest.raises(InvalidInput, match="NaN"):
         likelihood.check(torch.tensor([[float("nan")]]))
+
+
+@pytest.mark.parametrize("cached", [1, 100, 2**16])
+def test_levels_in_pieces_are_the_whole(cached, monkeypatch):
+    """Bayes' rule from the whole table of pixels and levels, whatever pieces it is worked on in; gradients as well."""
+    monkeypatch.setattr("vdm.levels.CACHED", cached)
+    stream = torch.Generator().manual_seed(0)
+    x_t, evidence = (torch.randn(shape, generator=stream).double() for shape in ((3, 2, 5), (3, 2, 5, 7)))
+    x = torch.randint(7, (3, 2, 5), generator=stream)
+    gamma_t = torch.tensor([-6.0, -1.0, 3.0]).double().requires_grad_()
+    prior = torch.log_softmax(torch.randn(7, generator=stream).double(), 0)
+    logits = level_logits(x_t, gamma_t, 7)
+    mean = torch.softmax(logits + prior + evidence, -1) @ level_to_real(torch.arange(7).double(), 7)
+    log_prob = torch.log_softmax(logits, -1).gather(-1, x.unsqueeze(-1)).squeeze(-1)
+    for piecewise, whole in (
+        (level_mean(x_t, gamma_t, prior, evidence), mean),
+        (level_log_prob(x, x_t, gamma_t, 7), log_prob),
+    ):
+        assert torch.allclose(piecewise, whole, rtol=1e-12)
+        (slope,), (expected,) = (torch.autograd.grad(y.sum(), gamma_t, retain_graph=True) for y in (piecewise, whole))
+        assert torch.allclose(slope, expected, rtol=1e-10)

@@ -69,7 +69,7 @@ def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _logits(place: Tensor, spread: Tensor, centres: Tensor) -> Tensor:
-    return -0.5 * (place.unsqueeze(-1) - spread.unsqueeze(-1) * centres).square()
+    return -0.5 * torch.addcmul(place.unsqueeze(-1), spread.unsqueeze(-1), centres, value=-1).square()
 
 
 def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ class Backbone(nn.Module, ABC):
 
     y has x_t's shape, (B, *event), or (B, *event, ``outputs``) where more than one number is asked for each dimension.
 
-    ``low_precision`` (bfloat16, or None) is what the body's convolutions and matrix products run in. The rest stays in the
-    weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the bound weighs by the SNR. It is
-    no part of a model's state: a copy or a checkpoint of the weights runs in their own dtype unless told otherwise.
+    ``low_precision`` (bfloat16, or None) is what the body runs in, its weights rounded as they are used. The rest stays in
+    the weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the bound weighs by the SNR.
+    It is a way to run, no part of a model's state.
     """
 
     embedding: NoiseLevelEmbedding
@@ -32,7 +32,7 @@ class Backbone(nn.Module, ABC):
         level = self.embedding(gamma_t, condition)
         h = self.enter(x_t)
         with torch.autocast(h.device.type, self.low_precision) if self.low_precision else nullcontext():
-            h = self.body(h, level)
+            h = self.body(h.to(self.low_precision), level)
         y = self.last(h.to(x_t.dtype))
         return y.view_as(x_t) if self.outputs == 1 else y.view(*x_t.shape, self.outputs)
 

@@ -35,6 +35,11 @@ class FastNetworks(Callback):
         for network in networks:
             network.low_precision = torch.bfloat16 if self.low_precision else None
             if self.compile and pl_module.device.type == "cuda":
-                for part in network.modules():
-                    if isinstance(part, Stage):
-                        part.compile()
+                compile_blocks(network)
+
+
+def compile_blocks(network: Backbone) -> None:
+    """Compile a U-Net stage by stage, in place: stages of one shape share their code, and the weights keep their names."""
+    for part in network.modules():
+        if isinstance(part, Stage):
+            part.compile()
