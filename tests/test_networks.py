@@ -15,7 +15,7 @@ from vdm.errors import InvalidInput
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import MLP, ClassEmbedding, FourierFeatures, UNet, VDMUNet, VectorEmbedding
-from vdm.networks.blocks import PixelHead
+from vdm.networks.blocks import Dropout, PixelHead
 from vdm.networks.embedding import NoiseLevelEmbedding
 from vdm.parameterisations import NoiseParameterisation
 from vdm.schedules import LinearSchedule
@@ -225,3 +225,9 @@ def test_unet_attends_where_it_is_told():
 def test_mlp_takes_any_event():
     network = MLP((2, 3), hidden=8, blocks=1, gamma_min=-8.0, gamma_max=5.0)
     assert network(torch.randn(4, 2, 3), torch.zeros(4)).shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5])
+def test_dropout_is_a_probability(p):
+    with pytest.raises(InvalidInput, match="from 0 to less than 1"):
+        Dropout(p)

@@ -136,6 +136,15 @@ def test_the_level_posterior_starts_from_the_shares_of_the_levels():
     assert abs(bits.mean() - entropy) < 4 * bits.std() / len(bits) ** 0.5 + 1e-3  # the ends cost 0.0005
 
 
+def test_the_level_posterior_is_exact_under_autocast():
+    """x̂_0 in bfloat16 would cost 0.17 bits/dim at 256 levels."""
+    parameterisation, gamma = LevelPosteriorParameterisation(256), torch.full((2,), -9.0)
+    x_t, y = torch.randn(2, 3), torch.zeros(2, 3, 256)
+    exact = parameterisation.predict(y, x_t, gamma).x_0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(parameterisation.predict(y, x_t, gamma).x_0, exact)
+
+
 def test_level_posterior_knows_the_levels():
     """With no network at all (y = 0) fine noise costs nothing, where the linear preconditioning pays in full."""
     x = torch.randint(0, 17, (400, 1, 4, 4), generator=torch.Generator().manual_seed(0))

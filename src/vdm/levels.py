@@ -41,7 +41,7 @@ def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor, evidence: Tensor) ->
     centres = level_centres(len(prior), x_t)
 
     def mean(place: Tensor, spread: Tensor, known: Tensor) -> Tensor:
-        return torch.softmax(_logits(place, spread, centres) + prior + known, -1) @ centres
+        return (torch.softmax(_logits(place, spread, centres) + prior + known, -1) * centres).sum(-1)
 
     return _piecewise(mean, len(prior), *_in_noise(x_t, gamma_t), evidence)
 

@@ -157,7 +157,7 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
         self.register_buffer("prior", torch.full((self.outputs,), -math.log(self.outputs)))
 
     def inform(self, x: Tensor) -> None:
-        self.prior.copy_(level_prior(x[:MANY], self.outputs))
+        self.prior.copy_(level_prior(x[:: -(-len(x) // MANY)], self.outputs))
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         """One answer of many: x_0 shared out between the two levels beside it, and 10⁻³⁰ for the others."""
@@ -170,4 +170,4 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
 
 
 MANY = 10_000
-"""Training examples that the share of each level is taken from."""
+"""Training examples at most, evenly spread over all, that the share of each level is taken from."""

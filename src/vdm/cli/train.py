@@ -94,6 +94,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         )
 
     trainer.fit(task, datamodule=data, ckpt_path=start)
+    spent: CpuTime = callbacks["cpu_time"]
+    used = spent.used  # the test puts callbacks back to where its checkpoint had them
     saved = [folder.checkpoints / "best.ckpt", folder.last]
     chosen = next((path for path in saved if path.exists()), None)
     if chosen is None:
@@ -109,8 +111,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         if folder.curves.exists():
             bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
-        spent: CpuTime = callbacks["cpu_time"]
-        effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(spent.used, 2)}
+        effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(used, 2)}
         facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
         evaluated: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
         scores: ScoreSamples = callbacks["score_samples"]

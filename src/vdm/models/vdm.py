@@ -101,7 +101,7 @@ class VDM(VariationalModel):
         matching = seen.matching(self.objective.weight(seen.located.gamma_t)) / bound.dims
         ends = (bound.prior_matching - bound.reconstruction) / bound.dims
         path = self.time.path_loss(self.schedule, seen.u, matching)
-        if self.training:
+        if self.training and torch.is_grad_enabled():  # a step that is looked at again, by one process, is not news
             self._tell_followers(seen.u, (matching * seen.density).detach())
         return Loss(ends + matching + path, bound, seen.located.gamma_t)
 

@@ -42,10 +42,15 @@ class Dropout(nn.Module):
     """Zeroes each number with probability p while training, and divides the others by 1 − p.
 
     On a CPU four draws come out of 64 random bits, seven times as fast as ``nn.Dropout``: p is in steps of 2⁻¹⁶ there.
+
+    Raises:
+        InvalidInput: p outside [0, 1).
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        if not 0 <= p <= 65535 / 65536:
+            raise InvalidInput(f"dropout is a probability from 0 to less than 1, got {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

@@ -185,4 +185,6 @@ class SampleGrid(Callback):
 def draw_samples(model: VariationalModel, data: InMemoryData, n: int, seed: int) -> Image.Image:
     """A picture of ``n`` samples with draws keyed by (seed, sample)."""
     draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
+    if condition is not None:
+        condition = condition.to(next(model.parameters()).device)
     return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition))

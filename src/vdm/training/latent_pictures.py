@@ -14,19 +14,23 @@ COLUMNS = 8
 
 def draw_reconstructions(model: LatentModel, data: InMemoryData, seed: int, each: int = 3) -> Image.Image:
     """Test examples in the first row, below each ``each`` draws of x̃ ~ p(x | z), z ~ q(z | x)."""
-    x = data.splits()["test"].x[:COLUMNS]
+    x = data.splits()["test"].x[:COLUMNS].to(next(model.parameters()).device)
     rows = [x]
     for repeat in range(each):
         draws = ExampleDraws(torch.arange(len(x)), seed, repeat)
         rows.append(model.generate(model.latents(x, draws), draws))
-    return data.picture(torch.cat(rows))
+    return data.picture(torch.cat(rows).cpu())
 
 
 def draw_traversals(model: LatentModel, data: InMemoryData, seed: int) -> Image.Image:
     """One row a layer, z_1 first: the first test example with z_t's most informative coordinate from −3 to 3."""
-    x = data.splits()["test"].x[:1].repeat(COLUMNS, *[1] * len(data.event_shape))
-    draws, reach = ExampleDraws(torch.zeros(COLUMNS, dtype=torch.long), seed), torch.linspace(-3, 3, COLUMNS)
-    return data.picture(torch.cat([model.traverse(x, t, reach, draws) for t in range(1, model.layers + 1)]))
+    x = data.splits()["test"].x[:1].repeat(COLUMNS, *[1] * len(data.event_shape)).to(next(model.parameters()).device)
+    draws, reach = (
+        ExampleDraws(torch.zeros(COLUMNS, dtype=torch.long), seed),
+        torch.linspace(-3, 3, COLUMNS, device=x.device),
+    )
+    rows = [model.traverse(x, t, reach, draws) for t in range(1, model.layers + 1)]
+    return data.picture(torch.cat(rows).cpu())
 
 
 class LatentPictures(FinalPictures):
