@@ -99,7 +99,7 @@ def test_compiled_blocks_compute_the_same_under_the_same_names():
         return loss.detach(), torch.cat([p.grad.flatten() for p in task.model.parameters()])
 
     loss, gradients = loss_and_gradients()
-    compile_blocks(task.model.denoiser.network)
+    compile_blocks(task.model)
     compiled_loss, compiled_gradients = loss_and_gradients()
     assert list(task.state_dict()) == names
     assert torch.allclose(compiled_loss, loss, rtol=1e-4)

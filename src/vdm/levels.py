@@ -1,5 +1,6 @@
 """Integer levels as reals: the one place that knows where level k of K lies on the (−1, 1) scale."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -53,13 +54,28 @@ def level_prior(x: Tensor, levels: int) -> Tensor:
 
 
 def level_log_prob(x: Tensor, x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
-    """log p(x | x_t) of the levels x, each pixel by itself and its levels equally likely beforehand, (B, *event)."""
-    centres = level_centres(levels, x_t)
+    """log p(x | x_t) of the levels x, each pixel by itself and its levels equally likely beforehand, (B, *event).
+
+    On a CPU the sum over levels is over those near x_t only, where the others together are less than its rounding error.
+    """
+    place, spread = _in_noise(x_t, gamma_t)
+    count = min(levels, 2 * _reach(spread, levels) + 1)
 
     def log_prob(place: Tensor, spread: Tensor, level: Tensor) -> Tensor:
-        return torch.log_softmax(_logits(place, spread, centres), -1).gather(-1, level[:, None])[:, 0]
+        nearest = real_to_level(place / spread, levels)
+        near = (nearest - count // 2).clamp(0, levels - count)[:, None] + torch.arange(count, device=x.device)
+        chosen, others = (level_to_real(k.to(place.dtype), levels) for k in (level[:, None], near))
+        return _logits(place, spread, chosen)[:, 0] - torch.logsumexp(_logits(place, spread, others), -1)
 
-    return _piecewise(log_prob, levels, *_in_noise(x_t, gamma_t), x.long())
+    return _piecewise(log_prob, count, place, spread, x.long())
+
+
+def _reach(spread: Tensor, levels: int) -> int:
+    """How many levels from the nearest one, with logit l, no other's is above l − z²/2, where K e^(−z²/2) is half an ulp."""
+    if spread.device.type != "cpu":
+        return levels
+    z = math.sqrt(2 * math.log(2 * levels / torch.finfo(spread.dtype).eps))
+    return min(levels, math.ceil(z * levels / (2 * spread.min().item())) + 1)
 
 
 def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.models import VDM
 from vdm.training.diffusion_pictures import draw_trajectory
+from vdm.training.fast import compile_blocks
 from vdm.training.run_folder import RunFolder, write_atomically
 
 
@@ -29,6 +30,8 @@ def sample(config: DictConfig) -> None:
     (data, task), checkpoint = restore(config.ckpt, config.ema, chosen, config.trust)
     device = device_of(config.accelerator)
     model = task.evaluated.to(device).eval()
+    if config.compile:
+        compile_blocks(model)
     folder = RunFolder(config.output_dir)
     folder.pictures.mkdir(parents=True, exist_ok=True)
     grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"

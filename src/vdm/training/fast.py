@@ -3,6 +3,7 @@
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from vdm.errors import InvalidInput
 from vdm.networks import Backbone
@@ -34,12 +35,12 @@ class FastNetworks(Callback):
             raise InvalidInput("trainer=fast is for the networks of diffusion models, and here is none: use trainer=default")
         for network in networks:
             network.low_precision = torch.bfloat16 if self.low_precision else None
-            if self.compile and pl_module.device.type == "cuda":
-                compile_blocks(network)
+        if self.compile and pl_module.device.type == "cuda":
+            compile_blocks(pl_module.model)
 
 
-def compile_blocks(network: Backbone) -> None:
-    """Compile a U-Net stage by stage, in place: stages of one shape share their code, and the weights keep their names."""
-    for part in network.modules():
+def compile_blocks(model: nn.Module) -> None:
+    """Compile U-Nets stage by stage, in place: stages of one shape share their code, and the weights keep their names."""
+    for part in model.modules():
         if isinstance(part, Stage):
             part.compile()
