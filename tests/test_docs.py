@@ -51,12 +51,15 @@ def test_every_command_line_is_understood(line):
         program, words = "vdm-train", shlex.split(" ".join(word[5:] for word in words if word.startswith("ARGS=")))
     if program == "vdm-report" and words[0] in REPORTS:
         program, words = f"vdm-{REPORTS[words[0]]}", words[1:]
+    if program == "python":
+        assert (ROOT / words[0]).is_file()
+        return
     if program in CONFIG_OF:
         mine = [word for word in words if not word.startswith(("hydra.", "hydra/", "--", "schedule=linear_sigma"))]
         for overrides in first_of_each_sweep(mine):
             composed(*overrides, config=CONFIG_OF[program])
     else:
-        assert program in ("vdm-report", "vdm-dashboard", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
+        assert program in ("vdm-report", "vdm-dashboard", "pip", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)

@@ -12,8 +12,6 @@ from PIL import Image
 from vdm.gamma_profile import Profile, per_gamma
 from vdm.pictures import TERM_LABELS
 
-matplotlib.rcParams["text.parse_math"] = False  # a label is a name that somebody chose, not TeX
-
 Curve = tuple[Sequence[float], Sequence[float]]
 """Places and values."""
 
@@ -21,6 +19,12 @@ NONE: Curve = ((), ())
 
 PANEL = (4.8, 3.3)
 """Inches of a figure that stays legible on a telephone."""
+
+
+def literal(name: str) -> str:
+    """A name that somebody chose, as itself: matplotlib would read TeX between two dollar signs."""
+    return name.replace("$", r"\$")
+
 
 STEP, GAMMA = "optimiser step", "γ = −log SNR"
 
@@ -32,7 +36,9 @@ def draw_lines(
     for i, (label, (places, values)) in enumerate(curves.items()):
         shade = 0.15 + 0.85 * i / max(1, len(curves) - 1)
         colour = matplotlib.colormaps["viridis_r"](shade) if ordered else f"C{i % 10}"
-        axes.plot(places, values, color=colour, label=label, linewidth=1.6, marker="o" if len(places) == 1 else None)
+        axes.plot(
+            places, values, color=colour, label=literal(label), linewidth=1.6, marker="o" if len(places) == 1 else None
+        )
     if scale != "log" or any(value > 0 for _, values in curves.values() for value in values):
         axes.set_yscale(scale)
     axes.set(title=title, xlabel=x, ylabel=y)
@@ -161,7 +167,7 @@ def sweep_curves(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     (axes,) = figure.axes
     for number, (label, runs) in enumerate(curves.items()):
         for i, (steps, values) in enumerate(runs):
-            axes.plot(steps, values, color=f"C{number % 10}", alpha=0.7, label=None if i else label)
+            axes.plot(steps, values, color=f"C{number % 10}", alpha=0.7, label=None if i else literal(label))
     fit_to_tail(axes)
     if axes.get_lines():
         axes.legend(fontsize=9)
@@ -186,15 +192,15 @@ def ladder_figure(
         left.bar(places, values, bottom=bottoms, label=term.replace("_", " "))
         up = [u + max(v, 0.0) for u, v in zip(up, values, strict=True)]
         down = [d + min(v, 0.0) for d, v in zip(down, values, strict=True)]
-    left.set_xticks(places, [name.replace("_", "\n") for name in terms], fontsize=7)
+    left.set_xticks(places, [literal(name).replace("_", "\n") for name in terms], fontsize=7)
     left.set(title="bound by term", ylabel="bits/dim")
     left.legend(loc="lower right", fontsize=7)
     for name, of_layers in layers.items():
-        right.plot(range(1, len(of_layers) + 1), of_layers, marker="o", label=name)
+        right.plot(range(1, len(of_layers) + 1), of_layers, marker="o", label=literal(name))
     right.set(title="below the top, by layer", xlabel="t", ylabel="bits/dim")
     right.legend(fontsize=7)
     for axes, (name, image) in zip(rows[0], samples.items(), strict=False):
         axes.imshow(image, cmap="gray")
-        axes.set_title(name, fontsize=7)
+        axes.set_title(literal(name), fontsize=7)
         axes.axis("off")
     return figure

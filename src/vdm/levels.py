@@ -75,7 +75,8 @@ def _reach(spread: Tensor, levels: int) -> int:
     if spread.device.type != "cpu":
         return levels
     z = math.sqrt(2 * math.log(2 * levels / torch.finfo(spread.dtype).eps))
-    return min(levels, math.ceil(z * levels / (2 * spread.min().item())) + 1)
+    least = spread.min().item()
+    return min(levels, math.ceil(z * levels / (2 * least)) + 1) if least > 0 else levels
 
 
 def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:
