@@ -18,6 +18,14 @@ def cluster():
         yield made
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """A job that a failed test has left behind must not meet the next one."""
+    yield
+    if "cluster" in request.fixturenames:
+        request.getfixturevalue("cluster").cancel_all()
+
+
 @pytest.fixture(scope="session")
 def over_two_nodes(cluster, tmp_path_factory):
     """(folder, logs) of a job of two processes."""

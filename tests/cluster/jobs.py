@@ -52,14 +52,18 @@ def logs_of(folder):
 
 def conclude(cluster, process, folder, status=0):
     """Wait for the launcher, and give the jobs' logs; submitit ends every task well, so SLURM's state says nothing."""
-    out, _ = process.communicate(timeout=400)
+    try:
+        out, _ = process.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out = f"the launcher did not return\n{process.communicate()[0]}"
     cluster.wait_until_idle()
     logs = logs_of(folder)
     assert process.returncode == status, f"{out}\n{logs}"
     return logs
 
 
-def wait_for_step(process, run, step=5, seconds=240):
+def wait_for_step(process, run, step=5, seconds=600):
     """Until ``run`` has logged ``step``."""
     limit = time.monotonic() + seconds
     while not any(int(row["step"]) >= step for row in read_rows(run / "metrics.csv")[1]):

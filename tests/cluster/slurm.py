@@ -101,9 +101,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         """Jobs first, through SLURM itself; then the daemons, last one first."""
         if len(self._daemons) > 1:
-            for job in self.call("squeue", "--noheader", "--format=%A").split():
-                self.call("scancel", "--full", "--signal=KILL", job)
-            self.wait_until_idle(20)
+            self.cancel_all()
         for daemon in reversed(self._daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(self._daemons):
@@ -126,6 +124,13 @@ class Cluster:
         """
         (job,) = self.call("squeue", "--noheader", "--states=running", "--format=%i").split()
         return job
+
+    def cancel_all(self) -> None:
+        """End what is left, at once."""
+        for job in self.call("squeue", "--noheader", "--format=%A").split():
+            self.call("scancel", job)
+            self.call("scancel", "--full", "--signal=KILL", job)
+        self.wait_until_idle(20)
 
     def wait_until_idle(self, seconds: float = 60) -> None:
         """Until no job is left."""

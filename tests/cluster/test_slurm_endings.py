@@ -34,10 +34,10 @@ def test_a_signal(cluster, whole, overrides, tmp_path):
 
 @pytest.mark.parametrize("whole", ["over_two_nodes"], indirect=True)
 def test_the_time_limit(cluster, whole, tmp_path):
-    """The first start needs three minutes and has two; SLURM sends its signal between 20 and 80 seconds ahead."""
+    """The first start needs five minutes and has four; SLURM sends its signal between 20 and 80 seconds ahead."""
     folder = tmp_path / "sweep"
-    limit = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=20")
-    logs = conclude(cluster, submit(cluster, folder, *TWO, *WORKERS, *limit, *pauses(3)), folder)
+    limit = ("hydra.launcher.timeout_min=4", "hydra.launcher.signal_delay_s=20")
+    logs = conclude(cluster, submit(cluster, folder, *TWO, *WORKERS, *limit, *pauses(5)), folder)
     assert "this job is timed-out" in logs
     assert "SIGUSR2 at step" in logs
     same(whole, folder / "0")
