@@ -76,7 +76,8 @@ def _check_names(config_name: str, config: DictConfig) -> None:
 def _line(config_name: str, error: BaseException) -> str:
     if isinstance(error, ConfigCompositionException):
         found = suggestions.suggestion(config_name, str(error))
-        return _one_line(error).partition(" To append to your config")[0] + found if found else _one_line(error)
+        told = _one_line(error)
+        return told.partition(" To append to your config")[0].rstrip(".") + found if found else told
     return _one_line(error)
 
 
