@@ -35,7 +35,7 @@ from vdm.networks import UNet
 from vdm.parameterisations import NoiseParameterisation
 from vdm.schedules import LinearSchedule
 
-SAMPLE_STEPS = 10
+SAMPLE_STEPS = 4
 
 
 def cpu_seconds(function: Callable[[], object]) -> float:
