@@ -44,12 +44,13 @@ def read_runs(sweep: Path) -> list[Run]:
     Raises:
         InvalidInput: no finished run there; or runs on different data.
     """
-    only_own_files(sweep)
     jobs = sorted(sweep.glob("*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     runs = []
     for path in jobs:
         try:
             runs.append(_read_run(path))
+        except InvalidInput:
+            raise
         except UNREADABLE as error:
             raise InvalidInput(f"{path.parent} holds no run of vdm ({type(error).__name__}: {error}): remove it") from error
     if not runs:
@@ -60,6 +61,7 @@ def read_runs(sweep: Path) -> list[Run]:
 
 
 def _read_run(path: Path) -> Run:
+    only_own_files(path.parent)
     metrics, overrides = json.loads(path.read_text()), read_yaml(path.parent / ".hydra" / "overrides.yaml")
     chosen = [str(o).removeprefix("model=") for o in overrides if str(o).startswith("model=")]
     name = printable(chosen[-1] if chosen else path.parent.name)

@@ -46,8 +46,8 @@ def read_yaml(path: Path) -> Any:
 def only_own_files(folder: Path) -> None:
     """Raises InvalidInput for a link out of a folder that may come from anybody: a report would show what it leads to."""
     home = folder.resolve()
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(home):
+    for path in (each for depth in ("*", "pictures/*", ".hydra/*") for each in folder.glob(depth)):
+        if not path.resolve().is_relative_to(home):
             raise InvalidInput(f"{path} is a link out of {folder}: a report shows what lies in the folder, so remove it")
 
 
