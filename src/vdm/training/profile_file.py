@@ -59,6 +59,8 @@ class ProfileFile(Callback):
         if self._profile is None:
             self._profile = GammaProfile.empty(_ends(pl_module).to(gamma), self.bins)  # type: ignore[arg-type]
         self._profile.add(gamma, bits_per_dim(bound.denoising_matching.detach(), bound.dims))
+        if trainer.global_step == trainer.max_steps:  # before the last checkpoint: a run resumed from it trains no more
+            self._write(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit":
