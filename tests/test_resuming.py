@@ -215,6 +215,19 @@ def test_a_job_that_starts_again_forgets_what_this_process_told_submitit_before(
     assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
+@pytest.mark.parametrize(("tasks", "handler"), [(None, signal.SIG_DFL), ("1", signal.SIG_IGN)])
+def test_in_the_test_sigterm_ends_the_process_and_waits_for_no_other(monkeypatch, tasks, handler):
+    """In a job of SLURM, SLURM ends it."""
+    if tasks is not None:
+        monkeypatch.setenv("SLURM_NTASKS", tasks)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("SIGTERM was heard"))
+    try:
+        KeepLast("unused", every=1).on_test_start(None, None)
+        assert signal.getsignal(signal.SIGTERM) == handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class TwoProcesses:
     """A strategy whose other process has had the signals ``others``."""
 

@@ -1,6 +1,9 @@
 """On a real SLURM: a job array, processes over two nodes, and a job that is told to make room."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from jobs import TWO, WORKERS, conclude, pauses, same, submit, wait_for_step
@@ -15,6 +18,9 @@ def test_a_sweep_is_one_job_array(cluster, tmp_path):
     conclude(cluster, submit(cluster, folder, "trainer.max_steps=4", "schedule=linear,cosine"), folder)
     runs = read_sweep(folder)
     assert [(run.settings["schedule"], run.state) for run in runs] == [("linear", "finished"), ("cosine", "finished")]
+    report = Path(sys.executable).with_name("vdm-report")
+    told = subprocess.run([report, f"sweep={folder}"], capture_output=True, text=True, check=True)
+    assert "2 runs, 2 finished" in told.stdout
     jobs = {path.name.rsplit("_", 1)[0] for path in (folder / ".submitit").iterdir()}
     assert len({job.split("_")[0] for job in jobs if job[0].isdigit()}) == 1
 
