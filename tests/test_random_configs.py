@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+import re
 
 import pytest
 import torch
@@ -15,11 +16,12 @@ from catalogue import composed, options
 from vdm.bound import TERMS
 from vdm.cli.build import PARTS, build, resolved
 from vdm.cli.suggestions import suggestion
-from vdm.construction import PARTIAL, TARGET
+from vdm.construction import PARTIAL, TARGET, check, construct
 from vdm.draws import Draws, ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.training.parameters import parameter_groups
+from vdm.trust import EverythingTrusted
 
 EXAMPLES = int(os.environ.get("VDM_EXAMPLES", "25"))
 """``make soak`` asks for more, and for others each time."""
@@ -203,3 +205,21 @@ def test_a_setting_of_another_choice_names_that_choice(words, reason):
     with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
         composed(*words)
     assert reason in str(caught.value) + suggestion("train", str(caught.value))
+
+
+LEVELS = "vdm.likelihoods.CategoricalLikelihood"
+POSITIONAL = {
+    "another type": ({"_target_": LEVELS, "_args_": ["many"]}, "part._args_[0] must be a whole number"),
+    "too many": ({"_target_": LEVELS, "_args_": [17, 17, 17]}, "part._args_: CategoricalLikelihood takes 1 at most, got 3"),
+    "twice": ({"_target_": LEVELS, "_args_": [17], "levels": 17}, "'levels' twice"),
+    "no list": ({"_target_": LEVELS, "_args_": 17}, "part._args_ must be a list"),
+    "none": ({"_target_": LEVELS, "_args_": []}, "needs levels"),
+}
+
+
+@pytest.mark.parametrize("name", POSITIONAL)
+def test_positional_arguments_are_looked_at_like_named_ones(name):
+    tree, reason = POSITIONAL[name]
+    with pytest.raises(InvalidInput, match=re.escape(reason)):
+        check(tree, EverythingTrusted(), "part")
+    assert construct({"_target_": LEVELS, "_args_": [17]}, EverythingTrusted()).levels == 17

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from vdm.cli import train
 from vdm.errors import InvalidInput
 from vdm.training.metrics_file import MetricsFile, cut_back, read_rows
-from vdm.training.resuming import KeepLast, Signals, forget_earlier_result
+from vdm.training.resuming import KeepBest, KeepLast, Signals, forget_earlier_result
 from vdm.training.run_folder import RunFolder
 
 STEPS = 30
@@ -294,6 +294,34 @@ def test_a_finished_run_is_not_run_again(whole, capsys):
 def test_another_run_is_not_taken_for_this_one(whole, capsys, overrides, message):
     assert vdm_train(whole, *overrides) == 2
     assert message in capsys.readouterr().err
+
+
+def best_of(folder, *files, score=1.5):
+    """The callback of a run in ``folder`` that holds ``files`` for its best."""
+    best = KeepBest(dirpath=folder, filename="best", monitor="val/bits_per_dim")
+    best.best_model_score = best.kth_value = torch.tensor(score)
+    best.best_model_path = best.kth_best_model_path = str(files[0])
+    best.best_k_models = {str(file): torch.tensor(score) for file in files}
+    return best
+
+
+def test_the_best_checkpoint_is_still_known_in_a_folder_that_was_moved(tmp_path):
+    old, new = best_of(tmp_path / "old", tmp_path / "old/best.ckpt"), best_of(tmp_path / "new", "", score=9.0)
+    new.load_state_dict(old.state_dict())
+    here = str(tmp_path / "new/best.ckpt")
+    assert (new.best_model_path, new.kth_best_model_path, new.best_k_models) == (here, here, {here: torch.tensor(1.5)})
+    assert new.best_model_score == new.kth_value == 1.5
+
+
+@pytest.mark.parametrize(
+    "named", ["{0}/mine.ckpt", "{0}/new/../mine.ckpt", "{0}/new/..", "{0}", "s3://bucket/mine.ckpt", ".."]
+)
+def test_a_folder_from_elsewhere_names_no_file_of_ones_own(tmp_path, named):
+    file = named.format(tmp_path)
+    new = best_of(tmp_path / "new", "")
+    new.load_state_dict(best_of(tmp_path / "new", file).state_dict())
+    for path in (new.best_model_path, new.kth_best_model_path, *new.best_k_models):
+        assert path in ("", str(tmp_path / "new/mine.ckpt"))
 
 
 def test_an_unfinished_run_is_not_started_over_by_mistake(tmp_path):

@@ -107,7 +107,8 @@ def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys
         assert "6 runs, 3 finished, 1 failed, 1 unfinished, 1 missing" in shown
     assert "| schedule=linear | 2 of 3 | 3.5000 ± 0.5000 |" in text
     assert "| schedule=cosine | 1 of 3 | 3.2500 |" in text
-    assert "- `schedule=cosine seed=3 trainer.max_steps=100`: missing" in text
+    assert "- schedule=cosine seed=3 trainer.max_steps=100: missing" in text
+    assert "\\<b\\>loss\\</b\\>" in text
     assert "<b>" not in markup
     assert "&lt;b&gt;loss&lt;/b&gt;" in markup
     HTMLParser().feed(markup)
@@ -117,6 +118,22 @@ def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys
     assert len(rows) == 6
     assert {row["bits_per_dim"] for row in rows if row["state"] != "finished"} == {""}
     assert (sweep / "report/curves.png").stat().st_size > 5000
+
+
+def test_what_a_stranger_wrote_stays_text_in_a_spreadsheet_in_markdown_and_on_the_screen(tmp_path, capsys):
+    """A formula, a link and the console's own mark-up; numbers stay numbers."""
+    sweep = tmp_path / "[red]a sweep"
+    settings = ["+note==1+1", "+link=[x](javascript:y)", "gamma_min=-8.0"]
+    make_run(sweep, "0", settings, (3.0, 1.0, 0.5, 1.5), steps=(50, 100))
+    make_run(sweep, "1", ["+note=|<i>", "gamma_min=-8.5"], (4.0, 1.0, 0.5, 2.5), steps=(50, 100))
+    assert invoke(report, f"sweep='{sweep}'") == 0
+    assert "[red]a sweep: 2 runs" in capsys.readouterr().out
+    with (sweep / "report/runs.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["'+note"], first["gamma_min"], second["gamma_min"]) == ("'=1+1", "-8.0", "-8.5")
+    text = (sweep / "report/report.md").read_text()
+    assert "+link=\\[x\\](javascript:y)" in text
+    assert "+note=\\|\\<i\\>" in text
 
 
 def test_variance_and_samples_are_those_of_the_finished_runs(sweep):

@@ -45,8 +45,10 @@ def check(tree: Any, trust: Trust, place: str = "") -> None:
         trust.check(node[TARGET], where)
     found = [trust.find(node[TARGET], where) for where, node in calls]
     for target, (where, node) in zip(found, calls, strict=True):
-        complete = not node.get(PARTIAL, False) and ARGS not in node
-        check_arguments(target, _arguments(node), complete, where, lambda value: _kind(value, trust))
+        positional, complete = node.get(ARGS, ()), not node.get(PARTIAL, False)
+        if not isinstance(positional, list | tuple):
+            raise InvalidInput(f"{where}.{ARGS} must be a list, got {positional!r}")
+        check_arguments(target, positional, _arguments(node), complete, where, lambda value: _kind(value, trust))
 
 
 def plain(tree: Any, place: str = "") -> None:

@@ -12,8 +12,15 @@ Kind = Callable[[Any], type | None]
 """From a value of a config to the class of what it will be, or None if that is not known before it is made."""
 
 
-def check_arguments(target: Callable[..., Any], given: Mapping[str, Any], complete: bool, place: str, kind: Kind) -> None:
-    """That ``given`` names arguments of ``target`` and has values of their types.
+def check_arguments(
+    target: Callable[..., Any],
+    positional: Sequence[Any],
+    given: Mapping[str, Any],
+    complete: bool,
+    place: str,
+    kind: Kind,
+) -> None:
+    """That ``target`` takes so many ``positional`` arguments and those ``given`` by name, with values of their types.
 
     Args:
         complete: whether arguments without a default have to be there.
@@ -32,10 +39,18 @@ def check_arguments(target: Callable[..., Any], given: Mapping[str, Any], comple
     for name in given:
         if name not in known and not free:
             raise InvalidInput(f"{place}: {title} has no {name!r}{did_you_mean(name, known, f'it has {_listed(known)}')}")
-    missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
+    ordered = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    first = dict(zip(ordered, positional, strict=False))
+    if len(positional) > len(ordered) and not any(p.kind is p.VAR_POSITIONAL for p in parameters.values()):
+        raise InvalidInput(f"{place}._args_: {title} takes {len(ordered)} at most, got {len(positional)}")
+    for name in first.keys() & given.keys():
+        raise InvalidInput(f"{place}: {title} gets {name!r} twice, in _args_ and by name: leave one of them out")
+    missing = [name for name, p in known.items() if p.default is p.empty and name not in (*given, *first)]
     if complete and missing:
         raise InvalidInput(f"{place}: {title} needs {_listed(missing)}: add {place}.{missing[0]}=…")
     hints = _hints(target)
+    for i, (name, value) in enumerate(first.items()):
+        check_value(value, hints.get(name, Any), f"{place}._args_[{i}]", kind)
     for name, value in given.items():
         check_value(value, hints.get(name, Any), f"{place}.{name}", kind)
 

@@ -57,7 +57,7 @@ def report(root: Path, output: Path) -> None:
     """Writes report.html and its pictures, and says where."""
     run = read_run(root)
     page, *_ = write_page(output, page_of(run))
-    screen.show(f"{root}: {escape(told(run))}", screen.listing("written", [screen.near(page)]))
+    screen.show(f"{screen.near(root)}: {escape(told(run))}", screen.listing("written", [screen.near(page)]))
 
 
 def told(run: Run) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from vdm.cli import screen
 from vdm.cli.page import Page, Picture, Section, write_page
 from vdm.cli.page import Table as Cells
 from vdm.cli.sweep import Group, Run, groups, over_seeds, read_sweep
+from vdm.errors import printable
 from vdm.evaluation import TERMS
 from vdm.figures import NONE, Curve, profile_figure, sweep_curves, variance_figure
 from vdm.gamma_profile import Profile, one_t_variance
@@ -41,7 +43,7 @@ def report(sweep: Path, output: Path) -> None:
     for name, text in texts.items():
         write_atomically(output / name, text.encode())
     written = write_page(output, shown)
-    table = Table(title=shown.title, title_justify="left", caption=NOTE, caption_justify="left")
+    table = Table(title=escape(shown.title), title_justify="left", caption=NOTE, caption_justify="left")
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading else "left")
     for row in rows:
@@ -85,7 +87,7 @@ def _page(sweep: Path, runs: Sequence[Run], found: Sequence[Group], rows: Sequen
 def _heading(sweep: Path, runs: Sequence[Run]) -> str:
     counts = Counter(run.state for run in runs)
     states = ", ".join(f"{counts[s]} {s}" for s in ("finished", "failed", "unfinished", "missing") if counts[s])
-    return f"{sweep.name}: {len(runs)} runs, {states}"
+    return f"{printable(sweep.name)}: {len(runs)} runs, {states}"
 
 
 def _row(group: Group) -> list[str]:
@@ -122,13 +124,18 @@ def _curves(group: Group) -> list[Curve]:
 
 def _markdown(shown: Page, rest: Sequence[tuple[str, str, str]], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(_literal, cells)) + " |"
 
     table = [line(HEADINGS), line([":--", *["--:"] * (len(HEADINGS) - 1)]), *map(line, rows)]
     pictures = [f"![{p.caption}]({p.name}.png)" for section in shown.sections[:4] for p in section.pictures]
-    lines = "\n".join(f"- `{name}`: {state}, {note}" for name, state, note in rest)
-    parts = [f"# {shown.title}", NOTE, "\n".join(table), lines, *pictures]
+    lines = "\n".join(f"- {_literal(name)}: {state}, {_literal(note)}" for name, state, note in rest)
+    parts = [f"# {_literal(shown.title)}", NOTE, "\n".join(table), lines, *pictures]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _literal(text: str) -> str:
+    """Text as Markdown shows it, whatever it contains."""
+    return re.sub(r"[\\`*\[\]<>|&]", lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 def _groups_csv(found: Sequence[Group]) -> str:
@@ -154,8 +161,22 @@ def _runs_csv(runs: Sequence[Run]) -> str:
 
 def _csv(lines: Sequence[Sequence[object]]) -> str:
     width, text = len(lines[0]), io.StringIO(newline="")
-    csv.writer(text).writerows([*line, *[""] * (width - len(line))] for line in lines)
+    csv.writer(text).writerows([*map(_cell, line), *[""] * (width - len(line))] for line in lines)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Text that a spreadsheet would calculate gets an apostrophe; numbers stay."""
+    text = str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(text) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _samples(group: Group) -> Path | None:

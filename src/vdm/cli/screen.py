@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vdm.errors import printable
 from vdm.evaluation import Estimate, Result
 from vdm.pictures import TERM_LABELS
 
@@ -76,8 +77,8 @@ def beside(command: str) -> str:
 
 
 def near(path: Path) -> str:
-    """The path as a person here would type it: relative to the working folder where it lies below it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    """The path as a person here would type it, relative to the working folder where it lies below it, for ``show``."""
+    return escape(printable(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)))
 
 
 def listing(heading: str, lines: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ def train(config: DictConfig) -> float:
         folder.check(config, resume)
     finished = folder.result()
     if finished is not None:
-        screen.show(f"{folder.root} is finished: validation {finished:.4f} bits/dim")
+        screen.show(f"{screen.near(folder.root)} is finished: validation {finished:.4f} bits/dim")
         return finished
     try:
         return _run(config, folder)
@@ -90,7 +90,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
             f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {screen.near(folder.root)}",
             f"{data.batch_size} examples a step"
             + (f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""),
-            *([] if start is None else [f"going on from {start}"]),
+            *([] if start is None else [f"going on from {screen.near(start)}"]),
         )
 
     trainer.fit(task, datamodule=data, ckpt_path=start)

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 Handler = Callable[[int, FrameType | None], Any]
@@ -183,3 +184,22 @@ class KeepLast(Checkpoint):
         with suppress(RuntimeError):  # where SLURM has already ended the others
             trainer.strategy.barrier()
         raise SystemExit(128 + told)
+
+
+class KeepBest(ModelCheckpoint):
+    """Lightning's, but its memory of earlier files is one of names in ``dirpath``, whatever folder they were in.
+
+    So a run whose folder was moved does not replace its best checkpoint by a worse one, and a run's folder that came
+    from elsewhere names no file of its new owner's for removal.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        home = Path(str(self.dirpath))
+
+        def here(path: str) -> str:
+            name = Path(path).name
+            return str(home / name) if name.endswith(".ckpt") else ""
+
+        paths = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items() if here(path)}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
