@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", help="settings of vdm-train, for every run")
     parser.add_argument("--against", nargs="+", action="append", default=[], help="settings of another contender")
     parser.add_argument("--budgets", type=float, nargs="+", default=[120.0], help="CPU-seconds")
+    parser.add_argument("--steps", type=int, help="steps of every run, instead of a guess from the first ones")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--split", default="test", help="val while settings are being chosen")
     parser.add_argument("--repeats", type=int, default=8, help="draws for each example, where runs are paired")
@@ -54,11 +55,11 @@ def seconds_a_step(overrides: list[str]) -> float:
     return (clocks[1].used - clocks[0].used) / (PROBE - SKIPPED)
 
 
-def train(folder: Path, overrides: list[str], budget: float, seed: int) -> None:
+def train(folder: Path, overrides: list[str], budget: float, steps: int | None, seed: int) -> None:
     """One run, unless it is there already."""
     if (folder / "metrics.json").exists():
         return
-    steps = max(1, int(SHARE * budget / seconds_a_step(overrides)))
+    steps = steps or max(1, int(SHARE * budget / seconds_a_step(overrides)))
     limits = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", f"callbacks.cpu_time.seconds={budget}"]
     program = Path(sys.executable).with_name("vdm-train")
     command = [program, f"hydra.run.dir={folder}", f"seed={seed}", *limits, *overrides]
@@ -91,7 +92,7 @@ def main() -> None:
                 folder = asked.folder / "_".join([*overrides, f"{budget:g}s", f"seed={seed}"]).translate(
                     {ord("="): "-", ord("/"): "-"}
                 )
-                train(folder, overrides, budget, seed)
+                train(folder, overrides, budget, asked.steps, seed)
                 metrics = json.loads((folder / "metrics.json").read_text())
                 found, facts = metrics[asked.split]["bits_per_dim"], metrics["provenance"]
                 values.append(found["value"])
