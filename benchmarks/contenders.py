@@ -19,7 +19,7 @@ from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import Backbone, FourierFeatures, UNet, VDMUNet
 from vdm.networks.blocks import AttentionBlock, Dropout
-from vdm.parameterisations import ResidualNoiseParameterisation
+from vdm.parameterisations import LevelPosteriorParameterisation, Parameterisation, ResidualNoiseParameterisation
 from vdm.schedules import LinearSchedule
 from vdm.times import StratifiedTimes
 from vdm.training.ema import ExponentialAverage
@@ -45,21 +45,23 @@ def levels(batch: int, seed: int = 0) -> Tensor:
     return (256 * smooth + 4 * torch.randn(batch, *SHAPE, generator=stream)).clamp(0, 255).long()
 
 
-def vdm_unet() -> VDMUNet:
+def vdm_unet(outputs: int = 1) -> VDMUNet:
     """The official VDM's network, 64 channels and 8 levels."""
-    return VDMUNet(SHAPE, channels=64, blocks=8, dropout=0.1, fourier=FourierFeatures(), **ENDS)
+    return VDMUNet(SHAPE, channels=64, blocks=8, dropout=0.1, fourier=FourierFeatures(), outputs=outputs, **ENDS)
 
 
-def unet() -> UNet:
+def unet(outputs: int = 1) -> UNet:
     """The down-sampling network."""
-    return UNet(SHAPE, channels=48, multipliers=(1, 2), blocks=2, attention=(16,), dropout=0.1, **ENDS)
+    return UNet(SHAPE, channels=48, multipliers=(1, 2), blocks=2, attention=(16,), dropout=0.1, outputs=outputs, **ENDS)
 
 
 def own(network: Backbone, batch: int, low_precision: bool, fused: bool = True) -> Contender:
-    """This project, with what trainer=fast switches on or without."""
+    """This project, with what trainer=fast switches on or without; the parameterisation that the network's outputs fit."""
+    many = network.outputs > 1
+    read: Parameterisation = LevelPosteriorParameterisation(network.outputs) if many else ResidualNoiseParameterisation()
     model = VDM(
         LinearSchedule(-13.3, 5.0),
-        Denoiser(network, ResidualNoiseParameterisation()),
+        Denoiser(network, read),
         CategoricalLikelihood(256),
         ContinuousTime(),
         StratifiedTimes(),
@@ -181,6 +183,8 @@ CONTENDERS: dict[str, Callable[[int], Contender]] = {
     "VDM U-Net, trainer=fast": lambda batch: own(vdm_unet(), batch, low_precision=True),
     "U-Net, trainer=default": lambda batch: own(unet(), batch, low_precision=False, fused=False),
     "U-Net, trainer=fast": lambda batch: own(unet(), batch, low_precision=True),
+    "VDM U-Net of levels, trainer=default": lambda batch: own(vdm_unet(256), batch, low_precision=False, fused=False),
+    "VDM U-Net of levels, trainer=fast": lambda batch: own(vdm_unet(256), batch, low_precision=True),
     "diffusers": diffusers,
     "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
 }

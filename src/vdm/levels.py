@@ -42,7 +42,8 @@ def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor, evidence: Tensor) ->
     centres = level_centres(len(prior), x_t)
 
     def mean(place: Tensor, spread: Tensor, known: Tensor) -> Tensor:
-        return (torch.softmax(_logits(place, spread, centres) + prior + known, -1) * centres).sum(-1)
+        z = _in_units_of_noise(place, spread, centres)
+        return (torch.softmax(torch.addcmul(known + prior, z, z, value=-0.5), -1) * centres).sum(-1)
 
     return _piecewise(mean, len(prior), *_in_noise(x_t, gamma_t), evidence)
 
@@ -86,12 +87,21 @@ def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _logits(place: Tensor, spread: Tensor, centres: Tensor) -> Tensor:
-    return -0.5 * torch.addcmul(place.unsqueeze(-1), spread.unsqueeze(-1), centres, value=-1).square()
+    return -0.5 * _in_units_of_noise(place, spread, centres).square()
+
+
+def _in_units_of_noise(place: Tensor, spread: Tensor, centres: Tensor) -> Tensor:
+    """(x_t − √ᾱ v)/σ; in two passes, which a CPU makes in less time than ``addcmul`` of three shapes in one."""
+    return place.unsqueeze(-1) - spread.unsqueeze(-1) * centres
 
 
 def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) -> Tensor:
     """``function`` of tensors that begin with one shape, pixel by pixel: on a CPU in pieces whose K numbers a pixel stay in
-    the cache."""
+    the cache, in the order in which the last of the tensors lies in memory."""
+    dims = range(pixels[0].ndim)
+    order = sorted(dims, key=lambda dim: -pixels[-1].stride(dim))
+    lying = [part.permute(*order, *range(len(dims), part.ndim)) for part in pixels]
     piece = CACHED // levels if pixels[0].device.type == "cpu" else pixels[0].numel()
-    pieces = zip(*(part.flatten(0, pixels[0].ndim - 1).split(max(1, piece)) for part in pixels), strict=True)
-    return torch.cat([function(*part) for part in pieces]).view_as(pixels[0])
+    pieces = zip(*(part.flatten(0, len(dims) - 1).split(max(1, piece)) for part in lying), strict=True)
+    found = torch.cat([function(*part) for part in pieces]).view(lying[0].shape)
+    return found.permute([order.index(dim) for dim in dims])
