@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -22,7 +23,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from vdm.cli.build import build, quiet, restore
-from vdm.cli.command import config_directory
+from vdm.cli.suggestions import config_directory
 from vdm.evaluation import BoundEvaluation
 from vdm.training.budget import CpuTime
 
@@ -66,6 +67,14 @@ def train(folder: Path, overrides: list[str], budget: float, steps: int | None, 
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
 
 
+def folder_name(*words: str) -> str:
+    """Told by the settings; by their hash where they are too many for a file system."""
+    name = "_".join(words).translate({ord("="): "-", ord("/"): "-"})
+    return (
+        name if len(name) < 200 else f"{name[:100]}_{sha256(name.encode()).hexdigest()[:16]}_{words[-1].replace('=', '-')}"
+    )
+
+
 @torch.inference_mode()
 def bits(folder: Path, split: str, repeats: int) -> torch.Tensor:
     """(examples,) bits/dim of the averaged weights, the draws the same for every run."""
@@ -85,13 +94,11 @@ def main() -> None:
     asked = arguments()
     contenders = [asked.overrides, *([*asked.overrides, *other] for other in asked.against)]
     for budget in asked.budgets:
-        paired = []
+        paired, limit = [], f"{asked.steps}_steps" if asked.steps else f"{budget:g}s"
         for overrides in contenders:
             values, folders = [], []
             for seed in asked.seeds:
-                folder = asked.folder / "_".join([*overrides, f"{budget:g}s", f"seed={seed}"]).translate(
-                    {ord("="): "-", ord("/"): "-"}
-                )
+                folder = asked.folder / folder_name(*overrides, limit, f"seed={seed}")
                 train(folder, overrides, budget, asked.steps, seed)
                 metrics = json.loads((folder / "metrics.json").read_text())
                 found, facts = metrics[asked.split]["bits_per_dim"], metrics["provenance"]

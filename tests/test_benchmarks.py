@@ -1,5 +1,6 @@
-"""The benchmark that needs a GPU says so without one, and its own steps work."""
+"""Benchmarks begin, whatever has moved in the package; the one that needs a GPU says so without one."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -7,17 +8,44 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+from test_resuming import SMALL
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=300)
+def run(script, *arguments):
+    return subprocess.run([sys.executable, FOLDER / script, *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("script", sorted(FOLDER.glob("**/*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_finds_what_it_imports(script, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.syspath_prepend(script.parent)
+    assert callable(getattr(importlib.import_module(script.stem), "main", print))
+
+
+@pytest.mark.slow
+def test_quality_pairs_two_settings_by_example(tmp_path):
+    """Both trained and tested, and a difference with its error; nothing is run again the second time."""
+    command = ("quality.py", *SMALL, "--steps=4", "--budgets=60", "--seeds=0", "--split=val", f"--folder={tmp_path}")
+    done = run(*command, "--repeats=2", "--against", "schedule=cosine")
+    assert done.returncode == 0, done.stderr
+    *_, own, other, difference = done.stdout.splitlines()
+    assert "schedule=cosine seed=0" in own
+    assert "schedule=cosine:" in other
+    value, error = map(float, difference.rpartition(": ")[2].split(" ± "))
+    assert value != 0
+    assert error > 0
+    files = {path: path.stat().st_mtime for path in tmp_path.glob("*/metrics.json")}
+    assert len(files) == 2
+    assert run(*command, "--repeats=2", "--against", "schedule=cosine").stdout == done.stdout
+    assert files == {path: path.stat().st_mtime for path in files}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_it_is_refused_in_one_line():
-    done = run()
+    done = run("gpu.py")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
         "gpu.py measures a GPU, and torch sees none: run it on a machine that has one"
@@ -26,7 +54,7 @@ def test_without_a_gpu_it_is_refused_in_one_line():
 
 @pytest.mark.slow
 def test_the_script_itself_on_a_cpu():
-    done = run("--device=cpu", "--channels=64", "--blocks=1", "--batch=2", "--steps=2", "--examples=2")
+    done = run("gpu.py", "--device=cpu", "--channels=64", "--blocks=1", "--batch=2", "--steps=2", "--examples=2")
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()
     difference, error = float(words[words.index("difference") + 1].rstrip(",")), float(words[-1])

@@ -99,7 +99,8 @@ def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) ->
     """``function`` of tensors that begin with one shape, pixel by pixel: on a CPU in pieces whose K numbers a pixel stay in
     the cache, in the order in which the last of the tensors lies in memory."""
     dims = range(pixels[0].ndim)
-    order = sorted(dims, key=lambda dim: -pixels[-1].stride(dim))
+    strides = pixels[-1].stride()
+    order = sorted(dims, key=lambda dim: -strides[dim])
     lying = [part.permute(*order, *range(len(dims), part.ndim)) for part in pixels]
     piece = CACHED // levels if pixels[0].device.type == "cpu" else pixels[0].numel()
     pieces = zip(*(part.flatten(0, len(dims) - 1).split(max(1, piece)) for part in lying), strict=True)
