@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -12,6 +13,7 @@ from catalogue import composed
 from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
+from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.ema import ExponentialAverage
@@ -109,6 +111,35 @@ def test_dropout_differs_over_ranks_and_steps():
         masks.append(nn.functional.dropout(torch.ones(64)))
     assert torch.equal(masks[0], masks[3])
     assert not any(torch.equal(masks[0], mask) for mask in masks[1:3])
+
+
+def test_batches_whose_gradients_add_up_share_no_noise_and_spread_their_times_together(tmp_path):
+    data, task = parts()
+    loss, times, noises = task.model.loss, [], []
+
+    def recorded(batch, draws):
+        times.append(draws.stratified("t", batch.x))
+        noises.append(draws.normal("x_t", batch.x.float()))
+        return loss(batch, draws)
+
+    task.model.loss = recorded
+    trainer_for(tmp_path, steps=2, accumulate_grad_batches=4).fit(task, datamodule=data)
+    assert len(times) == 8
+    assert not any(torch.equal(noises[0], other) for other in noises[1:])
+    for step in (0, 4):
+        together = torch.cat(times[step : step + 4]).sort().values
+        torch.testing.assert_close(together.diff(), torch.full((127,), 1 / 128, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("own", "others", "stops"), [(0.0, False, False), (9.0, False, True), (0.0, True, True)])
+def test_a_budget_ends_all_processes_after_the_step_in_which_the_first_has_used_it(own, others, stops):
+    clock = CpuTime(seconds=5)
+    clock.used = own
+    reduced = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision or others)
+    trainer = SimpleNamespace(should_stop=False, strategy=reduced)
+    clock.on_train_batch_start()
+    clock.on_train_batch_end(trainer)
+    assert trainer.should_stop == stops
 
 
 def test_seeds_give_different_runs(tmp_path):

@@ -56,11 +56,16 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
-        return x * kept(x, round(self.p * 65536)) if self.p else x
+        return x * kept(x, self.p) if self.p else x
 
 
-def kept(x: Tensor, out_of: int) -> Tensor:
-    """0 with probability out_of/65536, otherwise the inverse of the probability of that, in x's shape, dtype and layout."""
+def kept(x: Tensor, p: float) -> Tensor:
+    """0 with a probability near p, otherwise the inverse of the probability of that, in x's shape, dtype and layout.
+
+    The inverse is a number of x's dtype, so that the mean stays what it was: in bfloat16 p = 0.1 is 0.0986.
+    """
+    inverse = torch.tensor(1 / (1 - p), dtype=x.dtype).item()
+    out_of = round(65536 * (1 - 1 / inverse))
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()]
     mask = torch.ge(bits.as_strided(x.shape, x.stride()), out_of - 32768, out=torch.empty_like(x.detach()))
     return mask.mul_(65536 / (65536 - out_of))

@@ -16,7 +16,7 @@ class CpuTime(Callback):
     count is kept in checkpoints. On an accelerator it is the time of the process that feeds it.
 
     Args:
-        seconds: the limit; null for none.
+        seconds: the limit, of the process that reaches it first; null for none.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -31,8 +31,8 @@ class CpuTime(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         assert self._start is not None
         self.used += time.process_time() - self._start
-        if self.seconds is not None and self.used >= self.seconds:
-            trainer.should_stop = True
+        if self.seconds is not None:  # all processes stop after the same step
+            trainer.should_stop |= trainer.strategy.reduce_boolean_decision(self.used >= self.seconds, all=False)
 
     def state_dict(self) -> dict[str, float]:
         return {"used": self.used}

@@ -18,8 +18,9 @@ from vdm.training.parameters import ParameterGroup, parameter_groups
 class VariationalTask(pl.LightningModule):
     """Trains ``model`` on its loss, and evaluates the bound of the averaged weights.
 
-    Training draws are keyed by (seed, step, rank) and evaluation draws by (seed, example, replicate): ranks differ, and a
-    resumed run repeats an uninterrupted one.
+    Training draws are keyed by (seed, step, part) and evaluation draws by (seed, example, replicate): the parts of a step,
+    which are the batches of all processes whose gradients it adds up, differ, and a resumed run repeats an uninterrupted
+    one.
 
     Args:
         model: what is trained.
@@ -52,7 +53,9 @@ class VariationalTask(pl.LightningModule):
         return cast(VariationalModel, self.averaged.module)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo | None]:
-        draws = Draws(self.seed, self.global_step, self.global_rank, self.trainer.world_size)
+        parts = self.trainer.accumulate_grad_batches
+        part = self.global_rank * parts + batch_idx % parts
+        draws = Draws(self.seed, self.global_step, part, self.trainer.world_size * parts)
         draws.seed_torch()
         loss = self.model.loss(batch, draws)
         return {"loss": loss.value.mean(), "bound": loss.bound, "gamma_t": loss.gamma_t}
