@@ -55,10 +55,36 @@ def unet(outputs: int = 1) -> UNet:
     return UNet(SHAPE, channels=48, multipliers=(1, 2), blocks=2, attention=(16,), dropout=0.1, outputs=outputs, **ENDS)
 
 
-def own(network: Backbone, batch: int, low_precision: bool, fused: bool = True) -> Contender:
-    """This project, with what trainer=fast switches on or without; the parameterisation that the network's outputs fit."""
+class Parts(NamedTuple):
+    """What this project does for speed in a training step; each can be left out."""
+
+    attention: bool = True
+    """In the layout that the fused kernel takes."""
+    dropout: bool = True
+    """Four draws out of 64 random bits."""
+    levels: bool = True
+    """The K numbers a pixel in pieces that stay in the cache."""
+    average: bool = True
+    """All weights in one call."""
+    fused: bool = True
+    """AdamW in one kernel."""
+    bfloat16: bool = True
+    """The body of the network in training steps."""
+
+
+FAST = Parts()
+
+
+def own(network: Backbone, batch: int, parts: Parts = FAST) -> Contender:
+    """This project, ``trainer=fast``; the parameterisation that the network's outputs fit."""
     many = network.outputs > 1
     read: Parameterisation = LevelPosteriorParameterisation(network.outputs) if many else ResidualNoiseParameterisation()
+    for module in network.modules():
+        if not parts.attention and isinstance(module, AttentionBlock):
+            module.forward = plain_attention(module)  # type: ignore[method-assign]
+        for name, child in module.named_children():
+            if not parts.dropout and isinstance(child, Dropout):
+                setattr(module, name, nn.Dropout(child.p))
     model = VDM(
         LinearSchedule(-13.3, 5.0),
         Denoiser(network, read),
@@ -67,40 +93,33 @@ def own(network: Backbone, batch: int, low_precision: bool, fused: bool = True) 
         StratifiedTimes(),
     )
     average = ExponentialAverage(model, 0.9999)
-    if low_precision:
+    if parts.bfloat16:
         network.low_precision = torch.bfloat16
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, fused=fused)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, fused=parts.fused)
     data, number = Batch(levels(batch), torch.arange(batch)), iter(range(10**9))
 
     def step() -> None:
         at = next(number)
         draws = Draws(0, at)
         draws.seed_torch()
-        finish(model.loss(data, draws).value.mean(), model, optimizer)
-        average.update(model, at)
+        cached, vdm.levels.CACHED = vdm.levels.CACHED, vdm.levels.CACHED if parts.levels else 10**12
+        try:
+            finish(model.loss(data, draws).value.mean(), model, optimizer)
+        finally:
+            vdm.levels.CACHED = cached
+        if parts.average:
+            average.update(model, at)
+        else:
+            follow(average.module, model)
 
     return Contender(network, step, lambda n, steps: average.module.sample(n, SHAPE, steps=steps), average.module)
 
 
-def plain(batch: int) -> Contender:
-    """The same network and loss without this project's care for speed: an eager float32 step as it is commonly written."""
-    network = vdm_unet()
-    for part in network.modules():
-        if isinstance(part, AttentionBlock):
-            part.forward = plain_attention(part)  # type: ignore[method-assign]
-        for name, child in part.named_children():
-            if isinstance(child, Dropout):
-                setattr(part, name, nn.Dropout(child.p))
-    fast = own(network, batch, low_precision=False, fused=False)
-
-    def step() -> None:
-        cached, vdm.levels.CACHED = vdm.levels.CACHED, 10**12
-        try:
-            fast.step()
-        finally:
-            vdm.levels.CACHED = cached
-
-    return fast._replace(step=step)
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module) -> None:
+    """One weight after another."""
+    for mine, theirs in zip(average.parameters(), model.parameters(), strict=True):
+        mine.lerp_(theirs, 1e-4)
 
 
 def plain_attention(block: AttentionBlock) -> Callable[[Tensor], Tensor]:
@@ -177,15 +196,29 @@ def finish(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) ->
     optimizer.zero_grad()
 
 
+DEFAULT = Parts(fused=False, bfloat16=False)
+PLAIN = Parts(*(False for _ in Parts._fields))
+"""A step as it is commonly written: eager, float32."""
+
 CONTENDERS: dict[str, Callable[[int], Contender]] = {
-    "VDM U-Net, plain eager float32": plain,
-    "VDM U-Net, trainer=default": lambda batch: own(vdm_unet(), batch, low_precision=False, fused=False),
-    "VDM U-Net, trainer=fast": lambda batch: own(vdm_unet(), batch, low_precision=True),
-    "U-Net, trainer=default": lambda batch: own(unet(), batch, low_precision=False, fused=False),
-    "U-Net, trainer=fast": lambda batch: own(unet(), batch, low_precision=True),
-    "VDM U-Net of levels, trainer=default": lambda batch: own(vdm_unet(256), batch, low_precision=False, fused=False),
-    "VDM U-Net of levels, trainer=fast": lambda batch: own(vdm_unet(256), batch, low_precision=True),
+    "VDM U-Net, plain eager float32": lambda batch: own(vdm_unet(), batch, PLAIN),
+    "VDM U-Net, trainer=default": lambda batch: own(vdm_unet(), batch, DEFAULT),
+    "VDM U-Net, trainer=fast": lambda batch: own(vdm_unet(), batch),
+    "U-Net, trainer=default": lambda batch: own(unet(), batch, DEFAULT),
+    "U-Net, trainer=fast": lambda batch: own(unet(), batch),
+    "VDM U-Net of levels, plain eager float32": lambda batch: own(vdm_unet(256), batch, PLAIN),
+    "VDM U-Net of levels, trainer=default": lambda batch: own(vdm_unet(256), batch, DEFAULT),
+    "VDM U-Net of levels, trainer=fast": lambda batch: own(vdm_unet(256), batch),
     "diffusers": diffusers,
     "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
 }
 """By name; the first is what the others are compared with."""
+
+PARTS: dict[str, Callable[[int], Contender]] = {
+    "all of trainer=fast": lambda batch: own(vdm_unet(256), batch),
+    **{
+        f"without {part}": lambda batch, part=part: own(vdm_unet(256), batch, FAST._replace(**{part: False}))
+        for part in Parts._fields
+    },
+}
+"""What each part is worth to the VDM U-Net of levels."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from contenders import CONTENDERS, SHAPE, Contender, levels
+from contenders import CONTENDERS, PARTS, SHAPE, Contender, levels
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -94,7 +94,7 @@ def peaks(rounds: int) -> dict[str, float]:
 def memory(name: str, batch: int, queue: "multiprocessing.Queue[float]") -> None:
     """MiB by which this process grows over two training steps."""
     torch.set_num_threads(1)
-    contender = CONTENDERS[name](batch)
+    contender = (CONTENDERS | PARTS)[name](batch)
     before = high_water()
     contender.step()
     contender.step()
@@ -124,10 +124,13 @@ def training(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
         f"\n| training step, batch {batch} | weights | GFLOP an image | images/CPU-s | times the first | GFLOP/CPU-s | MiB |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    counted: dict[type, int] = {}
+    counted: dict[tuple[type, float], int] = {}
     for name, contender in contenders.items():
-        flops = counted.setdefault(type(contender.network), step_flops(contender)) / batch / 1e9
         weights = sum(p.numel() for p in contender.network.parameters()) / 1e6
+        key = type(contender.network), weights
+        if key not in counted:
+            counted[key] = step_flops(contender)
+        flops = counted[key] / batch / 1e9
         rate = batch / median(times[name])
         print(
             f"| {name} | {weights:.2f} M | {flops:.2f} | {rate:.1f} | {ratio(base, times[name])} | {rate * flops:.0f} "
@@ -205,6 +208,8 @@ def main() -> None:
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"images {'×'.join(map(str, SHAPE))}, one thread, torch {torch.__version__}, {capability}")
     training(contenders, arguments.batch, arguments.rounds)
+    if len(contenders) == len(CONTENDERS):
+        training({name: build(arguments.batch) for name, build in PARTS.items()}, arguments.batch, arguments.rounds)
     print("\n| peak | GFLOP/CPU-s |\n| --- | --- |")
     for name, value in peaks(arguments.rounds).items():
         print(f"| {name} | {value:.0f} |", flush=True)
