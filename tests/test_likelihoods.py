@@ -166,11 +166,13 @@ def test_density_refuses_levels_and_holes():
 
 @pytest.mark.parametrize("cached", [1, 100, 2**16])
 @pytest.mark.parametrize("gammas", [[-6.0, -1.0, 3.0], [-12.0, -11.0, -10.0], [-7.0, -6.0, -6.0]], ids=str)
-def test_levels_in_pieces_are_the_whole(cached, gammas, monkeypatch):
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_levels_in_pieces_are_the_whole(cached, gammas, channels_last, monkeypatch):
     """Bayes' rule from the whole table of pixels and levels, whatever part is worked on at a time; gradients as well."""
     monkeypatch.setattr("vdm.levels.CACHED", cached)
     stream = torch.Generator().manual_seed(0)
     x_t, evidence = (torch.randn(shape, generator=stream).double() for shape in ((3, 2, 5), (3, 2, 5, 31)))
+    evidence = evidence.transpose(1, 2).contiguous().transpose(1, 2) if channels_last else evidence
     x = torch.randint(31, (3, 2, 5), generator=stream)
     gamma_t = torch.tensor(gammas).double().requires_grad_()
     prior = torch.log_softmax(torch.randn(31, generator=stream).double(), 0)
@@ -182,5 +184,6 @@ def test_levels_in_pieces_are_the_whole(cached, gammas, monkeypatch):
         (level_log_prob(x, x_t, gamma_t, 31), log_prob),
     ):
         assert torch.allclose(piecewise, whole, rtol=1e-12)
+        assert piecewise.is_contiguous()
         (slope,), (expected,) = (torch.autograd.grad(y.sum(), gamma_t, retain_graph=True) for y in (piecewise, whole))
         assert torch.allclose(slope, expected, rtol=1e-10)

@@ -105,4 +105,4 @@ def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) ->
     piece = CACHED // levels if pixels[0].device.type == "cpu" else pixels[0].numel()
     pieces = zip(*(part.flatten(0, len(dims) - 1).split(max(1, piece)) for part in lying), strict=True)
     found = torch.cat([function(*part) for part in pieces]).view(lying[0].shape)
-    return found.permute([order.index(dim) for dim in dims])
+    return found.permute([order.index(dim) for dim in dims]).contiguous()
