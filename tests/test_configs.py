@@ -70,6 +70,8 @@ def small_files(experiment, root):
         return [*small_folder(root / "pictures")[0], "data.batch_size=4"]
     if experiment == "cifar10":
         return [*small_cifar10(root)[0], *shallow]
+    if experiment == "cifar10_small":
+        return [*small_cifar10(root)[0], "data.batch_size=4"]
     if experiment in ("imagenet32", "imagenet64"):
         return [*small_imagenet(root, side=int(experiment[-2:]))[0], *shallow]
     return []
