@@ -3,8 +3,9 @@
     python benchmarks/soak/steps.py folder=/tmp/soak steps=200000
 
 Runs ``vdm-train`` as a user would, with validations, checkpoints and pictures, and reads the process's resident memory and
-CPU time from /proc while it runs, into a csv file beside the run's folder. The first tenth is warm-up. Fails where the last fifth of the rest takes more than 10 %
-longer for a step than the first fifth, or its mean memory is more than 16 MiB + 2 % above.
+CPU time from /proc while it runs, into a csv file beside the run's folder. The first tenth is warm-up. Fails where the last
+fifth of the rest takes more than 10 % longer for a step than the first fifth, or its mean memory is more than 16 MiB + 2 %
+above. The machine has to be quiet: a neighbour on the same core makes steps slower.
 """
 
 import subprocess
