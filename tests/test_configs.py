@@ -9,13 +9,16 @@ from idx_files import small_mnist
 from image_files import small_cifar10, small_folder, small_imagenet
 from vdm.bound import VariationalModel
 from vdm.cli.build import build
+from vdm.construction import TARGET, _calls
 from vdm.data import InMemoryData
 from vdm.elbo import Time
 from vdm.likelihoods import Likelihood
 from vdm.models import KLWarmup
 from vdm.parameterisations import Parameterisation
 from vdm.schedules import NoiseSchedule
+from vdm.signatures import _hints
 from vdm.times import TimeSampler
+from vdm.trust import EverythingTrusted
 
 KINDS = {
     "schedule": ("model.schedule", NoiseSchedule),
@@ -45,7 +48,11 @@ def test_every_option_composes_and_resolves(group, option):
         if group in EVALUATION
         else composed(*OWNERS.get(group, []), f"{group}={option}")
     )
-    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    for place, node in _calls(tree, ""):
+        types = _hints(EverythingTrusted().find(node[TARGET], place))
+        known = types.keys() if node[TARGET].startswith("vdm.") else node.keys()
+        assert {name for name in node if not name.startswith("_")} <= known, f"types at {place} cannot be checked"
 
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g in KINDS for o in options(g)])

@@ -114,8 +114,10 @@ def _elements_fit(values: Sequence[Any], origin: Any, parts: tuple[Any, ...], ki
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    if inspect.isclass(target):
+        target = target.__new__ if target.__init__ is object.__init__ else target.__init__  # a NamedTuple has the former
     try:
-        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        return get_type_hints(target)
     except (NameError, TypeError, AttributeError):
         return {}
 
