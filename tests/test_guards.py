@@ -189,7 +189,7 @@ def test_a_step_that_is_not_finite_is_kept_and_can_be_run_again(tmp_path, overri
     callbacks = [StopOnNonFinite(str(tmp_path)), Identity(resolved(config), {})]
     with pytest.raises(InvalidInput, match=r"at step 2: denoising matching of training example \d+ at t = 0\.\d+ \(1 of 32"):
         trainer_for(tmp_path, *callbacks).fit(task, datamodule=data)
-    path = tmp_path / "non_finite_step_0000002_rank_0.ckpt"
+    path = tmp_path / "non_finite_step_0000002_part_0.ckpt"
     content = read_content(path)
     assert (content["rank"], content["world_size"], content["global_step"]) == (0, 1, 2)
     assert all(torch.isfinite(value).all() for value in content["state_dict"].values())
@@ -209,10 +209,33 @@ def test_a_step_with_bad_weights_is_told_again_by_its_file(tmp_path):
         weight.data.fill_(math.nan)
     with pytest.raises(InvalidInput) as caught:
         trainer_for(tmp_path, StopOnNonFinite(str(tmp_path)), Identity(resolved(config), {})).fit(task, datamodule=data)
-    again = replay(tmp_path / "non_finite_step_0000000_rank_0.ckpt")
+    again = replay(tmp_path / "non_finite_step_0000000_part_0.ckpt")
     assert again.cause in str(caught.value)
     assert "denoising matching" in again.cause
     assert "32 of 32" in again.cause
+
+
+def test_the_part_of_a_step_that_is_not_finite_is_run_again_with_its_own_draws(tmp_path, monkeypatch):
+    """The network fails in the last 1/128 of all t: for one example of the 4 × 32 that make up a step."""
+    config = composed("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "data.batch_size=32", "seed=3")
+    network = type(build(config).task.model.denoiser.network)
+    clean, last = network.forward, config.gamma_max - (config.gamma_max - config.gamma_min) / 128
+
+    def forward(self, x_t, gamma_t, condition=None):
+        y = clean(self, x_t, gamma_t, condition)
+        y[gamma_t > last] = math.nan
+        return y
+
+    monkeypatch.setattr(network, "forward", forward)
+    data, task = build(config)
+    callbacks = [StopOnNonFinite(str(tmp_path)), Identity(resolved(config), {})]
+    with pytest.raises(InvalidInput, match=r"at t = 0\.99\d+ \(1 of 32") as caught:
+        trainer_for(tmp_path, *callbacks, accumulate_grad_batches=4).fit(task, datamodule=data)
+    (path,) = tmp_path.glob("non_finite_step_0000000_part_*.ckpt")
+    again, part = replay(path), int(path.stem[-1])
+    assert part == 3
+    assert (again.draws.rank, again.draws.world_size) == (part, 4)
+    assert again.cause in str(caught.value)
 
 
 def test_a_plain_checkpoint_is_no_kept_step(tmp_path):

@@ -52,10 +52,14 @@ class VariationalTask(pl.LightningModule):
         """The model that validation, test and pictures look at: the averaged one."""
         return cast(VariationalModel, self.averaged.module)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo | None]:
+    def draws(self, batch_idx: int) -> Draws:
+        """Those of the part of a step that batch number ``batch_idx`` of this process is."""
         parts = self.trainer.accumulate_grad_batches
         part = self.global_rank * parts + batch_idx % parts
-        draws = Draws(self.seed, self.global_step, part, self.trainer.world_size * parts)
+        return Draws(self.seed, self.global_step, part, self.trainer.world_size * parts)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo | None]:
+        draws = self.draws(batch_idx)
         draws.seed_torch()
         loss = self.model.loss(batch, draws)
         return {"loss": loss.value.mean(), "bound": loss.bound, "gamma_t": loss.gamma_t}

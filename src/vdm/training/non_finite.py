@@ -19,8 +19,8 @@ from vdm.training.module import VariationalTask
 class StopOnNonFinite(Callback):
     """Stops before a NaN or infinite loss reaches the weights, and keeps the step: see ``vdm.cli.replay``.
 
-    The file is a checkpoint of the weights and buffers before the step, with the batch and the process's rank. All draws
-    follow from these.
+    The file is a checkpoint of the weights and buffers before the step, with the batch, and which part of the step it is of
+    how many (``rank`` and ``world_size`` of its draws). All draws follow from these.
 
     Args:
         folder: where the step is kept; None for nowhere.
@@ -32,10 +32,11 @@ class StopOnNonFinite(Callback):
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
         self._batch: Batch | None = None
+        self._draws = Draws()
         self._buffers: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VariationalTask, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
-        self._batch = batch
+        self._batch, self._draws = batch, pl_module.draws(batch_idx)
         self._buffers = {name: buffer.clone() for name, buffer in pl_module.model.named_buffers()}
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: VariationalTask, loss: Tensor) -> None:  # type: ignore[override]
@@ -45,11 +46,11 @@ class StopOnNonFinite(Callback):
         step, kept = trainer.global_step, ""
         self._take_back(pl_module.model)
         if self.folder is not None:
-            path = Path(self.folder) / f"non_finite_step_{step:07d}_rank_{trainer.global_rank}.ckpt"
+            path = Path(self.folder) / f"non_finite_step_{step:07d}_part_{self._draws.rank}.ckpt"
             AtomicCheckpoints().save_checkpoint(self._content(trainer, pl_module), path)
             kept = f"; the step is kept in {path}"
-        draws = Draws(pl_module.seed, step, trainer.global_rank, trainer.world_size)
-        cause = where(pl_module.model, self._batch, draws, rerun(pl_module.model, self._batch, draws))
+        again = rerun(pl_module.model, self._batch, self._draws)
+        cause = where(pl_module.model, self._batch, self._draws, again)
         self._take_back(pl_module.model)
         raise InvalidInput(
             f"the training loss is {loss.item()} at step {step}: {cause}. It was not applied to the weights{kept}: lower "
@@ -68,8 +69,8 @@ class StopOnNonFinite(Callback):
             "state_dict": task.state_dict(),
             "global_step": trainer.global_step,
             "batch": self._batch._asdict(),
-            "rank": trainer.global_rank,
-            "world_size": trainer.world_size,
+            "rank": self._draws.rank,
+            "world_size": self._draws.world_size,
         }
 
 
