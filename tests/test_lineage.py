@@ -10,6 +10,7 @@ from PIL import Image
 
 from catalogue import composed, options, part
 from oracles import GaussianData
+from vdm.bound import TERMS
 from vdm.cli import evaluate, report, sample, train
 from vdm.cli.report_lineage import read_runs
 from vdm.denoiser import Denoiser
@@ -182,6 +183,20 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
         assert f"{run.bits('bits_per_dim'):.3f}" in printed
     assert len(runs[1].layers) == 7
     assert Image.open(tmp_path / "report/pictures/lineage.png").size[0] > 500
+
+
+def test_what_a_stranger_wrote_is_text_in_the_report(tmp_path, capsys):
+    """A model's name, a number and a folder with the console's mark-up and a terminal's escapes."""
+    sweep = tmp_path / "[red]of[/x]"
+    (sweep / "0/.hydra").mkdir(parents=True)
+    (sweep / "0/.hydra/overrides.yaml").write_text(json.dumps(["model=[/x]\x1b[2J"]))
+    test = {term: {"value": 1.0, "mc_se": 0.1, "data_se": 0.1} for term in TERMS}
+    facts = {"data": {}, "parameters": 9, "steps": "[/y]\x1b]0;z\x07", "training_cpu_seconds": 1.0}
+    (sweep / "0/metrics.json").write_text(json.dumps({"test": test, "provenance": facts}))
+    call(report, "lineage", f"runs='{sweep}'", f"hydra.run.dir={tmp_path}/report")
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("[/x]�[2J", "[/y]�]0;z�", "[red]of[/x]"))
+    assert "\x1b" not in printed
 
 
 def test_a_report_on_nothing_is_one_line(tmp_path):

@@ -144,11 +144,27 @@ def test_a_link_out_of_the_folder_is_refused(run, tmp_path, capsys):
     assert not (run / "report").exists()
 
 
-def test_what_steers_a_terminal_does_not_reach_it(run, capsys):
-    (run / "failure.txt").write_text("\x1b]52;c;ZXZpbA==\x07 \x1b[2J gone")
-    invoke(report, f"run={run}")
-    assert "\x1b" not in capsys.readouterr().out
-    assert "\x1b" not in (run / "report/report.html").read_text()
+STEERING = "\x1b]52;c;ZXZpbA==\x07 \x1b[2J gone"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("failure.txt", STEERING),
+        ("metrics.json", json.dumps({"test": {term: {STEERING: 1.0} for term in TERMS}})),
+        ("config.yaml", json.dumps({"trainer": {"max_steps": STEERING}})),
+        ("config.yaml", f"a: [{STEERING}"),
+        (".hydra/overrides.yaml", json.dumps([f"note={STEERING}"])),
+    ],
+)
+def test_what_steers_a_terminal_does_not_reach_it(run, name, content, capsys):
+    """Neither through a page on the run nor through one on a sweep of it."""
+    (run / name).write_text(content)
+    for told in (f"run={run}", f"sweep={run.parent}"):
+        invoke(report, told)
+        said = capsys.readouterr()
+        assert not {"\x1b", "\x07"} & set(said.out + said.err)
+    assert not any("\x1b" in path.read_text() for path in run.parent.rglob("report/report.*"))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def estimators(config: DictConfig) -> None:
         table.add_row(*case, f"{value.variance:.4g}", f"{value.gradient:.4g}")
     for name, step in steps.items():
         table.add_row("the run's", name, "every t, whole bound", f"{step.whole:.4g}", "")
-    pictures = [str(folder.pictures / name) for name in ("per_step.png", "growth.png")]
+    pictures = [screen.near(folder.pictures / name) for name in ("per_step.png", "growth.png")]
     screen.show(table, growth_table(growth), screen.listing("as measured", said), screen.listing("pictures", pictures))
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from PIL import Image
+from rich.markup import escape
 from rich.table import Table
 
 from vdm.bound import TERMS
@@ -120,5 +121,5 @@ def lineage(config: DictConfig) -> None:
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in rows:
-        table.add_row(*row)
-    screen.show(table, screen.listing("from", [str(sweep)]), screen.listing("written", map(str, written)))
+        table.add_row(*(escape(printable(cell)) for cell in row))
+    screen.show(table, screen.listing("from", [screen.near(sweep)]), screen.listing("written", map(screen.near, written)))

@@ -12,7 +12,7 @@ from vdm.bound import TERMS
 from vdm.cli import screen
 from vdm.cli.page import Page, Picture, Section, Table, write_page
 from vdm.cli.sweep import Run, read_run
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, printable
 from vdm.evaluation import Estimate
 from vdm.figures import (
     NONE,
@@ -210,4 +210,4 @@ def _panels(curves: Mapping[str, Curve]) -> Section:
 def _settings(run: Run, folder: RunFolder) -> Section:
     rows = [(name, value) for name, value in sorted(run.settings.items())]
     told = [Table(("told", ""), rows, words=True)] if rows else []
-    return Section("Settings", "config.yaml, and what the command line said", told, folded=folder.config.read_text())
+    return Section("Settings", "config.yaml, and what the command line said", told, folded=printable(folder.config.read_text()))

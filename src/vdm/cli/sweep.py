@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -120,20 +120,21 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 def read_run(home: Path) -> Run:
     """What the files in the folder of one run say of it; failed where they are not what vdm writes.
 
+    Its note and settings may go to a terminal.
+
     Raises:
         InvalidInput: a link out of the folder.
     """
     only_own_files(home)
     try:
-        return _read_run(RunFolder(home), home / ".hydra/overrides.yaml")
+        run = _read_run(RunFolder(home), home / ".hydra/overrides.yaml")
     except UNREADABLE as error:
-        return Run(
-            RunFolder(home), {}, "failed", printable(f"its files cannot be read: {type(error).__name__}: {error}"), {}
-        )
+        run = Run(RunFolder(home), {}, "failed", f"its files cannot be read: {type(error).__name__}: {error}", {})
+    return run._replace(note=printable(run.note))
 
 
 def _read_run(folder: RunFolder, told: Path) -> Run:
-    settings = _settings([printable(str(o)) for o in read_yaml(told)] if told.exists() else [])
+    settings = _settings(read_yaml(told) if told.exists() else [])
     if folder.metrics.exists():
         try:
             test = json.loads(folder.metrics.read_text())["test"]
@@ -141,7 +142,7 @@ def _read_run(folder: RunFolder, told: Path) -> Run:
         except (ValueError, KeyError, TypeError) as error:
             return Run(folder, settings, "failed", f"metrics.json cannot be read: {error}", {})
     if folder.failure.exists():
-        return Run(folder, settings, "failed", printable(folder.failure.read_text().strip()), {})
+        return Run(folder, settings, "failed", folder.failure.read_text().strip(), {})
     return Run(folder, settings, "unfinished", _progress(folder), {})
 
 
@@ -156,8 +157,8 @@ def _progress(folder: RunFolder) -> str:
     return f"step {step} of {limit}, last written {max(0, time.time() - latest) / 60:.0f} minutes ago"
 
 
-def _settings(overrides: Sequence[str]) -> Settings:
-    pairs = (override.partition("=") for override in overrides)
+def _settings(overrides: Iterable[object]) -> Settings:
+    pairs = (printable(str(override)).partition("=") for override in overrides)
     return {name: value for name, _, value in pairs if name not in ASIDE}
 
 
