@@ -89,6 +89,24 @@ def test_every_run_is_accounted_for(sweep):
     assert notes["unfinished"].startswith("step 20 of 100, last written ")
 
 
+@pytest.mark.parametrize(
+    ("asked", "missing"),
+    [
+        ("seed=range(0,7)", 6),
+        ("seed=shuffle(range(0,7))", 6),
+        ("seed=range(0,1000000000000)", 0),
+        ("seed=shuffle(range(0,1000000000000))", 0),
+        ("seed=range(0,1,1e-12)", 0),
+        ("a=range(0,1000) b=range(0,1000)", 0),
+    ],
+)
+def test_jobs_beyond_counting_are_not_listed(tmp_path, asked, missing):
+    make_run(tmp_path, "0", ["seed=1"], failure="gone")
+    hydra = {"overrides": {"task": asked.split()}, "sweeper": {"_target_": "BasicSweeper"}}
+    OmegaConf.save(OmegaConf.create({"hydra": hydra}), tmp_path / "multirun.yaml")
+    assert [run.state for run in read_sweep(tmp_path)] == ["failed"] + missing * ["missing"]
+
+
 def test_means_and_standard_errors_are_those_over_the_finished_seeds(sweep):
     """3 and 4: mean 3.5, standard deviation 1/√2, standard error 1/2. One seed has no standard error."""
     cosine, linear = groups(read_sweep(sweep))  # the better mean first

@@ -210,4 +210,6 @@ def _panels(curves: Mapping[str, Curve]) -> Section:
 def _settings(run: Run, folder: RunFolder) -> Section:
     rows = [(name, value) for name, value in sorted(run.settings.items())]
     told = [Table(("told", ""), rows, words=True)] if rows else []
-    return Section("Settings", "config.yaml, and what the command line said", told, folded=printable(folder.config.read_text()))
+    return Section(
+        "Settings", "config.yaml, and what the command line said", told, folded=printable(folder.config.read_text())
+    )

@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 from yaml import YAMLError
 
@@ -33,6 +34,9 @@ UNREADABLE = (
     HydraException,
 )
 """What reading a file raises that only bears the name of one that vdm writes."""
+
+MOST = 100_000
+"""Jobs that a sweep may announce: a stranger's range costs a reader neither time nor memory."""
 
 ASIDE = ("resume", "sweep")
 """Settings that do not tell one job from another."""
@@ -163,7 +167,7 @@ def _settings(overrides: Iterable[object]) -> Settings:
 
 
 def _announced(multirun: Path) -> list[Settings]:
-    """The jobs of Hydra's basic sweeper; none where another sweeper decides as it goes."""
+    """The jobs of Hydra's basic sweeper; none where another sweeper decides as it goes, or of more than ``MOST``."""
     if not multirun.exists():
         return []
     asked = read_yaml(multirun)["hydra"]
@@ -174,7 +178,17 @@ def _announced(multirun: Path) -> list[Settings]:
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(lines):
         key = override.get_key_element()
-        sweeps = override.is_sweep_override()
-        values = list(override.sweep_string_iterator()) if sweeps else [override.get_value_element_as_str()]
-        choices[key] = [f"{key}={value}" for value in values]
+        choices[key] = [f"{key}={value}" for value in _values(override)]
+    if math.prod(map(len, choices.values())) > MOST:
+        return []
     return [_settings(job) for job in itertools.product(*choices.values())]
+
+
+def _values(override: Override) -> list[str]:
+    """Those of one override; of a sweep the first ones, one more than ``MOST`` at most."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    swept = override.value()
+    if isinstance(swept, RangeSweep):
+        swept.shuffle = False  # Hydra would make the whole list of it first
+    return list(itertools.islice(override.sweep_string_iterator(), MOST + 1))
