@@ -1,6 +1,7 @@
 """Nothing that a user loads can run code: an exploit for each way in, and what is refused has not begun."""
 
 import copy
+import inspect
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ from vdm.cli import build as building
 from vdm.cli.build import build, resolved, restore
 from vdm.cli.sweep import read_sweep
 from vdm.construction import check, construct, plain
+from vdm.data import MNIST
 from vdm.errors import InvalidInput
 from vdm.schedules import LinearSchedule
 from vdm.trust import EverythingTrusted, PartsTrusted
@@ -192,6 +194,20 @@ def test_an_untouched_checkpoint_is_read(with_config):
     parts, checkpoint = restore(with_config("seed", 0), ema=True)
     assert type(parts.task.model.schedule) is LinearSchedule
     assert checkpoint.config["seed"] == 0
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, monkeypatch):
+    """Whoever evaluates it downloads what they want themselves."""
+    monkeypatch.setattr(MNIST, "fetcher", lambda self: pytest.fail("fetched"))
+    node = {"_target_": "vdm.data.MNIST", "root": str(tmp_path), "sizes": {"train": 1, "val": 1, "test": 1}}
+    node |= {"event_shape": [1, 28, 28], "batch_size": 1, "eval_batch_size": 1, "download": True}
+    if not by_name:
+        order = [name for name in inspect.signature(MNIST).parameters if name != "labels"]
+        defaults = {"sha256": None, "seed": 0, "workers": 0, "device": None}
+        node = {"_target_": "vdm.data.MNIST", "_args_": [(node | defaults)[name] for name in order]}
+    with pytest.raises(InvalidInput, match="no train-images-idx3-ubyte"):
+        restore(with_config("data", node), ema=True)
 
 
 class Exploit:

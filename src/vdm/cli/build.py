@@ -44,7 +44,8 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
     """The data module and the task that a ``train.yaml`` config describes; torch's seed is set before.
 
     Args:
-        trust: whose code the config may call; anybody's by default, for a config that the user composed.
+        trust: whose code the config may call; anybody's by default, for a config that the user composed. Any other
+            config fetches no data either.
 
     Raises:
         InvalidInput: see ``construct``; parts that do not fit together, or data that the model gives no probability.
@@ -55,6 +56,8 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
     pl.seed_everything(tree["seed"], verbose=False)
     parts = construct({name: tree[name] for name in PARTS}, trust)
     data, model = parts.pop("data"), parts["model"]
+    if trust is not OWN:
+        data.download = False
     for split in data.splits().values():
         model.check(split.x)
     model.inform(data.splits()["train"].x)

@@ -33,6 +33,8 @@ class InMemoryData(LightningDataModule, ABC):
 
     name: str
     release: str
+    download = False
+    """Whether missing files are fetched, by a class that can."""
 
     def __init__(
         self,

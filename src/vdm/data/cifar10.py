@@ -97,6 +97,6 @@ class CIFAR10(InMemoryData):
         if folder is None:
             raise InvalidInput(
                 f"cifar10: no {name} in {self.root} or {self.root / FOLDER}: unpack {SOURCE} there and set data.root=, or "
-                "data.download=true to fetch it"
+                "have vdm-train fetch it by data.download=true"
             )
         return folder / name

@@ -87,7 +87,7 @@ class IdxImages(InMemoryData, ABC):
         if path is None:
             raise InvalidInput(
                 f"{self.name}: no {name} or {name}.gz in {self.root}: set data.root= to the folder of the files, or "
-                "data.download=true to fetch them"
+                "have vdm-train fetch them by data.download=true"
             )
         return path
 
