@@ -125,15 +125,15 @@ def read_run(home: Path) -> Run:
     """
     only_own_files(home)
     try:
-        return _read_run(RunFolder(home), home / ".hydra/overrides.yaml")
+        return _read_run(RunFolder(home))
     except UNREADABLE as error:
         return Run(
             RunFolder(home), {}, "failed", printable(f"its files cannot be read: {type(error).__name__}: {error}"), {}
         )
 
 
-def _read_run(folder: RunFolder, told: Path) -> Run:
-    settings = _settings([printable(str(o)) for o in read_yaml(told)] if told.exists() else [])
+def _read_run(folder: RunFolder) -> Run:
+    settings = _settings([printable(line) for line in folder.told()])
     if folder.metrics.exists():
         try:
             test = json.loads(folder.metrics.read_text())["test"]

@@ -193,6 +193,11 @@ class KeepBest(ModelCheckpoint):
     from elsewhere names no file of its new owner's for removal.
     """
 
+    @property
+    def state_key(self) -> str:
+        """Its scores are comparable as long as they are of one metric; how often it saves does not matter."""
+        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         home = Path(str(self.dirpath))
 
