@@ -312,6 +312,14 @@ def test_a_folder_is_one_process_s(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_run_that_has_used_its_budget_keeps_its_last_step(tmp_path):
+    assert vdm_train(tmp_path, "callbacks.cpu_time.seconds=0.5", "callbacks.last.every=1000") == 0
+    steps = json.loads((tmp_path / "metrics.json").read_text())["provenance"]["steps"]
+    assert 0 < steps < STEPS
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == steps
+
+
+@pytest.mark.slow
 def test_a_checkpoint_that_lies_about_is_not_taken_for_this_run_s(whole, tmp_path):
     """A best one without a last one: of a run killed early, or of nobody knows whom."""
     (tmp_path / "checkpoints").mkdir()
