@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vdm.cli import evaluate, report, sample, train
+from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate
 
 SMALL = (
@@ -167,6 +168,35 @@ def test_a_finished_run_is_not_overwritten(run, call):
     assert status == 2
     assert "earlier run" in error
     assert (run / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("module", [evaluate, sample, report])
+def test_no_command_writes_into_the_folder_of_a_run(module, run, call):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts}
+    words = [f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={run}", "accelerator=cpu"]
+    status, _, error = call(module, *(["estimators", *words[:2]] if module is report else words))
+    assert status == 2
+    assert f"{run} holds an earlier run_id: choose another hydra.run.dir=" in error
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_what_was_estimated_before_an_estimator_failed_is_kept(run, call, tmp_path, monkeypatch):
+    estimate = evaluate.run_estimator
+
+    def failing(name, *rest):
+        if name == "continuous":
+            raise InvalidInput("no room for it")
+        return estimate(name, *rest)
+
+    monkeypatch.setattr(evaluate, "run_estimator", failing)
+    words = ["timesteps=[3]", "continuous=true", "examples=4", "accelerator=cpu", f"hydra.run.dir={tmp_path}"]
+    status, _, error = call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", *words)
+    assert status == 2
+    assert "no room for it" in error
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["without"] == {"continuous": "no room for it"}
+    assert len(metrics["estimates"]) == 1
+    assert metrics["test"]["bits_per_dim"]["value"] > 0
 
 
 def test_a_multirun_leaves_one_result_a_job(call, tmp_path):

@@ -34,10 +34,8 @@ def commands():
 
 def first_of_each_sweep(overrides):
     """``schedule=linear,cosine seed=1,2`` as the single jobs (linear, 1) and (cosine, 2)."""
-    split = [
-        (name, [value] if set(value) & set("[{") else value.split(","))
-        for name, value in (o.split("=", 1) for o in overrides)
-    ]
+    pairs = [override.split("=", 1) for override in overrides]
+    split = [(name, [value] if set(value) & set("[{") else value.split(",")) for name, value in pairs]
     for i in range(max((len(values) for _, values in split), default=1)):
         yield [f"{name}={values[i % len(values)]}" for name, values in split]
 

@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -296,6 +298,39 @@ def test_another_run_is_not_taken_for_this_one(whole, capsys, overrides, message
     assert message in capsys.readouterr().err
 
 
+def test_a_folder_is_one_process_s(tmp_path, monkeypatch):
+    """Held by another one it is refused, and left as it was; when that one ends, it is free."""
+    monkeypatch.setattr("vdm.training.run_folder.HELD_FOR_S", 0)
+    hold = f"import fcntl, time; f = open('{tmp_path}/.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(99)"], stdout=subprocess.PIPE) as other:
+        assert other.stdout.read(1) == b"1"
+        with pytest.raises(InvalidInput, match="in use by another process"), RunFolder(tmp_path).held():
+            pass
+        other.kill()
+    with RunFolder(tmp_path).held():
+        pass
+
+
+@pytest.mark.slow
+def test_a_run_that_has_used_its_budget_keeps_its_last_step(tmp_path):
+    assert vdm_train(tmp_path, "callbacks.cpu_time.seconds=0.5", "callbacks.last.every=1000") == 0
+    steps = json.loads((tmp_path / "metrics.json").read_text())["provenance"]["steps"]
+    assert 0 < steps < STEPS
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == steps
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_lies_about_is_not_taken_for_this_run_s(whole, tmp_path):
+    """A best one without a last one: of a run killed early, or of nobody knows whom."""
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(whole / "checkpoints/best.ckpt", tmp_path / "checkpoints")
+    assert vdm_train(tmp_path, "seed=1") == 2
+    assert vdm_train(tmp_path, "seed=1", "resume=true", "trainer.max_steps=3", "trainer.val_check_interval=999") == 0
+    trained, foreign = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, whole))
+    assert trained["provenance"]["checkpoint"] == "last.ckpt"
+    assert trained["test"] != foreign["test"]
+
+
 def best_of(folder, *files, score=1.5):
     """The callback of a run in ``folder`` that holds ``files`` for its best."""
     best = KeepBest(dirpath=folder, filename="best", monitor="val/bits_per_dim")
@@ -311,6 +346,14 @@ def test_the_best_checkpoint_is_still_known_in_a_folder_that_was_moved(tmp_path)
     here = str(tmp_path / "new/best.ckpt")
     assert (new.best_model_path, new.kth_best_model_path, new.best_k_models) == (here, here, {here: torch.tensor(1.5)})
     assert new.best_model_score == new.kth_value == 1.5
+
+
+def test_the_best_checkpoint_is_remembered_by_its_metric_however_often_it_is_looked_for():
+    def key(**settings):
+        return KeepBest(**{"monitor": "val/bits_per_dim", "mode": "min"} | settings).state_key
+
+    assert key() == key(every_n_train_steps=7) == key(save_top_k=3)
+    assert len({key(), key(monitor="val/reconstruction"), key(mode="max")}) == 3
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def make_run(root, name, overrides, values=None, steps=(), failure=None, limit=1
     folder = root / name
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(overrides), folder / ".hydra/overrides.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
     OmegaConf.save(OmegaConf.create({"trainer": {"max_steps": limit}}), folder / "config.yaml")
     if steps:
         lines = ["step,val/bits_per_dim", *(f"{step},{5 - step / 100}" for step in steps)]
@@ -105,6 +106,16 @@ def test_jobs_beyond_counting_are_not_listed(tmp_path, asked, missing):
     hydra = {"overrides": {"task": asked.split()}, "sweeper": {"_target_": "BasicSweeper"}}
     OmegaConf.save(OmegaConf.create({"hydra": hydra}), tmp_path / "multirun.yaml")
     assert [run.state for run in read_sweep(tmp_path)] == ["failed"] + missing * ["missing"]
+
+
+def test_a_command_that_is_refused_does_not_rename_earlier_results(sweep, capsys):
+    """Hydra has written its own record of it by then."""
+    before = read_sweep(sweep)
+    assert invoke(train, "-m", "schedule=sigmoid,monotone", "seed=7", f"hydra.sweep.dir={sweep}") != 0
+    assert "earlier run's result" in capsys.readouterr().err
+    assert "schedule=sigmoid" in (sweep / "0/.hydra/overrides.yaml").read_text()
+    after = {run.folder.root: run.settings for run in read_sweep(sweep) if run.folder is not None}
+    assert after == {run.folder.root: run.settings for run in before if run.folder is not None}
 
 
 def test_means_and_standard_errors_are_those_over_the_finished_seeds(sweep):

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vdm.cli import suggestions
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.signatures import check_value
+from vdm.training.run_folder import RunFolder
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -54,6 +55,8 @@ def _checked(
             _check_names(config_name, config)
             for name, annotation in settings.items():
                 check_value(OmegaConf.select(config, name), annotation, name)
+            if config_name != "train" and "output_dir" in config:
+                RunFolder(config.output_dir).check_unused()
             return task(config)
         except MENDABLE as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -24,9 +24,7 @@ def dashboard(sweep: Path, entity: str | None) -> None:
         InvalidInput: a folder that no sweep wrote, one without a run that was logged to W&B, or a package that is not there.
     """
     if find_spec("wandb_workspaces") is None:
-        raise InvalidInput(
-            "a dashboard needs the package wandb-workspaces: pip install -e '.[dashboards]' in the folder of vdm"
-        )
+        raise InvalidInput("a dashboard needs wandb-workspaces: pip install -e '.[dashboards]' where vdm lies")
     from vdm.cli import workspace
 
     runs, offline = read_sweep(sweep), why_offline(PATIENCE)

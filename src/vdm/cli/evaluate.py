@@ -11,6 +11,7 @@ from vdm.bound import Batch
 from vdm.cli import command, screen
 from vdm.cli.build import Parts, as_metrics, device_of, make, provenance, quiet, restore
 from vdm.cli.train import leave_nothing_open
+from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate, Estimator, Result, guards
 from vdm.evaluation.features import file_sha256
 from vdm.training.callbacks import BoundTerms, Progress
@@ -38,7 +39,13 @@ def evaluate(config: DictConfig) -> float:
     leave_nothing_open()
     if not first_process():
         return own["bits_per_dim"].value
-    results = [result for name, each in chosen.items() for result in run_estimator(name, each, parts, config)]
+    results: list[Result] = []
+    failure: InvalidInput | KeyboardInterrupt | None = None
+    try:
+        for name, each in chosen.items():
+            results += run_estimator(name, each, parts, config)
+    except (InvalidInput, KeyboardInterrupt) as error:  # what is known by then is kept, and says what it lacks
+        failure = error
     weights = "ema" if config.ema else "raw"
     facts = {
         **provenance(parts.data, checkpoint.config["seed"]),
@@ -56,6 +63,8 @@ def evaluate(config: DictConfig) -> float:
     metrics: dict[str, Any] = {config.split: as_metrics(own), "warnings": said, "provenance": facts}
     if results:
         metrics["estimates"] = {result.name: as_entry(result) for result in results}
+    if failure is not None:
+        metrics["without"] = {name: f"{failure}" or "stopped"}
     if scores.entry:
         metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
     folder.write_metrics(metrics)
@@ -66,6 +75,8 @@ def evaluate(config: DictConfig) -> float:
     if scores.entry:
         tables.append(screen.samples_listing(scores.entry))
     screen.show(*tables, *screen.warned(said), f"written to {screen.near(folder.metrics)}")
+    if failure is not None:
+        raise failure
     return own["bits_per_dim"].value
 
 

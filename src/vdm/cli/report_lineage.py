@@ -16,7 +16,7 @@ from vdm.cli.page import Table as Cells
 from vdm.cli.sweep import UNREADABLE
 from vdm.errors import InvalidInput, printable
 from vdm.figures import ladder_figure
-from vdm.training.run_folder import RunFolder, only_own_files, read_yaml
+from vdm.training.run_folder import RunFolder, only_own_files
 
 HOME = Path("logs/lineage")
 
@@ -63,8 +63,8 @@ def read_runs(sweep: Path) -> list[Run]:
 
 def _read_run(path: Path) -> Run:
     only_own_files(path.parent)
-    metrics, overrides = json.loads(path.read_text()), read_yaml(path.parent / ".hydra" / "overrides.yaml")
-    chosen = [str(o).removeprefix("model=") for o in overrides if str(o).startswith("model=")]
+    metrics, overrides = json.loads(path.read_text()), RunFolder(path.parent).told()
+    chosen = [line.removeprefix("model=") for line in overrides if line.startswith("model=")]
     name = printable(chosen[-1] if chosen else path.parent.name)
     run = Run(name, metrics["test"], metrics["provenance"], path.parent / "pictures" / "samples.png")
     ladder_row(run)

@@ -35,7 +35,7 @@ def sample(config: DictConfig) -> None:
     folder = RunFolder(config.output_dir)
     folder.pictures.mkdir(parents=True, exist_ok=True)
     grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"
-    archive, buffer = folder.root / "samples.npz", io.BytesIO()
+    archive, buffer = folder.samples, io.BytesIO()
     lines = [f"{screen.near(grid)} (the first {min(config.n, 256)})"]
     if isinstance(model, VDM):
         steps = model.default_steps if config.steps is None else config.steps

@@ -131,14 +131,14 @@ def read_run(home: Path) -> Run:
     """
     only_own_files(home)
     try:
-        run = _read_run(RunFolder(home), home / ".hydra/overrides.yaml")
+        run = _read_run(RunFolder(home))
     except UNREADABLE as error:
         run = Run(RunFolder(home), {}, "failed", f"its files cannot be read: {type(error).__name__}: {error}", {})
     return run._replace(note=printable(run.note))
 
 
-def _read_run(folder: RunFolder, told: Path) -> Run:
-    settings = _settings(read_yaml(told) if told.exists() else [])
+def _read_run(folder: RunFolder) -> Run:
+    settings = _settings(folder.told())
     if folder.metrics.exists():
         try:
             test = json.loads(folder.metrics.read_text())["test"]
@@ -161,8 +161,8 @@ def _progress(folder: RunFolder) -> str:
     return f"step {step} of {limit}, last written {max(0, time.time() - latest) / 60:.0f} minutes ago"
 
 
-def _settings(overrides: Iterable[object]) -> Settings:
-    pairs = (printable(str(override)).partition("=") for override in overrides)
+def _settings(overrides: Iterable[str]) -> Settings:
+    pairs = (printable(override).partition("=") for override in overrides)
     return {name: value for name, _, value in pairs if name not in ASIDE}
 
 

@@ -1,6 +1,7 @@
 """``vdm-train``: train a model, evaluate it on the whole test set, leave a folder behind."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,15 @@ def train(config: DictConfig) -> float:
     if finished is not None:
         screen.show(f"{screen.near(folder.root)} is finished: validation {finished:.4f} bits/dim")
         return finished
-    try:
-        return _run(config, folder)
-    except Exception as error:
-        if first_process():
-            folder.note_failure(error)
-        raise
-    finally:
-        leave_nothing_open()
+    with folder.held() if first_process() else nullcontext():
+        try:
+            return _run(config, folder)
+        except Exception as error:
+            if first_process():
+                folder.note_failure(error)
+            raise
+        finally:
+            leave_nothing_open()
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float:
@@ -96,10 +98,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     trainer.fit(task, datamodule=data, ckpt_path=start)
     spent: CpuTime = callbacks["cpu_time"]
     used = spent.used  # the test puts callbacks back to where its checkpoint had them
-    saved = [folder.checkpoints / "best.ckpt", folder.last]
-    chosen = next((path for path in saved if path.exists()), None)
-    if chosen is None:
-        chosen = folder.last
+    best = getattr(callbacks.get("checkpoint"), "best_model_path", "")  # of this run: a file of that name may be another's
+    chosen = Path(best) if best else folder.last
+    if not chosen.exists():
         trainer.save_checkpoint(chosen)
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
@@ -130,7 +131,8 @@ def begin(config: DictConfig, folder: RunFolder, start: Path | None) -> Leg:
     hydra, gone_on = HydraConfig.get(), folder.id.exists()
     group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     resumed_at = read_checkpoint(start).step if start is not None else 0 if gone_on else None
-    return Leg(folder.begin(config), run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
+    id = folder.begin(config, list(hydra.overrides.task))
+    return Leg(id, run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
 
 
 def run_name(overrides: str, root: Path) -> str:

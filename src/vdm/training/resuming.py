@@ -112,9 +112,10 @@ class Signals:
 class KeepLast(Checkpoint):
     """Keeps one checkpoint from which a run that was stopped goes on as if it had not been.
 
-    It is written after every ``every``-th optimiser step, at the end, and when a signal came: at the end of a step, after
-    the validation that belongs to it, so that no validation is lost or repeated. Then all processes leave together: on
-    submitit's signal the job is queued again; on SIGTERM and SIGINT the status is 128 + signal (143, 130). In a job of
+    It is written after every ``every``-th optimiser step, at the end, whatever ends the run, and when a signal came: at the
+    end of a step, after the validation that belongs to it, so that no validation is lost or repeated. Then all processes
+    leave together: on submitit's signal the job is queued again; on SIGTERM and SIGINT the status is 128 + signal (143,
+    130). In a job of
     SLURM a SIGTERM only saves: SLURM sends it ahead of the end that it puts to the job itself (a pre-emption's time of
     grace, ``scontrol requeue``, ``scancel``), and does not start again a job that left by itself.
 
@@ -157,7 +158,7 @@ class KeepLast(Checkpoint):
             return
         self._step = step
         told = self._told(trainer)
-        if told or step % self.every == 0 or step == trainer.max_steps:
+        if told or trainer.should_stop or step % self.every == 0 or step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
         if told and trainer.is_global_zero:
             print(f"{told.name} at step {step}: saved {self.path}", file=sys.stderr)
@@ -192,6 +193,11 @@ class KeepBest(ModelCheckpoint):
     So a run whose folder was moved does not replace its best checkpoint by a worse one, and a run's folder that came
     from elsewhere names no file of its new owner's for removal.
     """
+
+    @property
+    def state_key(self) -> str:
+        """Its scores are comparable as long as they are of one metric; how often it saves does not matter."""
+        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         home = Path(str(self.dirpath))

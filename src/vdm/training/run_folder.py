@@ -1,10 +1,12 @@
 """The folder of one run, and writing into it so that no half-written file is taken for a whole one."""
 
+import fcntl
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
@@ -75,6 +77,9 @@ class Leg(NamedTuple):
         return self.resumed_at or -1
 
 
+HELD_FOR_S = 10
+"""Seconds that a run waits for another process to leave its folder."""
+
 HOW_NOT_WHAT = (
     "resume",
     "leg",
@@ -95,11 +100,13 @@ HOW_NOT_WHAT = (
 
 
 class RunFolder:
-    """A run's config.yaml, run_id, checkpoints/, pictures/, three CSV files, and metrics.json or failure.txt."""
+    """A run's config.yaml, overrides.yaml, run_id, checkpoints/, pictures/, three CSV files, and metrics.json or
+    failure.txt."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.config = self.root / "config.yaml"
+        self.overrides = self.root / "overrides.yaml"
         self.id = self.root / "run_id"
         self.checkpoints = self.root / "checkpoints"
         self.last = self.checkpoints / "last.ckpt"
@@ -108,6 +115,7 @@ class RunFolder:
         self.profile = self.root / "profile.csv"
         self.schedule = self.root / "schedule.csv"
         self.metrics = self.root / "metrics.json"
+        self.samples = self.root / "samples.npz"
         self.failure = self.root / "failure.txt"
 
     def check(self, config: DictConfig, resume: bool) -> None:
@@ -126,14 +134,49 @@ class RunFolder:
                     )
         elif not resume and self.metrics.exists():
             raise InvalidInput(f"{self.root} holds an earlier run's result: choose another hydra.run.dir=, or remove it")
-        elif not resume and self.last.exists():
+        elif not resume and any(self.checkpoints.glob("*.ckpt")):
             raise InvalidInput(
                 f"{self.root} holds an earlier run that did not finish: add resume=true, or choose another hydra.run.dir="
             )
 
-    def begin(self, config: DictConfig) -> str:
-        """Keep the resolved config, and give the run's id, which stays the same when it is resumed."""
+    def check_unused(self) -> None:
+        """Raises InvalidInput where a run of training or a result lies, which what is not training would replace."""
+        for path in (self.id, self.metrics, self.samples):
+            if path.exists():
+                raise InvalidInput(f"{self.root} holds an earlier {path.name}: choose another hydra.run.dir=")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder for this process alone, until it leaves or ends; one that has just been told to end is waited for.
+
+        Raises:
+            InvalidInput: another process trains here.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        write = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            for attempt in range(HELD_FOR_S + 1):
+                try:
+                    fcntl.lockf(write, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if attempt == HELD_FOR_S:
+                        raise InvalidInput(
+                            f"{self.root} is in use by another process that trains there: wait for it, or end it first"
+                        ) from error
+                    time.sleep(1)
+                except OSError:  # a file system without locks
+                    break
+            yield
+        finally:
+            os.close(write)
+
+    def begin(self, config: DictConfig, overrides: Sequence[str]) -> str:
+        """Keep the resolved config and what was told on the command line, and give the run's id, which stays the same when
+        it is resumed. Hydra's own record is not the run's: it is written before a command that may not run here is refused.
+        """
         write_atomically(self.config, OmegaConf.to_yaml(config, resolve=True).encode())
+        write_atomically(self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides))).encode())
         for folder in (self.root, self.checkpoints):
             remove_remnants(folder)
         self.failure.unlink(missing_ok=True)
@@ -146,7 +189,12 @@ class RunFolder:
         if not self.metrics.exists():
             return None
         metrics = json.loads(self.metrics.read_text())
-        return float(metrics.get("val", metrics["test"])["bits_per_dim"]["value"])
+        return float(metrics["val" if "val" in metrics else "test"]["bits_per_dim"]["value"])
+
+    def told(self) -> list[str]:
+        """What the run was told on its command line; of one that has not begun, what Hydra noted."""
+        found = [path for path in (self.overrides, self.root / ".hydra" / "overrides.yaml") if path.exists()]
+        return [str(line) for line in read_yaml(found[0])] if found else []
 
     def note_failure(self, error: Exception) -> None:
         """One line in failure.txt, for those who look at the folder later."""
