@@ -12,6 +12,13 @@ class InvalidInput(ValueError):
     """
 
 
+def at_least(least: int, **settings: float) -> None:
+    """Raises InvalidInput for the first of ``settings`` that is below ``least``."""
+    for name, value in settings.items():
+        if value < least:
+            raise InvalidInput(f"{name} must be at least {least}, got {value}")
+
+
 def printable(text: str) -> str:
     """Text from a file as it may go to a terminal: with � for whatever steers one, line ends and tabs excepted."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "�" for letter in text)

@@ -53,6 +53,8 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
     tree = resolved(config)
     check_value(tree["seed"], int, "seed")
     check_value(tree["ema_decay"], float, "ema_decay")
+    if not 0 <= tree["seed"] < 2**32:
+        raise InvalidInput(f"seed must be between 0 and {2**32 - 1}, got {tree['seed']}")
     pl.seed_everything(tree["seed"], verbose=False)
     parts = construct({name: tree[name] for name in PARTS}, trust)
     data, model = parts.pop("data"), parts["model"]

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from vdm.bound import TERMS, Batch, VariationalModel, term_names, tiled
 from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import (
     Estimate,
     Estimator,
@@ -39,9 +39,13 @@ class BoundEvaluation:
         seed: of the evaluation's draws.
         autocast: whether it may run under autocast, which rounds what the bound weighs by the SNR.
         rows: how many (example, replicate) pairs one call of the model may hold, if a batch has no more examples.
+
+    Raises:
+        InvalidInput: ``repeats`` below 2, ``rows`` below 1.
     """
 
     def __init__(self, repeats: int, seed: int = 0, autocast: bool = False, rows: int = 512) -> None:
+        at_least(1, rows=rows)
         self.repeats, self.seed, self.autocast, self.rows = need_two(repeats), seed, autocast, rows
 
     @torch.no_grad()
@@ -112,11 +116,17 @@ class BoundAt(Estimator):
         repeats, seed: as in ``BoundEvaluation``.
         examples: how many examples, from the start of the data set; null for all.
         rows: how many examples one call of the network may hold.
+
+    Raises:
+        InvalidInput: no times, ``repeats`` below 2, ``rows`` below 1.
     """
 
     def __init__(
         self, times: Sequence[Time], repeats: int, seed: int = 0, examples: int | None = None, rows: int = 512
     ) -> None:
+        if not times:
+            raise InvalidInput("the bound at no T at all: name some, such as timesteps=[100, 1000], or null for none")
+        at_least(1, rows=rows)
         self.times, self.each = list(times), BoundEvaluation(repeats, seed)
         self.examples, self.rows = examples, rows
 

@@ -24,7 +24,7 @@ from vdm.denoiser import conditioned
 from vdm.divergence import Divergence
 from vdm.draws import ExampleDraws, scalar_dtype
 from vdm.elbo import event_dims
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.dequantisation import Dequantisation
 from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, diffusion, first, from_independent, need_two
 from vdm.gamma import align, alpha_bar, sigma2
@@ -107,6 +107,7 @@ class FlowLikelihood(Estimator):
     ) -> None:
         if not 0 < tolerance < 1:
             raise InvalidInput(f"tolerance must be between 0 and 1, got {tolerance}: 1e-5 is usual")
+        at_least(1, rows=rows)
         self.divergence, self.dequantisation, self.tolerance = divergence, dequantisation, float(tolerance)
         self.repeats, self.seed, self.examples, self.rows = need_two(repeats), seed, examples, rows
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from vdm.bound import Batch, VariationalModel, bits_per_dim, tiled
 from vdm.draws import ExampleDraws, StackedDraws, scalar_dtype
 from vdm.elbo import DiscreteTime, event_dims
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, first, from_independent, need_two
 from vdm.models import VDM
 
@@ -39,6 +39,7 @@ class ImportanceWeighted(Estimator):
     ) -> None:
         if trajectories < 1:
             raise InvalidInput(f"trajectories is the K of the importance-weighted bound, at least 1, got {trajectories}")
+        at_least(1, rows=rows)
         self.trajectories, self.timesteps = int(trajectories), timesteps
         self.repeats, self.seed, self.examples, self.rows = need_two(repeats), seed, examples, rows
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.features import Classifier, FeatureNetwork, optional
 
 
@@ -32,6 +32,8 @@ class KID(Relative):
     """
 
     def __init__(self, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> None:
+        at_least(1, subsets=subsets)
+        at_least(2, subset_size=subset_size)
         self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
 
     def check(self, network: FeatureNetwork, n: int, examples: int) -> None:
@@ -66,6 +68,7 @@ class InceptionScore(Relative):
     """
 
     def __init__(self, splits: int = 10, seed: int = 0) -> None:
+        at_least(1, splits=splits)
         self.splits, self.seed = splits, seed
 
     def check(self, network: FeatureNetwork, n: int, examples: int) -> None:
@@ -91,6 +94,7 @@ class PrecisionRecall(Relative):
     """
 
     def __init__(self, neighbours: int = 3, rows: int = 10_000) -> None:
+        at_least(1, neighbours=neighbours, rows=rows)
         self.neighbours, self.rows = neighbours, rows
 
     def check(self, network: FeatureNetwork, n: int, examples: int) -> None:

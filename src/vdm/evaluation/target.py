@@ -23,7 +23,7 @@ from vdm.bound import Batch, VariationalModel, bits_per_dim
 from vdm.denoiser import conditioned
 from vdm.draws import Draws, ExampleDraws, scalar_dtype
 from vdm.elbo import DiscreteTime, event_dims, prior_matching, reconstruction, visit
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Estimate, Estimator, Progress, Result, data_se, diffusion, first
 from vdm.models import VDM
 
@@ -83,6 +83,7 @@ class Target(Estimator):
             raise InvalidInput(f"target_se is a standard error in bits/dim and must be positive, got {target_se}")
         if pilot < 8 or strata < 1:
             raise InvalidInput(f"pilot must be at least 8 and strata at least 1, got pilot={pilot}, strata={strata}")
+        at_least(1, rows=rows)
         self.target_se, self.strata, self.pilot = float(target_se), strata, pilot
         self.margin, self.seed, self.examples, self.rows = margin, seed, examples, rows
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from vdm.bound import TERMS, Elbo, VariationalModel, term_names
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
+from vdm.errors import at_least
 from vdm.evaluation import BoundEvaluation, BoundSummary, Estimate
 from vdm.training.media import keep
 from vdm.training.module import VariationalTask
@@ -41,9 +42,13 @@ class BoundTerms(Callback):
     Evaluations have ``layer_1`` … as well, where the bound has one entry a layer.
 
     ``results`` holds the last validation's and the last test's estimates.
+
+    Raises:
+        InvalidInput: ``every`` below 1.
     """
 
     def __init__(self, every: int = 25) -> None:
+        at_least(1, every=every)
         self.every = every
         self.results: dict[str, dict[str, Estimate]] = {}
         self._summary: BoundSummary | None = None
@@ -162,9 +167,13 @@ class SampleGrid(Callback):
         n: how many samples.
         every: how many validations apart.
         seed: of the sampling draws.
+
+    Raises:
+        InvalidInput: ``n`` or ``every`` below 1.
     """
 
     def __init__(self, folder: str, n: int = 64, every: int = 5, seed: int = 0) -> None:
+        at_least(1, n=n, every=every)
         self.folder, self.n, self.every, self.seed = Path(folder), n, every, seed
         self.validations = 0
 

@@ -39,7 +39,7 @@ class FID:
         cache: folder where the data's moments are kept; null to measure them in every run.
 
     Raises:
-        InvalidInput: fewer than two samples; torchmetrics' image metrics cannot be imported.
+        InvalidInput: fewer than two samples; no steps; torchmetrics' image metrics cannot be imported.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class FID:
     ) -> None:
         if n < 2 or batch_size < 1:
             raise InvalidInput(f"fid.n must be at least 2 and fid.batch_size at least 1, got {n} and {batch_size}")
+        if steps is not None and steps < 1:
+            raise InvalidInput(f"fid.steps must be at least 1, got {steps}; null for the model's own")
         self.network, self.n, self.split, self.batch_size = network.eval().requires_grad_(False), n, split, batch_size
         self.steps, self.seed, self.cache = steps, seed, None if cache is None else Path(cache).expanduser()
         given = nn.Identity()

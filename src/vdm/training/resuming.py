@@ -15,6 +15,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from vdm.errors import at_least
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -122,9 +124,13 @@ class KeepLast(Checkpoint):
     Args:
         path: of the checkpoint, which is overwritten.
         every: steps between two saves: what ``kill -9`` can cost.
+
+    Raises:
+        InvalidInput: ``every`` below 1.
     """
 
     def __init__(self, path: str, every: int) -> None:
+        at_least(1, every=every)
         self.path, self.every = path, int(every)
         self.signals = Signals()
         self._step = 0

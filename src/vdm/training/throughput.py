@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vdm.bound import Batch
 from vdm.draws import Draws
-from vdm.errors import InvalidInput
+from vdm.errors import at_least
 from vdm.training.callbacks import record
 from vdm.training.module import VariationalTask
 
@@ -32,8 +32,7 @@ class Throughput(Callback):
     """
 
     def __init__(self, every: int = 100, utilisation: bool = False) -> None:
-        if every < 1:
-            raise InvalidInput(f"every must be at least 1, got {every}")
+        at_least(1, every=every)
         self.every, self.utilisation = every, utilisation
         self._flops = self._peak = 0.0
         self._seconds, self._batches, self._step = 0.0, 0, 0

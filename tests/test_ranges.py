@@ -1,0 +1,95 @@
+"""Numbers out of range are refused where a part is made, in one line with the part's place, before any work."""
+
+import pytest
+from omegaconf import OmegaConf
+from torch import nn
+from torch.optim import SGD
+
+from catalogue import composed
+from vdm.cli.build import build, make
+from vdm.errors import InvalidInput
+from vdm.evaluation import BoundEvaluation
+from vdm.training.learning_rate import warmup_constant, warmup_cosine
+
+CALLBACKS = ("bound_terms", "gradient_noise", "throughput", "sample_grid", "score_samples", "last")
+ESTIMATORS = {
+    "timesteps": ["timesteps=[9]"],
+    "continuous": [],
+    "importance": ["importance=2"],
+    "flow": [],
+    "target_se": ["target_se=0.1"],
+}
+PARTS = [
+    *(("train", f"callbacks.{name}", f"every={every}", "every") for name in CALLBACKS for every in (0, -1)),
+    ("train", "callbacks.sample_grid", "n=0", "n must be at least 1"),
+    ("train", "callbacks.profile", "bins=0", "at least 1 bin"),
+    ("train", "callbacks.cpu_time", "seconds=0", "must be positive"),
+    ("train", "validation", "repeats=1", "at least 2"),
+    ("train", "fid", "steps=0", "at least 1"),
+    ("train", "fid", "n=1", "at least 2"),
+    *(("evaluate", f"estimators.{name}", f"rows={rows}", "rows must be") for name in ESTIMATORS for rows in (0, -1)),
+    ("evaluate", "estimators.timesteps", "timesteps=[]", "no T at all"),
+    ("evaluate", "estimators.continuous", "times=[]", "no T at all"),
+    ("evaluate", "estimators.importance", "trajectories=0", "at least 1"),
+    ("evaluate", "estimators.target_se", "target_se=0", "must be positive"),
+    ("evaluate", "relatives.kid", "subsets=0", "at least 1"),
+    ("evaluate", "relatives.kid", "subset_size=0", "at least 2"),
+    ("evaluate", "relatives.inception_score", "splits=0", "at least 1"),
+    ("evaluate", "relatives.precision_recall", "neighbours=0", "at least 1"),
+]
+BASE = {"train": ["fid=random"], "evaluate": ["ckpt=x", *(word for words in ESTIMATORS.values() for word in words)]}
+
+
+@pytest.fixture(scope="module")
+def configs():
+    return {name: composed(*overrides, config=name) for name, overrides in BASE.items()}
+
+
+@pytest.mark.parametrize(("config", "place", "setting", "message"), PARTS)
+def test_a_number_out_of_range_is_refused_where_the_part_is_made(configs, config, place, setting, message):
+    node = OmegaConf.select(configs[config], place)
+    make(node, place)
+    changed = OmegaConf.merge(OmegaConf.to_container(node, resolve=True), OmegaConf.from_dotlist([setting]))
+    with pytest.raises(InvalidInput, match=message) as caught:
+        make(changed, place)
+    assert str(caught.value).startswith(place)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rows", [0, -1])
+def test_a_call_of_the_model_has_rows(rows):
+    with pytest.raises(InvalidInput, match="rows must be at least 1"):
+        BoundEvaluation(2, rows=rows)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_are_those_that_every_generator_takes(seed):
+    with pytest.raises(InvalidInput, match="seed must be between 0 and 4294967295"):
+        build(composed(f"seed={seed}"))
+
+
+def rates(schedule, steps, **settings):
+    """The learning rate at each step, as a part of the peak."""
+    optimizer = SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    follow, found = schedule(optimizer, steps, **settings), []
+    for _ in range(steps + 1):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        follow.step()
+    return found
+
+
+@pytest.mark.parametrize("schedule", [warmup_cosine, warmup_constant])
+def test_a_rate_is_between_nothing_and_its_peak_and_warms_up_from_no_step_on(schedule):
+    for warmup in (0, 1, 3, 20):
+        assert all(0 <= rate <= 1 for rate in rates(schedule, 9, warmup=warmup))
+    assert rates(schedule, 9, warmup=0) == rates(schedule, 9, warmup=1)
+    assert rates(schedule, 9, warmup=0)[0] == 1
+    with pytest.raises(InvalidInput, match="warmup must be at least 0, got -5"):
+        rates(schedule, 9, warmup=-5)
+
+
+@pytest.mark.parametrize("floor", [-0.1, 1.5])
+def test_a_floor_is_a_part_of_the_peak(floor):
+    with pytest.raises(InvalidInput, match="floor"):
+        rates(warmup_cosine, 9, warmup=1, floor=floor)
