@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import SGD
 
 from catalogue import composed
+from test_training import parts, trainer_for
 from vdm.cli.build import build, make
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
@@ -66,6 +67,29 @@ def test_a_call_of_the_model_has_rows(rows):
 def test_seeds_are_those_that_every_generator_takes(seed):
     with pytest.raises(InvalidInput, match="seed must be between 0 and 4294967295"):
         build(composed(f"seed={seed}"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": -1, "max_epochs": -1}, "a budget ends takes one that it will not reach"),
+        ({"steps": 0}, "trainer.max_steps=0 gives none"),
+        ({"val_check_interval": 0}, "trainer.val_check_interval=0 is no number"),
+        ({"accumulate_grad_batches": 0}, "accumulate_grad_batches must be at least 1"),
+        ({"accumulate_grad_batches": -2}, "accumulate_grad_batches must be at least 1"),
+    ],
+)
+def test_a_run_has_a_number_of_steps(tmp_path, settings, message):
+    data, task = parts()
+    with pytest.raises(InvalidInput, match=message):
+        trainer_for(tmp_path, **settings).fit(task, datamodule=data)
+
+
+def test_a_run_of_so_many_epochs_has_a_number_of_steps(tmp_path):
+    data, task = parts("data.batch_size=450")
+    trainer = trainer_for(tmp_path, steps=-1, max_epochs=1)
+    trainer.fit(task, datamodule=data)
+    assert trainer.global_step == 3
 
 
 def rates(schedule, steps, **settings):

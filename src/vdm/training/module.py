@@ -1,5 +1,6 @@
 """The LightningModule: glue between a model with an ELBO and a Trainer."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vdm.bound import Batch, Elbo, VariationalModel
 from vdm.draws import Draws
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation import BoundEvaluation
 from vdm.training.ema import ExponentialAverage
 from vdm.training.parameters import ParameterGroup, parameter_groups
@@ -77,5 +79,23 @@ class VariationalTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter_groups(self.model))
-        schedule = self.learning_rate(optimizer, int(self.trainer.estimated_stepping_batches))
+        schedule = self.learning_rate(optimizer, steps_of(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def steps_of(trainer: pl.Trainer) -> int:
+    """How many optimiser steps a run takes.
+
+    Raises:
+        InvalidInput: none, or no end of them; a step or a validation of no batches.
+    """
+    at_least(1, accumulate_grad_batches=trainer.accumulate_grad_batches)
+    if trainer.val_check_interval == 0:
+        raise InvalidInput("trainer.val_check_interval=0 is no number of batches: it must be at least 1")
+    steps = trainer.estimated_stepping_batches
+    if not 1 <= steps < math.inf:
+        raise InvalidInput(
+            f"the learning rate and the progress bar need a number of steps, and trainer.max_steps={trainer.max_steps} gives "
+            "none: a run that a budget ends takes one that it will not reach, such as trainer.max_steps=1000000"
+        )
+    return int(steps)
