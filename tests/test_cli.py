@@ -152,6 +152,13 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         (evaluate, [f"ckpt={tmp_path}/half.ckpt"], "truncated"),
         (evaluate, [good, "split=tset"], "there is no split 'tset'"),
         (evaluate, [good, "repeats=1"], "at least 2"),
+        (evaluate, [good, "importance=0"], "at least 1"),
+        (evaluate, [good, "timesteps=[]"], "no T at all"),
+        (evaluate, [good, "target_se=0"], "must be positive"),
+        (evaluate, [good, "kid=0"], "kid must be true or false"),
+        (evaluate, [good, "accelerator=foo"], "accelerator=foo is none that this machine has"),
+        (evaluate, [good, "accelerator=cpu", "devices=0"], "devices=0"),
+        (sample, [good, "accelerator=foo"], "accelerator=foo is none that this machine has"),
         (sample, [good, "n=0"], "at least 1"),
         (sample, [good, "stps=5"], "steps"),
     ]

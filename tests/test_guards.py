@@ -73,6 +73,8 @@ def test_evaluating_the_training_split_is_told():
 
 
 def test_other_data_than_those_of_training_are_told():
+    for unreadable in ("x", 3, {"splits": 3}, {"splits": {"train": 3}}, {"splits": {"train": {}}}):
+        assert said(facts={"trained_on": unreadable}) == []
     before = about(splits={"train": {"sha256": "z"}, "test": {"sha256": "b"}})
     (sentence,) = said(facts={"trained_on": before})
     assert "other bytes in train" in sentence

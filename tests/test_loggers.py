@@ -289,6 +289,21 @@ def test_a_dashboard_of_nothing_is_refused_in_one_line(tmp_path, monkeypatch, ca
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("0/config.yaml", "a: [1"), ("0/config.yaml", "logger: 5"), ("multirun.yaml", "hydra: [1]")]
+)
+def test_a_dashboard_of_a_damaged_folder_is_refused_in_one_line(tmp_path, monkeypatch, capsys, name, content):
+    monkeypatch.setattr(dashboard, "why_offline", lambda patience: "not asked")
+    (tmp_path / "0/.hydra").mkdir(parents=True)
+    (tmp_path / "0/.hydra/overrides.yaml").write_text("[]")
+    (tmp_path / name).write_text(content)
+    monkeypatch.setattr(sys, "argv", ["vdm-dashboard", f"sweep={tmp_path}"])
+    with pytest.raises(SystemExit, match="2"):
+        dashboard.main()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "holds something else than vdm writes" in line
+
+
 def test_every_panel_has_its_section():
     """The first pattern that fits, so that scores are not taken for terms, nor anything for nothing."""
     names = ["val/fid_inception", "val/layer_2", "val/bits_per_dim", "profile/one_t_variance", "throughput/x", "else"]

@@ -1,13 +1,14 @@
 """Numbers out of range are refused where a part is made, in one line with the part's place, before any work."""
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import SGD
 
 from catalogue import composed
 from test_training import parts, trainer_for
-from vdm.cli.build import build, make
+from vdm.cli.build import build, device_of, make
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.training.learning_rate import warmup_constant, warmup_cosine
@@ -117,3 +118,28 @@ def test_a_rate_is_between_nothing_and_its_peak_and_warms_up_from_no_step_on(sch
 def test_a_floor_is_a_part_of_the_peak(floor):
     with pytest.raises(InvalidInput, match="floor"):
         rates(warmup_cosine, 9, warmup=1, floor=floor)
+
+
+@pytest.mark.parametrize(
+    ("there", "accelerator", "device"),
+    [
+        (True, "auto", "cuda"),
+        (True, "gpu", "cuda"),
+        (True, "cuda", "cuda"),
+        (True, "cpu", "cpu"),
+        (False, "auto", "cpu"),
+        (False, "cpu", "cpu"),
+        (False, "gpu", None),
+        (False, "cuda", None),
+        (True, "foo", None),
+        (False, "foo", None),
+    ],
+)
+def test_what_is_asked_for_by_name_is_there_or_refused(monkeypatch, there, accelerator, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    if device is not None:
+        assert device_of(accelerator) == torch.device(device)
+    else:
+        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is none that this machine has"):
+            device_of(accelerator)

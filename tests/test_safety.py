@@ -196,6 +196,15 @@ def test_an_untouched_checkpoint_is_read(with_config):
     assert checkpoint.config["seed"] == 0
 
 
+@pytest.mark.parametrize("place", ["levels", "seed", "data", "model", "test"])
+def test_a_config_that_lacks_a_part_describes_no_run(place, content, tmp_path):
+    config = {name: part for name, part in content["vdm"]["config"].items() if name != place}
+    torch.save({**content, "vdm": content["vdm"] | {"config": config}}, tmp_path / "less.ckpt")
+    for changes in ({}, {"test.repeats": 3}):
+        with pytest.raises(InvalidInput, match=r"less\.ckpt: its config describes no run|^test must be a BoundEvaluation"):
+            restore(tmp_path / "less.ckpt", ema=True, changes=changes)
+
+
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, monkeypatch):
     """Whoever evaluates it downloads what they want themselves."""

@@ -207,7 +207,11 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path):
     (tmp_path / "text.ckpt").write_text("hello")
     (tmp_path / "empty.ckpt").write_bytes(b"")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "foreign.ckpt")
-    torch.save({"vdm": {"format": 99}}, tmp_path / "newer.ckpt")
+    torch.save({"vdm": {"format": 99, "provenance": "x"}}, tmp_path / "newer.ckpt")
+    content = {"vdm": {"format": 1, "config": {}, "provenance": {}}, "state_dict": {}, "global_step": 0}
+    for name, changed in (("config", []), ("provenance", "x")):
+        torch.save(content | {"vdm": content["vdm"] | {name: changed}}, tmp_path / f"{name}.ckpt")
+    torch.save(content | {"global_step": "x"}, tmp_path / "step.ckpt")
     messages = {
         "missing.ckpt": "no checkpoint at",
         "truncated.ckpt": "truncated or not a checkpoint",
@@ -215,6 +219,9 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path):
         "empty.ckpt": "truncated or not a checkpoint",
         "foreign.ckpt": "not a checkpoint of vdm",
         "newer.ckpt": "format 99",
+        "config.ckpt": "its config is no dict",
+        "provenance.ckpt": "its provenance is no dict",
+        "step.ckpt": "its step is no int",
         ".": "is a folder",
     }
     for name, message in messages.items():

@@ -19,7 +19,7 @@ from vdm.construction import construct, plain
 from vdm.data import InMemoryData
 from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
-from vdm.evaluation import Estimate
+from vdm.evaluation import BoundEvaluation, Estimate
 from vdm.signatures import check_value
 from vdm.training import VariationalTask
 from vdm.training.checkpoints import Checkpoint, read_checkpoint
@@ -57,6 +57,8 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
         raise InvalidInput(f"seed must be between 0 and {2**32 - 1}, got {tree['seed']}")
     pl.seed_everything(tree["seed"], verbose=False)
     parts = construct({name: tree[name] for name in PARTS}, trust)
+    for name in ("validation", "test"):
+        check_value(parts[name], BoundEvaluation, name)
     data, model = parts.pop("data"), parts["model"]
     if trust is not OWN:
         data.download = False
@@ -103,11 +105,12 @@ def restore(
     """
     checkpoint = read_checkpoint(path)
     tree = deepcopy(checkpoint.config)
-    for name, value in (changes or {}).items():
-        if value is not None:
-            _change(tree, name.split("."), resolved(value))
-    plain(tree)
     try:
+        for name, value in (changes or {}).items():
+            if value is not None:
+                _change(tree, name.split("."), resolved(value))
+        plain(tree)
+        check_value(tree["levels"], int, "levels")
         parts = build(tree, PartsTrusted(trust))
     except InvalidInput:
         raise
@@ -129,9 +132,17 @@ def _change(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def device_of(accelerator: str) -> torch.device:
-    """Where to run what no Trainer runs, by the Trainer's names for it."""
-    use_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-    return torch.device("cuda" if use_gpu else "cpu")
+    """Where to run what no Trainer runs, by the Trainer's names for it; Apple's GPU is left to the Trainer.
+
+    Raises:
+        InvalidInput: a name of none, or of one that this machine has not.
+    """
+    cuda, apple = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"auto": True, "cpu": True, "gpu": cuda or apple, "cuda": cuda, "mps": apple}
+    if not there.get(accelerator, False):
+        known = ", ".join(name for name in there if there[name])
+        raise InvalidInput(f"accelerator={accelerator} is none that this machine has: choose one of {known}")
+    return torch.device("cuda" if cuda and accelerator != "cpu" else "cpu")
 
 
 def quiet() -> None:

@@ -8,7 +8,7 @@ import wandb
 from omegaconf import OmegaConf
 
 from vdm.cli import command, screen
-from vdm.cli.sweep import read_sweep
+from vdm.cli.sweep import read_sweep, reading
 from vdm.errors import InvalidInput
 from vdm.training.run_folder import write_atomically
 from vdm.training.wandb_run import why_offline
@@ -27,9 +27,12 @@ def dashboard(sweep: Path, entity: str | None) -> None:
         raise InvalidInput("a dashboard needs wandb-workspaces: pip install -e '.[dashboards]' where vdm lies")
     from vdm.cli import workspace
 
-    runs, offline = read_sweep(sweep), why_offline(PATIENCE)
+    with reading(sweep):
+        runs = read_sweep(sweep)
+    offline = why_offline(PATIENCE)
     owner = entity or ("" if offline else str(wandb.Api().default_entity))
-    view = workspace.build(sweep.resolve().name, runs, owner)
+    with reading(sweep):
+        view = workspace.build(sweep.resolve().name, runs, owner)
     path = sweep / "dashboard.json"
     write_atomically(path, workspace.specification(view).encode())
     screen.show(screen.listing("written", [f"{screen.near(path)}: {'; '.join(section.name for section in view.sections)}"]))

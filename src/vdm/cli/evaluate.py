@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from vdm.bound import Batch
 from vdm.cli import command, screen
-from vdm.cli.build import Parts, as_metrics, device_of, make, provenance, quiet, restore
+from vdm.cli.build import Parts, as_metrics, device_of, make, provenance, quiet, resolved, restore
 from vdm.cli.train import leave_nothing_open
 from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate, Estimator, Result, guards
@@ -23,8 +23,9 @@ from vdm.training.score_samples import ScoreSamples
 def evaluate(config: DictConfig) -> float:
     """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
     quiet()
-    chosen = {name: make(node, f"estimators.{name}") for name, node in config.estimators.items() if config[name]}
-    relatives = [make(node, f"relatives.{name}") for name, node in config.relatives.items() if config[name]]
+    chosen = {name: make(node, f"estimators.{name}") for name, node in config.estimators.items() if asked(config[name])}
+    relatives = [make(node, f"relatives.{name}") for name, node in config.relatives.items() if asked(config[name])]
+    device = device_of(config.accelerator)
     fid = make(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
@@ -34,7 +35,6 @@ def evaluate(config: DictConfig) -> float:
     scores.check(parts.task.evaluated, parts.data)
     folder = RunFolder(config.output_dir)
     own = own_bound(parts, config)
-    device = device_of(config.accelerator)
     scores.score(parts.task.evaluated.to(device).eval(), parts.data, device)
     leave_nothing_open()
     if not first_process():
@@ -80,19 +80,26 @@ def evaluate(config: DictConfig) -> float:
     return own["bits_per_dim"].value
 
 
+def asked(setting: object) -> bool:
+    """Whether an estimate is asked for: by anything but null and false, so that what 0 and [] say is refused."""
+    return setting is not None and setting is not False
+
+
 def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
     """The bound at the run's own time, term by term, as at the end of training."""
     terms = BoundTerms()
-    trainer = pl.Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        logger=False,
-        callbacks=[terms, Progress()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    settings = {
+        "_target_": "lightning.pytorch.Trainer",
+        "accelerator": config.accelerator,
+        "devices": resolved(config.devices),
+        "logger": False,
+        "callbacks": [terms, Progress()],
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    trainer: pl.Trainer = make(settings, "accelerator and devices")
     parts.data.trainer = trainer  # each process takes its share
     trainer.test(parts.task, dataloaders=parts.data.ordered(config.split), verbose=False)
     return terms.results["test"]
@@ -116,8 +123,6 @@ def as_entry(result: Result) -> dict[str, Any]:
 
 
 def main() -> None:
-    command.run(
-        "evaluate",
-        evaluate,
-        {"ckpt": str, "split": str, "ema": bool, "accelerator": str, "continuous": bool | None, "flow": bool | None},
-    )
+    switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
+    settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
+    command.run("evaluate", evaluate, settings)

@@ -15,7 +15,7 @@ from vdm.bound import Batch
 from vdm.cli import command, report_run, report_sweep, screen
 from vdm.cli.build import make, provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
-from vdm.cli.sweep import UNREADABLE
+from vdm.cli.sweep import reading
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
@@ -119,12 +119,8 @@ def on_folder(kind: str, arguments: list[str]) -> None:
     if unknown:
         raise InvalidInput(f"there is no setting {unknown[0]!r}: vdm-report {kind}=FOLDER takes output_dir= as well")
     folder = Path(str(given[kind]))
-    try:
+    with reading(folder):
         FOLDERS[kind](folder, Path(str(given.get("output_dir", folder / "report"))))
-    except InvalidInput:
-        raise
-    except UNREADABLE as error:
-        raise InvalidInput(f"{folder} holds something else than vdm writes ({type(error).__name__}: {error})") from error
 
 
 def main() -> None:

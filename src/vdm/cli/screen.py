@@ -50,7 +50,9 @@ def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[R
 
 def warned(warnings: Sequence[str]) -> list[str]:
     """The warnings as a listing, if there are any."""
-    return [listing("to be read beside the number", [escape(sentence) for sentence in warnings])] if warnings else []
+    return (
+        [listing("to be read beside the number", [escape(printable(sentence)) for sentence in warnings])] if warnings else []
+    )
 
 
 def samples_listing(entry: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -40,6 +41,18 @@ MOST = 100_000
 
 ASIDE = ("resume", "sweep")
 """Settings that do not tell one job from another."""
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Raises InvalidInput, in one line, for whatever comes of a folder with other files than vdm writes."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except UNREADABLE as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidInput(f"{folder} holds something else than vdm writes ({reason})") from error
 
 
 class Run(NamedTuple):

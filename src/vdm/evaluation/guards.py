@@ -58,11 +58,13 @@ def trained_on(about: Mapping[str, Any], split: str) -> str | None:
     return f"{count:,} of the {size:,} {split} examples occur in the training split, byte for byte: the bound is too good"
 
 
-def other_data(about: Mapping[str, Any], trained: Mapping[str, Any] | None) -> str | None:
-    """Training data that are no longer those that the checkpoint was trained on."""
-    if trained is None or "splits" not in trained:
+def other_data(about: Mapping[str, Any], trained: Any) -> str | None:
+    """Training data that are no longer those that the checkpoint was trained on, if what it says of them can be read."""
+    try:
+        before = {str(name): split["sha256"] for name, split in trained["splits"].items()}
+    except (TypeError, KeyError, AttributeError):
         return None
-    changed = [name for name, s in trained["splits"].items() if about["splits"].get(name, {}).get("sha256") != s["sha256"]]
+    changed = [name for name, sha256 in before.items() if about["splits"].get(name, {}).get("sha256") != sha256]
     if not changed:
         return None
     return f"the data are not those of training: other bytes in {', '.join(changed)}; the test may have been trained on"

@@ -95,7 +95,8 @@ def migrated(content: Content, path: Path, migrations: Mapping[int, Callable[[Co
         raise InvalidInput(f"{path} is not a checkpoint of vdm: it names no format")
     while found != latest:
         if found not in migrations:
-            written = own.get("provenance", {}).get("vdm", "another version")
+            about = own.get("provenance")
+            written = about.get("vdm", "another version") if isinstance(about, dict) else "another version"
             raise InvalidInput(f"{path} has format {found} (vdm {written}), this version reads {latest}: use a matching vdm")
         content, found = migrations[found](content), found + 1
     return content
@@ -106,6 +107,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = read_content(Path(path))
     own = content[KEY]
     try:
-        return Checkpoint(Path(path), own["config"], own["provenance"], content["state_dict"], content["global_step"])
+        found = Checkpoint(Path(path), own["config"], own["provenance"], content["state_dict"], content["global_step"])
     except KeyError as error:
         raise InvalidInput(f"{path} is not a whole checkpoint of vdm: it has no {error}") from error
+    for name, kind in (("config", dict), ("provenance", dict), ("state", dict), ("step", int)):
+        if not isinstance(getattr(found, name), kind):
+            raise InvalidInput(f"{path} is not a checkpoint of vdm: its {name} is no {kind.__name__}; use another one")
+    return found

@@ -95,7 +95,7 @@ def steps_of(trainer: pl.Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if not 1 <= steps < math.inf:
         raise InvalidInput(
-            f"the learning rate and the progress bar need a number of steps, and trainer.max_steps={trainer.max_steps} gives "
-            "none: a run that a budget ends takes one that it will not reach, such as trainer.max_steps=1000000"
+            f"the learning rate needs to know the number of steps, and trainer.max_steps={trainer.max_steps} gives none: a "
+            "run that a budget ends takes one that it will not reach, such as trainer.max_steps=1000000"
         )
     return int(steps)
