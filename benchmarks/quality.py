@@ -13,6 +13,7 @@ for all, since the bound does not depend on the path, but the variance of its es
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -74,10 +75,8 @@ def train(folder: Path, overrides: list[str], budget: float, steps: int | None, 
 
 def folder_name(*words: str) -> str:
     """Told by the settings; by their hash where they are too many for a file system."""
-    name = "_".join(words).translate({ord("="): "-", ord("/"): "-"})
-    return (
-        name if len(name) < 200 else f"{name[:100]}_{sha256(name.encode()).hexdigest()[:16]}_{words[-1].replace('=', '-')}"
-    )
+    name, last = (re.sub(r"[^\w.-]+", "-", text) for text in ("_".join(words), words[-1]))
+    return name if len(name) < 200 else f"{name[:100]}_{sha256(name.encode()).hexdigest()[:16]}_{last}"
 
 
 def straight(model: VariationalModel) -> VariationalModel:

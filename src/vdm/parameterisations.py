@@ -139,7 +139,8 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
     what it has not learned of them: see ``docs/results.md``. (This project's own; score interpolation, Dieleman et al.
     2022, takes the mean of a softmax as well, without the known factor.)
 
-    Cost: a softmax over B · D · K numbers a call.
+    Cost: a softmax over B · D · K numbers a call. For photographs it is slow to learn: what their other pixels say of one is
+    narrow, so that y has to become large, and a linear parameterisation is far ahead for long (``docs/results.md``).
 
     Args:
         levels: K.
