@@ -50,9 +50,8 @@ def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[R
 
 def warned(warnings: Sequence[str]) -> list[str]:
     """The warnings as a listing, if there are any."""
-    return (
-        [listing("to be read beside the number", [escape(printable(sentence)) for sentence in warnings])] if warnings else []
-    )
+    lines = [escape(printable(sentence)) for sentence in warnings]
+    return [listing("to be read beside the number", lines)] if lines else []
 
 
 def samples_listing(entry: Mapping[str, Any]) -> str:

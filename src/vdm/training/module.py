@@ -89,7 +89,7 @@ def steps_of(trainer: pl.Trainer) -> int:
     Raises:
         InvalidInput: none, or no end of them; a step or a validation of no batches.
     """
-    at_least(1, accumulate_grad_batches=trainer.accumulate_grad_batches)
+    at_least(1, **{"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
     if trainer.val_check_interval == 0:
         raise InvalidInput("trainer.val_check_interval=0 is no number of batches: it must be at least 1")
     steps = trainer.estimated_stepping_batches
