@@ -11,6 +11,7 @@ from test_training import parts, trainer_for
 from vdm.cli.build import build, device_of, make
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
+from vdm.networks import MLP, JoinConv, JoinMLP, UNet, VDMUNet
 from vdm.training.learning_rate import warmup_constant, warmup_cosine
 
 CALLBACKS = ("bound_terms", "gradient_noise", "throughput", "sample_grid", "score_samples", "last")
@@ -143,3 +144,23 @@ def test_what_is_asked_for_by_name_is_there_or_refused(monkeypatch, there, accel
     else:
         with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is none that this machine has"):
             device_of(accelerator)
+
+
+SIZES = {
+    "MLP": (lambda **size: MLP((2,), **{"hidden": 8, "blocks": 1} | size, gamma_min=-8.0, gamma_max=5.0), "hidden"),
+    "UNet": (lambda **size: UNet((1, 8, 8), **UNET | size, gamma_min=-8.0, gamma_max=5.0), "channels heads"),
+    "VDMUNet": (lambda **size: VDMUNet((1, 8, 8), **VDM_UNET | size, gamma_min=-8.0, gamma_max=5.0), "channels"),
+    "JoinMLP": (lambda **size: JoinMLP([(2,)], (2,), **size), "hidden heads"),
+    "JoinConv": (lambda **size: JoinConv([(1, 4, 4)], (1, 4, 4), **size), "channels heads"),
+}
+UNET = {"channels": 8, "multipliers": [1, 2], "blocks": 1}
+VDM_UNET = {"channels": 64, "blocks": 1}
+
+
+@pytest.mark.parametrize(("make", "names"), SIZES.values(), ids=SIZES)
+def test_a_network_of_no_size_is_refused(make, names):
+    for name in names.split():
+        with pytest.raises(InvalidInput, match=f"{name} must be at least 1, got 0"):
+            make(**{name: 0})
+    with pytest.raises(InvalidInput, match="blocks must be at least 0, got -1"):
+        make(blocks=-1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.networks.blocks import zeroed
 from vdm.networks.unet import norm
 
@@ -61,6 +61,8 @@ class JoinMLP(Join):
         blocks: int = 1,
     ) -> None:
         super().__init__()
+        at_least(1, heads=heads, hidden=hidden)
+        at_least(0, blocks=blocks)
         dims, out = [math.prod(shape) for shape in in_shapes], math.prod(out_shape)
         self.out_shape, self.heads = tuple(out_shape), heads
         self.linear = nn.Linear(sum(dims), heads * out)
@@ -98,7 +100,7 @@ class JoinConv(Join):
         blocks: residual blocks.
 
     Raises:
-        InvalidInput: shapes that are no images, or sides that are no multiples of each other.
+        InvalidInput: shapes that are no images, sides that are no multiples of each other, or sizes below 1.
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class JoinConv(Join):
         blocks: int = 1,
     ) -> None:
         super().__init__()
+        at_least(1, heads=heads, channels=channels)
+        at_least(0, blocks=blocks)
         self.side, self.heads = _image(out_shape)[1:], heads
         inputs, out = sum(self._folded(_image(shape)) for shape in in_shapes), out_shape[0]
         self.linear = nn.Conv2d(inputs, out, 3, padding=1)

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor, nn
 
+from vdm.errors import at_least
 from vdm.networks.backbone import Backbone
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
@@ -18,6 +19,9 @@ class MLP(Backbone):
         gamma_min, gamma_max: the ends that the noise level is measured between.
         condition: how a condition enters, if there is one.
         outputs: numbers for each dimension; from two on y is (B, *event, outputs).
+
+    Raises:
+        InvalidInput: sizes below 1.
     """
 
     def __init__(
@@ -31,6 +35,8 @@ class MLP(Backbone):
         outputs: int = 1,
     ) -> None:
         super().__init__(outputs)
+        at_least(1, hidden=hidden, outputs=outputs)
+        at_least(0, blocks=blocks)
         dims = math.prod(event_shape)
         self.embedding = NoiseLevelEmbedding(hidden, gamma_min, gamma_max, condition)
         self.first = nn.Linear(dims, hidden)

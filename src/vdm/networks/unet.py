@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
 from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
@@ -52,7 +52,7 @@ class UNet(Backbone):
         outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
-        InvalidInput: an event that is not an image, or sides that cannot be halved that often.
+        InvalidInput: an event that is not an image, sides that cannot be halved that often, or sizes below 1.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class UNet(Backbone):
         outputs: int = 1,
     ) -> None:
         super().__init__(outputs)
+        at_least(1, channels=channels, multipliers=min(multipliers, default=0), heads=heads, outputs=outputs)
+        at_least(0, blocks=blocks)
         if len(event_shape) != 3:
             raise InvalidInput(f"the U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
         image_channels, height, width = event_shape

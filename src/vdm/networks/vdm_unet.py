@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
 from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
@@ -89,7 +89,7 @@ class VDMUNet(Backbone):
         outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
-        InvalidInput: an event that is not an image.
+        InvalidInput: an event that is not an image, or sizes below 1.
     """
 
     def __init__(
@@ -106,6 +106,8 @@ class VDMUNet(Backbone):
         outputs: int = 1,
     ) -> None:
         super().__init__(outputs)
+        at_least(1, channels=channels, outputs=outputs)
+        at_least(0, blocks=blocks)
         if len(event_shape) != 3:
             raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
         if norm(channels).num_groups == channels:
