@@ -180,7 +180,7 @@ class TestFourierFeatures:
 
     @pytest.mark.parametrize(("levels", "there"), [(0, False), (17, False), (32, False), (33, True), (256, True)])
     def test_only_for_many_levels(self, levels, there):
-        network = part("model.denoiser.network", "network=vdm_unet", f"levels={levels}")
+        network = part("model.denoiser.network", "network=vdm_unet", "parameterisation=noise", f"levels={levels}")
         assert (network.fourier is not None) is there
         assert network.first.in_channels == (5 if there else 1)
 
