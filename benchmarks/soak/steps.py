@@ -1,6 +1,6 @@
 """A long training of a tiny network: memory stays flat, and steps do not slow down.
 
-    python benchmarks/soak/steps.py folder=/tmp/soak steps=200000
+    python benchmarks/soak/steps.py folder=logs/soak/steps steps=200000
 
 Runs ``vdm-train`` as a user would, with validations, checkpoints and pictures, and reads the process's resident memory and
 CPU time from /proc while it runs, into a csv file beside the run's folder. The first tenth is warm-up. Fails where the last

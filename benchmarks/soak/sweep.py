@@ -1,6 +1,6 @@
 """A sweep of many tiny jobs, some of which fail: every one is accounted for, and no result is another job's.
 
-    python benchmarks/soak/sweep.py folder=/tmp/soak jobs=200
+    python benchmarks/soak/sweep.py folder=logs/soak/sweep jobs=200
 
 Half of the jobs repeat a setting under another name, so each result has a twin that must equal it to the last digit.
 Every tenth setting has a learning rate at which the loss is not finite, and must be reported as failed.

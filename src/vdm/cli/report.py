@@ -69,13 +69,10 @@ def estimators(config: DictConfig) -> None:
     settings = {name: config[name] for name in ("split", "ema", "examples", "timesteps", "repeats", "batches")}
     folder.write_metrics({"estimators": measured, "provenance": {**facts, **settings}})
 
-    table = Table(title=f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", title_justify="left")
-    for heading in ("schedule", "form", "t", "variance (nats²)", "gradient variance"):
-        table.add_column(heading, justify="right" if "variance" in heading else "left")
-    for case, value in single.items():
-        table.add_row(*case, f"{value.variance:.4g}", f"{value.gradient:.4g}")
-    for name, step in steps.items():
-        table.add_row("the run's", name, "every t, whole bound", f"{step.whole:.4g}", "")
+    rows = [(*case, f"{value.variance:.4g}", f"{value.gradient:.4g}") for case, value in single.items()]
+    rows += [("the run's", name, "every t, whole bound", f"{step.whole:.4g}", "") for name, step in steps.items()]
+    headings = ("schedule", "form", "t", "variance (nats²)", "gradient variance")
+    table = screen.table(f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", headings, rows, words=3)
     pictures = [screen.near(folder.pictures / name) for name in ("per_step.png", "growth.png")]
     screen.show(table, growth_table(growth), screen.listing("as measured", said), screen.listing("pictures", pictures))
 
@@ -92,12 +89,8 @@ GROWTH = {
 
 def growth_table(growth: dict[int, Growth]) -> Table:
     """The terms that grow with T, in nats per example."""
-    table = Table(title="over T, nats per example", title_justify="left")
-    for heading in ("T", *GROWTH.values()):
-        table.add_column(heading, justify="right")
-    for timesteps, values in growth.items():
-        table.add_row(str(timesteps), *(f"{value:.3f}" for value in values))
-    return table
+    rows = [(str(timesteps), *(f"{value:.3f}" for value in values)) for timesteps, values in growth.items()]
+    return screen.table("over T, nats per example", ("T", *GROWTH.values()), rows, words=0)
 
 
 COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)

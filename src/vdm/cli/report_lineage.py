@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from PIL import Image
-from rich.markup import escape
-from rich.table import Table
 
 from vdm.bound import TERMS
 from vdm.cli import screen
@@ -117,9 +115,5 @@ def lineage(config: DictConfig) -> None:
     page = Page("VAE, HVAE and the ladder to the VDM", "", "", [Section(TITLE, NOTE, [Cells(HEADINGS, rows)], [picture])])
     written = write_page(folder.root, page)
     folder.write_metrics({"lineage": {run.name: {"test": run.test, "provenance": run.facts} for run in runs}})
-    table = Table(title=TITLE, title_justify="left", caption=NOTE, caption_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in rows:
-        table.add_row(*(escape(printable(cell)) for cell in row))
+    table = screen.table(TITLE, HEADINGS, rows, NOTE)
     screen.show(table, screen.listing("from", [screen.near(sweep)]), screen.listing("written", map(screen.near, written)))

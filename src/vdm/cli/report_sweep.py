@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
 
 from vdm.cli import screen
 from vdm.cli.page import Page, Picture, Section, write_page
@@ -43,14 +42,10 @@ def report(sweep: Path, output: Path) -> None:
     for name, text in texts.items():
         write_atomically(output / name, text.encode())
     written = write_page(output, shown)
-    table = Table(title=escape(shown.title), title_justify="left", caption=NOTE, caption_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading else "left")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    screen.show(table, *(escape(f"{name}: {state}, {note}") for name, state, note in _open(runs)))
     screen.show(
-        screen.listing("written", [screen.near(path) for path in (*written[:1], *(output / name for name in texts))])
+        screen.table(shown.title, HEADINGS, rows, NOTE),
+        *(escape(f"{name}: {state}, {note}") for name, state, note in _open(runs)),
+        screen.listing("written", [screen.near(path) for path in (*written[:1], *(output / name for name in texts))]),
     )
 
 

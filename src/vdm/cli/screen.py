@@ -14,38 +14,56 @@ from vdm.evaluation import Estimate, Result
 from vdm.pictures import TERM_LABELS
 
 
+def table(
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    caption: str = "",
+    words: int = 1,
+    headline: bool = False,
+) -> Table:
+    """A table whose first ``words`` columns are text and the others numbers; cells are shown as they are, whatever they say.
+
+    Args:
+        headline: the first row is in bold.
+    """
+    made = Table(title=_literal(title), title_justify="left", caption=_literal(caption) or None, caption_justify="left")
+    for column, heading in enumerate(headings):
+        made.add_column(_literal(heading), justify="left" if column < words else "right", no_wrap=column >= words)
+    for number, row in enumerate(rows):
+        made.add_row(*map(_literal, row), style="bold" if headline and number == 0 else "")
+    return made
+
+
+def _literal(text: str) -> str:
+    return escape(printable(text))
+
+
 def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
     """The bound and its terms in bits/dim, with both standard errors."""
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.caption = "mc_se: standard error over t and noise, data fixed. data_se: over examples."
-    for heading in ("term", "bits/dim", "mc_se", "data_se"):
-        table.add_column(heading, justify="left" if heading == "term" else "right")
-    for name, estimate in estimates.items():
-        style = "bold" if name == "bits_per_dim" else ""
-        table.add_row(TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *estimate.shown(), style=style)
-    return table
+    rows = [(TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *found.shown()) for name, found in estimates.items()]
+    caption = "mc_se: standard error over t and noise, data fixed. data_se: over examples."
+    return table(title, ("term", "bits/dim", "mc_se", "data_se"), rows, caption, headline=True)
 
 
 def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[Result]) -> Table:
     """Every estimate of −log p(x) in bits/dim: one line each, below the run's own bound."""
     split = facts["data"]["splits"][facts["split"]]
-    table = Table(title="every estimate", title_justify="left", caption_justify="left")
     notes = [f"{r.label}: {r.note}." for r in results if r.note]
-    table.caption = "\n".join(
-        [
-            f"{facts['weights']} weights, data {split['sha256']}, {facts['precision']} (trajectories and flow in float64).",
-            "Fewer examples: the first of the split. No order holds between the bounds and the probability flow.",
-            *notes,
-        ]
-    )
-    for heading in ("estimate", "bits/dim", "mc_se", "data_se", "examples", "draws", "calls", "seed"):
-        table.add_column(heading, justify="left" if heading == "estimate" else "right", no_wrap=True)
+    caption = [
+        f"{facts['weights']} weights, data {split['sha256']}, {facts['precision']} (trajectories and flow in float64).",
+        "Fewer examples: the first of the split. No order holds between the bounds and the probability flow.",
+        *notes,
+    ]
     draws, seed = facts["repeats"], facts["draws_seed"]
     lines = [("bound, the run's own T", own, split["size"], draws, split["size"] * draws, seed)]
     lines += [(r.label, r.terms["bits_per_dim"], r.examples, r.draws, r.calls, r.facts["seed"]) for r in results]
-    for label, estimate, n, count, calls, key in lines:
-        table.add_row(label, *estimate.shown(), str(n), f"{count:,.0f}", f"{calls:,}", str(key))
-    return table
+    rows = [
+        (label, *found.shown(), str(n), f"{count:,.0f}", f"{calls:,}", str(key))
+        for label, found, n, count, calls, key in lines
+    ]
+    headings = ("estimate", "bits/dim", "mc_se", "data_se", "examples", "draws", "calls", "seed")
+    return table("every estimate", headings, rows, "\n".join(caption))
 
 
 def warned(warnings: Sequence[str]) -> list[str]:
@@ -79,7 +97,7 @@ def beside(command: str) -> str:
 
 def near(path: Path) -> str:
     """The path as a person here would type it, relative to the working folder where it lies below it, for ``show``."""
-    return escape(printable(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)))
+    return _literal(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def listing(heading: str, lines: Iterable[str]) -> str:
