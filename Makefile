@@ -8,7 +8,7 @@ CLUSTER ?=
 SOAK ?= logs/soak
 STEPS ?= 200000
 JOBS ?= 200
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PYTEST = $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train evaluate report dashboard sample test test-slow test-cluster soak lint clean

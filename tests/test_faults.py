@@ -175,19 +175,27 @@ def test_a_checkpoint_says_what_it_is_and_where_it_comes_from(tmp_path):
         assert saved.provenance["vdm"]
 
 
+def told_of(pid, name):
+    """What the kernel says of a process, and nothing of one that has just ended: even an open file then reads as gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def child_of(process):
-    """The process of rank 1, which the command started."""
+    """The process of rank 1, which the command started; it has short-lived other children."""
     while process.poll() is None:
-        for pid in map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
-            if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes():
+        for pid in map(int, told_of(process.pid, f"task/{process.pid}/children").split()):
+            if b"LOCAL_RANK=1" in told_of(pid, "environ"):
                 return pid
         time.sleep(0.05)
     raise AssertionError(process.communicate())
 
 
 def runs(pid):
-    path = Path(f"/proc/{pid}/stat")
-    return path.exists() and path.read_text().rpartition(")")[2].split()[0] not in "ZT"
+    state = told_of(pid, "stat").rpartition(b")")[2].split()
+    return bool(state) and state[0] not in (b"Z", b"T")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ WANDB = ("logger=wandb", "logger.wandb.offline=true")
 
 
 def start(command, folder, *overrides):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(folder.parent / "pyc")}
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder.parent / "pyc")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     program = Path(sys.executable).with_name(command)
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
