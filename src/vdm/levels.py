@@ -8,8 +8,11 @@ from torch import Tensor
 
 from vdm.gamma import align, alpha_bar, sigma2
 
-CACHED = 2**16
+CACHED = 2**17
 """Numbers that are worked on at a time on a CPU."""
+LEAST = 72.0
+"""How far below the nearest level's log-likelihood another's can be, in nats: e⁻⁷² is nothing beside 1, and a CPU's
+exponential takes up to ten times as long for what float32 can no longer hold (from e⁻⁸⁷)."""
 
 
 def level_to_real(x: Tensor, levels: int) -> Tensor:
@@ -28,24 +31,30 @@ def level_centres(levels: int, like: Tensor) -> Tensor:
 
 
 def level_logits(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
-    """log N(x_t; √ᾱ v_k, 1 − ᾱ) up to a constant, (B, *event, K): each level's claim on a noisy pixel, by itself."""
-    return _logits(*_in_noise(x_t, gamma_t), level_centres(levels, x_t))
+    """log N(x_t; √ᾱ v_k, 1 − ᾱ) up to a constant, (B, *event, K): each level's claim on a noisy pixel, by itself.
+
+    None is more than ``LEAST`` below the nearest level's.
+    """
+    place, spread = _in_noise(x_t, gamma_t)
+    return -0.5 * _squares(place, spread, _farthest(place, spread, levels), level_centres(levels, x_t))
 
 
 def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor, evidence: Tensor) -> Tensor:
-    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule; each up to a constant:
+    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule from ``level_logits``; each up to a constant:
 
     Args:
         prior: log p(x = k), (K,).
         evidence: log of what is known of k from elsewhere, (B, *event, K).
     """
+    place, spread = _in_noise(x_t, gamma_t)
     centres = level_centres(len(prior), x_t)
 
-    def mean(place: Tensor, spread: Tensor, known: Tensor) -> Tensor:
-        z = _in_units_of_noise(place, spread, centres)
-        return (torch.softmax(torch.addcmul(known + prior, z, z, value=-0.5), -1) * centres).sum(-1)
+    def mean(place: Tensor, spread: Tensor, farthest: Tensor, known: Tensor) -> Tensor:
+        squares = _squares(place, spread, farthest, centres)
+        return torch.softmax(torch.sub(known + prior, squares, alpha=0.5), -1) @ centres
 
-    return _piecewise(mean, len(prior), *_in_noise(x_t, gamma_t), evidence)
+    with torch.autocast(x_t.device.type, enabled=False):
+        return _piecewise(mean, len(prior), place, spread, _farthest(place, spread, len(prior)), evidence)
 
 
 def level_prior(x: Tensor, levels: int) -> Tensor:
@@ -61,14 +70,16 @@ def level_log_prob(x: Tensor, x_t: Tensor, gamma_t: Tensor, levels: int) -> Tens
     """
     place, spread = _in_noise(x_t, gamma_t)
     count = min(levels, 2 * _reach(spread, levels) + 1)
+    neighbours = torch.arange(count, dtype=place.dtype, device=place.device)[:, None]
 
     def log_prob(place: Tensor, spread: Tensor, level: Tensor) -> Tensor:
-        nearest = real_to_level(place / spread, levels)
-        near = (nearest - count // 2).clamp(0, levels - count)[:, None] + torch.arange(count, device=x.device)
-        chosen, others = (level_to_real(k.to(place.dtype), levels) for k in (level[:, None], near))
-        return _logits(place, spread, chosen)[:, 0] - torch.logsumexp(_logits(place, spread, others), -1)
+        nearest = real_to_level(place / spread, levels).to(place.dtype)
+        near = (nearest - count // 2).clamp(0, levels - count) + neighbours
+        chosen, others = (level_to_real(k, levels) for k in (level, near))
+        own, all_near = (-0.5 * (place - spread * centre).square() for centre in (chosen, others))
+        return own - torch.logsumexp(all_near, 0)
 
-    return _piecewise(log_prob, count, place, spread, x.long())
+    return _piecewise(log_prob, count, place, spread, x.to(place.dtype))
 
 
 def _reach(spread: Tensor, levels: int) -> int:
@@ -86,13 +97,15 @@ def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:
     return x_t / noise, (signal / noise).expand_as(x_t)
 
 
-def _logits(place: Tensor, spread: Tensor, centres: Tensor) -> Tensor:
-    return -0.5 * _in_units_of_noise(place, spread, centres).square()
+def _farthest(place: Tensor, spread: Tensor, levels: int) -> Tensor:
+    """The square of the distance from x_t, in standard deviations of the noise, that no level counts as more than."""
+    nearest = level_to_real(real_to_level(place / spread, levels).to(place.dtype), levels)
+    return (place - spread * nearest).square() + 2 * LEAST
 
 
-def _in_units_of_noise(place: Tensor, spread: Tensor, centres: Tensor) -> Tensor:
-    """(x_t − √ᾱ v)/σ; in two passes, which a CPU makes in less time than ``addcmul`` of three shapes in one."""
-    return place.unsqueeze(-1) - spread.unsqueeze(-1) * centres
+def _squares(place: Tensor, spread: Tensor, farthest: Tensor, centres: Tensor) -> Tensor:
+    """((x_t − √ᾱ v)/σ)² for all K centres v, (…, K): passes over one buffer, each fast on a CPU."""
+    return (spread[..., None] * centres).sub_(place[..., None]).square_().clamp_(max=farthest[..., None])
 
 
 def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) -> Tensor:
