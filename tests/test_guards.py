@@ -114,9 +114,11 @@ def test_a_bound_better_than_the_entropy_is_told(toy):
 
 
 def test_a_wide_error_bar_is_told():
-    (sentence,) = said(value=1.0, mc_se=0.06)
-    assert "use more draws" in sentence
-    assert said(value=1.0, mc_se=0.05) == []
+    """Wider than the second decimal, which is what is quoted; the draws that would do go with its square."""
+    (sentence,) = said(value=1.0, mc_se=0.02)
+    assert "0.02 bits/dim, is wider than the second decimal: 4 times the draws would do (repeats=…)" in sentence
+    assert "wider" in said(value=1.0, mc_se=math.inf)[0]
+    assert said(value=1.0, mc_se=0.01) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, noised
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
-from vdm.levels import level_centres, level_logits
+from vdm.levels import level_centres, level_logits, level_to_real, real_to_level
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import MLP
@@ -18,6 +18,7 @@ from vdm.parameterisations import (
     NoiseParameterisation,
     PreconditionedParameterisation,
     Prediction,
+    RoundedParameterisation,
     VelocityParameterisation,
 )
 from vdm.schedules import LinearSchedule
@@ -145,6 +146,34 @@ def test_the_level_posterior_is_exact_under_autocast():
         assert torch.equal(parameterisation.predict(y, x_t, gamma).x_0, exact)
 
 
+@pytest.mark.parametrize("gamma", [-13.3, -11.0, -9.9, -9.6, -8.0, 0.0])
+def test_rounded_is_bayes_rule_for_single_pixels(gamma):
+    """y = 0 is E[x_0 | x_t] of a pixel whose 256 levels have the shares of a Gaussian, here by a sum over all of them.
+
+    The Gaussian is narrow, so that the scale's ends are nothing. On both sides of where the noise is a level wide, −9.7.
+    """
+    s, levels = 0.1, 256
+    centres = level_centres(levels, torch.empty(0, dtype=torch.float64))
+    x_t = torch.linspace(-0.4, 0.4, 401, dtype=torch.float64)[:, None]
+    prior = -0.5 * (centres / s).square()
+    posterior = torch.softmax(prior + level_logits(x_t, torch.tensor([gamma]).double().expand(401), levels), -1)
+    x_hat, _ = RoundedParameterisation(s, levels).predict(torch.zeros_like(x_t), x_t, torch.full((401,), gamma).double())
+    assert torch.allclose(x_hat, posterior @ centres, rtol=0, atol=1e-8 * 2 / levels)
+
+
+def test_rounded_says_nothing_where_the_noise_is_wider_than_a_level():
+    """There it is ``preconditioned``; where the noise is finer, the nearest level, whatever small y says."""
+    x_0, eps = pair()
+    y, rounded, linear = torch.sin(9 * eps), RoundedParameterisation(0.5, 256), PreconditionedParameterisation(0.5)
+    coarse = GAMMA > -9
+    found, expected = (p.predict(y, noised(x_0, eps, GAMMA), GAMMA).x_0 for p in (rounded, linear))
+    assert torch.equal(found[coarse], expected[coarse])
+    fine = torch.full_like(GAMMA, -18.0)
+    on_levels = level_to_real(real_to_level(x_0, 256).double(), 256)
+    exact = rounded.predict(y, noised(on_levels, eps, fine), fine).x_0
+    assert torch.allclose(exact, on_levels, rtol=0, atol=1e-12)
+
+
 def test_level_posterior_knows_the_levels():
     """With no network at all (y = 0) fine noise costs nothing, where the linear preconditioning pays in full."""
     x = torch.randint(0, 17, (400, 1, 4, 4), generator=torch.Generator().manual_seed(0))
@@ -159,6 +188,7 @@ def test_level_posterior_knows_the_levels():
         return vdm.elbo(x, Draws(seed=1)).denoising_matching.mean() / 16
 
     assert cost(LevelPosteriorParameterisation(17)) < 0.01
+    assert cost(RoundedParameterisation(0.7, 17)) < 0.01
     assert cost(PreconditionedParameterisation(0.7)) == pytest.approx(0.5 * 4, rel=0.05)
 
 

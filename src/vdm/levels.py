@@ -8,6 +8,8 @@ from torch import Tensor
 
 from vdm.gamma import align, alpha_bar, sigma2
 
+NEARBY = 7
+"""Levels on either side, each a standard deviation from the next or more, that ``nearby_level_mean`` looks at."""
 CACHED = 2**17
 """Numbers that are worked on at a time on a CPU."""
 LEAST = 72.0
@@ -55,6 +57,22 @@ def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor, evidence: Tensor) ->
 
     with torch.autocast(x_t.device.type, enabled=False):
         return _piecewise(mean, len(prior), place, spread, _farthest(place, spread, len(prior)), evidence)
+
+
+def nearby_level_mean(place: Tensor, precision: Tensor, levels: int) -> Tensor:
+    """The mean of the levels under a Gaussian about ``place`` of variance 1/``precision``, (B, *event).
+
+    Of an endless row of levels, so that it is odd about each of them. Where the Gaussian is wider than the step from one to
+    the next the mean is ``place``, to 10⁻⁸ of a step.
+    """
+    step = 2 / levels
+    first = step * (torch.floor((place + 1) / step) + 0.5) - 1 - place
+    offsets = first + step * torch.arange(-NEARBY, NEARBY + 1, dtype=place.dtype, device=place.device).view(
+        -1, *[1] * place.ndim
+    )
+    farthest = precision * first.square() + 2 * LEAST
+    shares = torch.softmax(-0.5 * torch.minimum(precision * offsets.square(), farthest), 0)
+    return torch.where(precision * step**2 > 1, place + (shares * offsets).sum(0), place)
 
 
 def level_prior(x: Tensor, levels: int) -> Tensor:

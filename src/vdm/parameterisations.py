@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar, sigma2
-from vdm.levels import level_centres, level_logits, level_mean, level_prior
+from vdm.gamma import align, alpha_bar, sigma2, snr
+from vdm.levels import level_centres, level_logits, level_mean, level_prior, nearby_level_mean
 
 
 class Prediction(NamedTuple):
@@ -128,6 +128,44 @@ class PreconditionedParameterisation(LinearParameterisation):
         return noise2.sqrt() / (s * total), -signal2.sqrt() * s / total
 
 
+class RoundedParameterisation(PreconditionedParameterisation):
+    """x̂_0 = E[v_k | N(v_k; m, 1/τ)] over the levels v_k, about the preconditioned estimate m = c_skip x_t + c_out y.
+
+    τ = SNR + 1/s² is the precision with which x_t and the data's variance know a pixel, so that m and τ are the Gaussian
+    posterior whose mean y corrects; that its pixel has levels is then exact knowledge. It says nothing where the noise is
+    wider than a level, and rounds where it is finer: a linear parameterisation leaves those K steps to its network, or to
+    Fourier features of x_t, and pays in bits for what has not been learned of them (``docs/results.md``). One number a
+    dimension, and a sum over fifteen levels. (This project's own.)
+
+    Args:
+        sigma_data: s, as for ``preconditioned``.
+        levels: K.
+
+    Raises:
+        InvalidInput: fewer than two levels.
+    """
+
+    def __init__(self, sigma_data: float, levels: int) -> None:
+        super().__init__(sigma_data)
+        self.levels = at_least_two(levels)
+
+    def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
+        """For any real x_0: the m that is pulled to it, by bisection, for x̂_0 rises with m and is within half a step."""
+        x_t = align(alpha_bar(gamma).sqrt(), x_0) * x_0 + align(sigma2(gamma).sqrt(), x_0) * eps
+        low, high = x_0 - 1 / self.levels, x_0 + 1 / self.levels
+        for _ in range(60):
+            middle = (low + high) / 2
+            above = self._pulled(middle, gamma) > x_0
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return super().target(*Prediction.from_x_0((low + high) / 2, x_t, gamma), gamma)
+
+    def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
+        return Prediction.from_x_0(self._pulled(super().predict(y, x_t, gamma).x_0, gamma), x_t, gamma)
+
+    def _pulled(self, mean: Tensor, gamma: Tensor) -> Tensor:
+        return nearby_level_mean(mean, align(snr(gamma) + 1 / self.sigma_data**2, mean), self.levels)
+
+
 class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
     """x̂_0 = Σ_k π_k v_k with π_k ∝ p_k N(x_t; √ᾱ v_k, σ²) e^{y_k}: Bayes' rule for a pixel that has K levels.
 
@@ -151,9 +189,7 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        if levels is None or levels < 2:
-            raise InvalidInput(f"this parameterisation needs data of two levels or more, got {levels}: use preconditioned")
-        self.outputs = int(levels)
+        self.outputs = at_least_two(levels)
         self.prior: Tensor
         self.register_buffer("prior", torch.full((self.outputs,), -math.log(self.outputs)))
 
@@ -168,6 +204,12 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
 
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
         return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t), y), x_t, gamma)
+
+
+def at_least_two(levels: int) -> int:
+    if levels is None or levels < 2:
+        raise InvalidInput(f"this parameterisation needs data of two levels or more, got {levels}: use preconditioned")
+    return int(levels)
 
 
 MANY = 10_000

@@ -13,6 +13,8 @@ from vdm.models import VDM
 
 LARGE_PRIOR = 0.01
 """Bits/dim of prior matching above which γ_max is called too small; at γ_max = 5 it is about 0.003 for images."""
+QUOTED = 0.01
+"""The second decimal of bits/dim, to which papers quote it."""
 ERRORS = 4
 """How many standard errors below a known entropy a bound has to be for it to be called impossible."""
 
@@ -86,10 +88,14 @@ def large_prior(model: VariationalModel, own: Mapping[str, Estimate]) -> str | N
 
 
 def uncertain(estimate: Estimate) -> str | None:
-    """An error bar of several per cent of the number."""
-    if not estimate.mc_se > 0.05 * abs(estimate.value):
+    """An error bar of t and noise that leaves the second decimal open."""
+    error = estimate.mc_se
+    if not error > QUOTED:
         return None
-    return f"the error bar of t and noise is {estimate.mc_se:.2g} bits/dim: use more draws, repeats=…"
+    return (
+        f"the error bar of t and noise, {error:.2g} bits/dim, is wider than the second decimal: "
+        f"{(error / QUOTED) ** 2:.2g} times the draws would do (repeats=…)"
+    )
 
 
 def impossible(estimate: Estimate, entropy: float) -> str | None:
