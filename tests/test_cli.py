@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vdm.cli import evaluate, report, sample, train
@@ -50,6 +51,11 @@ def run(tmp_path_factory):
         patch.setattr(sys, "argv", ["vdm-train", *SMALL, f"hydra.run.dir={folder}"])
         train.main()
     return folder
+
+
+def test_float32_is_float32_on_a_gpu_too(run):
+    """cuDNN's convolutions round to ten bits unless told otherwise."""
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_run_leaves_everything_behind(run):

@@ -146,6 +146,18 @@ class TestAFolder:
         fresh = {name: split._replace(known=None).fingerprint() for name, split in again.splits().items()}
         assert fresh == {name: found["sha256"] for name, found in facts["splits"].items()}
 
+    @pytest.mark.parametrize("split", ["val", "test"])
+    def test_what_was_changed_since_is_not_evaluated(self, tmp_path, split):
+        """Not a byte of what a number would be reported of."""
+        data, _ = self.folder(tmp_path / "pets")
+        data.splits()
+        (path,) = data.cache.glob(f"*/{split}.x")
+        held = bytearray(path.read_bytes())
+        held[7] ^= 1
+        path.write_bytes(held)
+        with pytest.raises(InvalidInput, match=rf"{split}\.x is not what was written there: remove .*decoded again"):
+            self.again(tmp_path / "pets").splits()
+
     @pytest.mark.parametrize("change", ["content", "fit", "shape"])
     def test_other_files_or_settings_are_decoded_anew(self, tmp_path, change):
         data, images = self.folder(tmp_path / "pets")

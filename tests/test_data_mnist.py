@@ -1,5 +1,7 @@
 """MNIST's files: what is read of them, and what is said of broken ones."""
 
+import hashlib
+
 import pytest
 import torch
 
@@ -32,6 +34,28 @@ def test_the_real_ones_are_known_by_their_sum(tmp_path):
     stated = [override for override in overrides if "sha256" not in override]
     with pytest.raises(InvalidInput, match=r"are not MNIST's .* data.sha256=null"):
         part("data", "data=mnist", *stated).splits()
+
+
+def test_mnist_is_not_taken_for_another_of_its_format(tmp_path, monkeypatch):
+    overrides, tensors = small_mnist(tmp_path)
+    part("data", "data=fashion_mnist", *overrides).splits()
+    found = hashlib.sha256(tensors["train"][0].numpy().data).hexdigest()
+    monkeypatch.setattr("vdm.data.mnist.HANDWRITTEN", found)
+    with pytest.raises(InvalidInput, match=r"fashion_mnist: those under .* are MNIST's: set data.root= to FashionMNIST's"):
+        part("data", "data=fashion_mnist", *overrides).splits()
+
+
+def test_other_classes_are_other_data(tmp_path):
+    """The fingerprint of a split with conditions is of both; without conditions the classes are no part of it."""
+    overrides, tensors = small_mnist(tmp_path)
+
+    def found(labels):
+        return part("data", "data=mnist", *overrides, f"data.labels={labels}").provenance()["splits"]["test"]["sha256"]
+
+    before = found(True), found(False)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", 9 - tensors["t10k"][1])
+    after = found(True), found(False)
+    assert after[0] != before[0] != before[1] == after[1]
 
 
 def test_missing_files_and_wrong_sizes_are_one_line(tmp_path):

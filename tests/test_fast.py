@@ -15,7 +15,7 @@ from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
 from vdm.networks import Backbone
-from vdm.networks.blocks import Dropout
+from vdm.networks.blocks import Dropout, Stage
 from vdm.training.fast import FastNetworks, compile_blocks
 
 SMALL = {
@@ -23,6 +23,11 @@ SMALL = {
     "vdm_unet": ("model.denoiser.network.channels=16", "model.denoiser.network.blocks=2"),
     "mlp": ("model.denoiser.network.hidden=32", "model.denoiser.network.blocks=2"),
 }
+
+
+DEEP = tuple(
+    f"model.denoiser.network.{setting}" for setting in ("channels=8", "multipliers=[1,2,3]", "blocks=2", "attention=[2]")
+)
 
 
 def trained(name, *overrides):
@@ -105,6 +110,27 @@ def test_compiled_blocks_compute_the_same_under_the_same_names():
     assert list(task.state_dict()) == names
     assert torch.allclose(compiled_loss, loss, rtol=1e-4)
     assert (compiled_gradients - gradients).norm() < 1e-4 * gradients.norm()
+
+
+def test_every_stage_is_compiled_for_its_shape(monkeypatch):
+    """A U-Net of three resolutions has more shapes than torch compiles by default; and none of them is a range of sizes,
+    for which the compiler knows no good layout. A backend that counts stands for the compiler."""
+    graphs, calls, compile = [], [], Stage.compile
+
+    def counting(graph, inputs):
+        graphs.append(any(isinstance(n, torch.SymInt) for value in inputs for n in (value, *getattr(value, "shape", ()))))
+        return lambda *values: calls.append(None) or graph.forward(*values)
+
+    monkeypatch.setattr(Stage, "compile", lambda stage, **how: compile(stage, backend=counting, **how))
+    torch._dynamo.reset()
+    network = build(composed(*DEEP)).task.model.denoiser.network.eval()  # the CPU's own dropout is not compiled
+    compile_blocks(network)
+    network(torch.randn(2, 1, 8, 8), torch.zeros(2))
+    calls.clear()
+    network(torch.randn(2, 1, 8, 8), torch.zeros(2))
+    stages = sum(isinstance(part, Stage) for part in network.modules())
+    assert len(calls) == stages > len(graphs) > 8
+    assert not any(graphs)
 
 
 def test_a_run_is_evaluated_in_float32(tmp_path):

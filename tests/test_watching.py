@@ -15,6 +15,7 @@ from catalogue import composed, options, part
 from oracles import GaussianData
 from test_training import parts, trainer_for, weights
 from vdm.bound import Batch, bits_per_dim
+from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
@@ -34,7 +35,7 @@ from vdm.training.metrics_file import MetricsFile, read_curves
 from vdm.training.profile_file import ProfileFile, read_profiles
 from vdm.training.run_folder import Leg
 from vdm.training.schedule_file import ScheduleFile, read_schedules
-from vdm.training.throughput import Throughput, forward_flops, measured_peak
+from vdm.training.throughput import Throughput, forward_flops, measured_peak, precision
 
 OFTEN = (
     "callbacks.sample_grid.every=1",
@@ -222,7 +223,18 @@ def test_flops_are_counted_and_the_peak_is_positive():
 
     task = SimpleNamespace(evaluated=Product())
     assert forward_flops(task, Batch(torch.ones(5, 7), torch.arange(5))) == 2 * 5 * 7 * 11
-    assert measured_peak(torch.device("cpu"), least_seconds=0.0) > 1e6
+    for dtype in (torch.float32, torch.bfloat16):
+        assert measured_peak(torch.device("cpu"), dtype, least_seconds=0.0) > 1e6
+
+
+def test_the_peak_is_that_of_the_precision_of_the_networks():
+    """Their own, or else the Trainer's."""
+    _, task = build(composed())
+    assert precision(task) == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert precision(task) == torch.bfloat16
+    task.model.denoiser.network.low_precision = torch.float16
+    assert precision(task) == torch.float16
 
 
 @pytest.mark.parametrize("option", options("likelihood"))

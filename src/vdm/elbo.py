@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import kl_divergence
 
 from vdm.bound import Denoise
 from vdm.draws import scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess
+from vdm.process import ForwardProcess, isotropic
 from vdm.schedules import NoiseSchedule, held, path_variance
 
 
@@ -27,9 +27,8 @@ def noised(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
 
 def prior_matching(x_0: Tensor, gamma_T: Tensor) -> Tensor:
     """KL(q(x_T | x_0) ‖ N(0, I)) of (1.62), (B,) in nats."""
-    q = ForwardProcess().marginal(x_0, gamma_T)
-    prior = Independent(Normal(torch.zeros_like(x_0), torch.ones_like(x_0)), x_0.ndim - 1)
-    return kl_divergence(q, prior)
+    prior = isotropic(torch.zeros_like(x_0), x_0.new_ones(len(x_0)))
+    return kl_divergence(ForwardProcess().marginal(x_0, gamma_T), prior)
 
 
 def reconstruction(likelihood: Likelihood, x: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:

@@ -11,7 +11,9 @@ from vdm.gamma import align, alpha_bar, sigma2
 NEARBY = 7
 """Levels on either side, each a standard deviation from the next or more, that ``nearby_level_mean`` looks at."""
 CACHED = 2**17
-"""Numbers that are worked on at a time on a CPU."""
+"""Numbers that are worked on at a time on a CPU, which its cache holds."""
+HELD = 2**26
+"""… and on an accelerator, whose memory the network needs."""
 LEAST = 72.0
 """How far below the nearest level's log-likelihood another's can be, in nats: e⁻⁷² is nothing beside 1, and a CPU's
 exponential takes up to ten times as long for what float32 can no longer hold (from e⁻⁸⁷)."""
@@ -127,13 +129,13 @@ def _squares(place: Tensor, spread: Tensor, farthest: Tensor, centres: Tensor) -
 
 
 def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) -> Tensor:
-    """``function`` of tensors that begin with one shape, pixel by pixel: on a CPU in pieces whose K numbers a pixel stay in
-    the cache, in the order in which the last of the tensors lies in memory."""
+    """``function`` of tensors that begin with one shape, pixel by pixel: in pieces of so many pixels that their K numbers
+    stay in a CPU's cache, in the order in which the last of the tensors lies in memory."""
     dims = range(pixels[0].ndim)
     strides = pixels[-1].stride()
     order = sorted(dims, key=lambda dim: -strides[dim])
     lying = [part.permute(*order, *range(len(dims), part.ndim)) for part in pixels]
-    piece = CACHED // levels if pixels[0].device.type == "cpu" else pixels[0].numel()
-    pieces = zip(*(part.flatten(0, len(dims) - 1).split(max(1, piece)) for part in lying), strict=True)
+    piece = max(1, (CACHED if pixels[0].device.type == "cpu" else HELD) // levels)
+    pieces = zip(*(part.flatten(0, len(dims) - 1).split(piece) for part in lying), strict=True)
     found = torch.cat([function(*part) for part in pieces]).view(lying[0].shape)
     return found.permute([order.index(dim) for dim in dims]).contiguous()

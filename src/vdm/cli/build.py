@@ -179,6 +179,7 @@ def provenance(data: InMemoryData, seed: int) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
@@ -34,6 +35,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[s
     multirun the other jobs run first.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to here
+    torch.backends.cudnn.allow_tf32 = False  # ten bits in a GPU's convolutions, which are on by default, are not float32
     decorate = hydra.main(version_base="1.3", config_path=suggestions.config_directory(), config_name=config_name)
     try:
         decorate(_checked(config_name, task, settings or {}))()

@@ -105,7 +105,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
     if trainer.is_global_zero:
-        samples = draw_samples(task.evaluated, data, 64, config.seed)
+        model = task.evaluated.to(trainer.strategy.root_device)  # the Trainer has left it on the CPU
+        samples = draw_samples(model, data, 64, config.seed)
         keep(trainer, folder.pictures / "samples.png", "samples", samples)
         for logger in loggers:
             logger.finalize("success")

@@ -56,6 +56,7 @@ def read(split: Split, rows: Iterable[Rows], workers: int) -> DataLoader[Batch]:
         batch_size=None,
         sampler=rows,
         num_workers=workers,
+        pin_memory=torch.cuda.is_available() and split.x.device.type == "cpu",  # or it is copied while the step waits
         generator=torch.Generator(),
         multiprocessing_context="fork" if workers else None,
         persistent_workers=workers > 0,

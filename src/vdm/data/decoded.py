@@ -24,6 +24,9 @@ from vdm.data.split import Split
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
+DECODING = 1
+"""To be raised whenever the same files come to other bytes."""
+
 
 class Block(NamedTuple):
     """Decoded images (n, C, H, W) of bytes, and their classes (n,), that come next in a split."""
@@ -82,6 +85,11 @@ class DecodedImages(InMemoryData, ABC):
         for name, (count, fingerprint) in facts["splits"].items():
             label = torch.from_numpy(np.fromfile(folder / f"{name}.label", np.int64))
             x = mapped(folder / f"{name}.x", (count, *self.event_shape))
+            if name != "train" and Split(x).fingerprint() != fingerprint:
+                raise InvalidInput(
+                    f"{self.name}: {folder / name}.x is not what was written there: remove {folder}, and its images are "
+                    "decoded again"
+                )
             splits[name] = Split(x, label if self.labels else None, fingerprint)
         return splits
 
@@ -92,7 +100,7 @@ class DecodedImages(InMemoryData, ABC):
     @cached_property
     def decoded(self) -> tuple[Path, dict[str, Any]]:
         """The folder, and its facts: ``splits``, size and fingerprint of each, and ``notes``."""
-        source = {"shape": self.event_shape, **self.source()}
+        source = {"decoding": DECODING, "shape": self.event_shape, **self.source()}
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
         folder, part = self.cache / f"{self.name}-{key}", self.cache / f".{self.name}-{key}.part"
         if not folder.exists():

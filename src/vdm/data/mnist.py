@@ -15,6 +15,9 @@ from vdm.data.split import Split, cut
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
+HANDWRITTEN = "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"
+"""SHA-256 of MNIST's training images, which others in the same format are not to be taken for."""
+
 
 class IdxImages(InMemoryData, ABC):
     """Four idx files, in their order.
@@ -75,6 +78,10 @@ class IdxImages(InMemoryData, ABC):
             raise InvalidInput(
                 f"{self.name}: the {stem} images under {self.root} are not {self.collection}'s (sha256 {found[:16]}…, not "
                 f"{stated[:16]}…): download them again, or set data.sha256=null for others in the same format"
+            )
+        if found == HANDWRITTEN and self.collection != "MNIST":
+            raise InvalidInput(
+                f"{self.name}: the images under {self.root} are MNIST's: set data.root= to {self.collection}'s"
             )
         return [x[:, None], label]
 

@@ -12,7 +12,7 @@ SHARE = 0.25
 
 
 class Split(NamedTuple):
-    """Examples (N, *event), conditions (N, …) or None, and the fingerprint where it is known beforehand.
+    """Examples (N, *event), conditions (N, …) or None, and the examples' fingerprint where it is known beforehand.
 
     ``x`` may be a memory-mapped file: it is then read as batches ask for it.
     """
@@ -22,16 +22,21 @@ class Split(NamedTuple):
     known: str | None = None
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 of the shape, type and bytes of ``x``."""
-        if self.known is not None:
-            return self.known
-        digest = hashlib.sha256(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
-        digest.update(self.x.contiguous().numpy().data)
-        return digest.hexdigest()[:16]
+        """Sixteen hexadecimal digits of the SHA-256 of the shape, type and bytes of ``x``, and of the conditions if any."""
+        examples = _digest(self.x) if self.known is None else self.known
+        if self.condition is None:
+            return examples
+        return hashlib.sha256(f"{examples} {_digest(self.condition)}".encode()).hexdigest()[:16]
 
     def on(self, device: torch.device) -> "Split":
         """The same in the memory of ``device``."""
         return Split(self.x.to(device), None if self.condition is None else self.condition.to(device), self.known)
+
+
+def _digest(values: Tensor) -> str:
+    digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype}".encode())
+    digest.update(values.cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def fits(split: Split, device: torch.device) -> bool:

@@ -31,12 +31,12 @@ class MonotoneSchedule(NoiseSchedule):
         self.offsets = nn.Parameter(-8.0 * places)
 
     def forward(self, t: Tensor) -> Tensor:
-        first, last = self._network(t.new_tensor([0.0, 1.0]))
+        first, last = self._network(torch.arange(2, dtype=t.dtype, device=t.device))
         share = STRAIGHT * t + (1 - STRAIGHT) * (self._network(t) - first) / (last - first)
         return self.gamma_min * (1 - share) + self.gamma_max * share
 
     def rate(self, t: Tensor) -> Tensor:
-        first, last = self._network(t.new_tensor([0.0, 1.0]))
+        first, last = self._network(torch.arange(2, dtype=t.dtype, device=t.device))
         slope, heights, steepness, offsets = self._weights(t.dtype)
         open_ = torch.sigmoid(steepness * (2 * t - 1).unsqueeze(-1) + offsets)
         network_rate = 2 * slope + 2 * (heights * steepness * open_ * (1 - open_)).sum(-1)

@@ -63,5 +63,5 @@ def _free(schedule: NoiseSchedule, gamma: Tensor) -> bool:
 
 
 def _ends(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = schedule(t.new_tensor([0.0, 1.0]))
+    low, high = schedule(torch.arange(2, dtype=t.dtype, device=t.device))
     return low, high

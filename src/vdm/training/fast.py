@@ -39,8 +39,13 @@ class FastNetworks(Callback):
             compile_blocks(pl_module.model)
 
 
+SHAPES = 64
+"""Of stages and batches that are compiled each for itself; beyond as many, torch leaves the rest uncompiled."""
+
+
 def compile_blocks(model: nn.Module) -> None:
     """Compile U-Nets stage by stage, in place: stages of one shape share their code, and the weights keep their names."""
+    torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
     for part in model.modules():
         if isinstance(part, Stage):
-            part.compile()
+            part.compile(dynamic=False)

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vdm.bound import Batch
 from vdm.draws import Draws
 from vdm.errors import at_least
+from vdm.networks import Backbone
 from vdm.training.callbacks import record
 from vdm.training.module import VariationalTask
 
@@ -45,7 +46,7 @@ class Throughput(Callback):
         if self.utilisation and not self._peak:
             with trainer.precision_plugin.forward_context():
                 self._flops = (1 + BACKWARD) * forward_flops(pl_module, batch)
-                self._peak = measured_peak(pl_module.device)
+                self._peak = measured_peak(pl_module.device, precision(pl_module))
             self._since = None
         if self._since is None:
             self._since = time.perf_counter()
@@ -87,15 +88,23 @@ def forward_flops(task: VariationalTask, batch: Batch) -> int:
     return counter.get_total_flops()
 
 
+def precision(task: VariationalTask) -> torch.dtype:
+    """What the networks' bodies run in: their own low precision, or the Trainer's."""
+    low = (part.low_precision for part in task.model.modules() if isinstance(part, Backbone))
+    device = task.device.type
+    given = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.get_default_dtype()
+    return next(filter(None, low), given)
+
+
 @torch.no_grad()
-def measured_peak(device: torch.device, least_seconds: float = 0.1) -> float:
-    """FLOP/s of a product of two square matrices, in the precision of the context: the best of three, 2n³ each.
+def measured_peak(device: torch.device, dtype: torch.dtype, least_seconds: float = 0.1) -> float:
+    """FLOP/s of a product of two square matrices of ``dtype``: the best of three, 2n³ each.
 
     n doubles from 512 until one product takes ``least_seconds``, or to 16384.
     """
     n, best = 512, 0.0
     while True:
-        a = torch.ones(n, n, device=device)
+        a = torch.randn(n, n, device=device).to(dtype)  # equal numbers would cost a GPU less power
         times = []
         for _ in range(3):
             start = time.perf_counter()
