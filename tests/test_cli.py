@@ -1,6 +1,8 @@
 """The commands as a user calls them."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +135,9 @@ BAD = {
     "wrong levels": (["levels=9"], "integer levels 0 … 8"),
     "a network that does not fit": (["data.event_shape=[64]"], "network=mlp"),
     "no replicates": (["test.repeats=1"], "at least 2"),
+    "a part of the test set": (["+trainer.limit_test_batches=1"], "limit_test_batches would evaluate a part of a split"),
+    "a part of the validation": (["+trainer.limit_val_batches=0.5"], "limit_val_batches would evaluate a part of a split"),
+    "Lightning's own short run": (["+trainer.fast_dev_run=true"], "evaluate a part of a split"),
     "an EMA that is none": (["ema_decay=1.5"], "EMA's decay must be in [0, 1)"),
     "NaN": (["optimizer.lr=1e30", "trainer.gradient_clip_val=null"], "training loss is"),
 }
@@ -193,21 +198,34 @@ def test_no_command_writes_into_the_folder_of_a_run(module, run, call):
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_what_was_estimated_before_an_estimator_failed_is_kept(run, call, tmp_path, monkeypatch):
-    estimate = evaluate.run_estimator
+FAILURES = {
+    "no room for it": (lambda: InvalidInput("no room for it"), "no room for it", 2),
+    "a bug": (lambda: ZeroDivisionError("division"), "stopped: ZeroDivisionError", ZeroDivisionError),
+    "the keyboard": (lambda: KeyboardInterrupt(), "stopped: KeyboardInterrupt", 130),
+    "SIGTERM": (lambda: os.kill(os.getpid(), signal.SIGTERM), "stopped: SystemExit", 143),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_what_was_estimated_before_an_estimator_failed_is_kept(failure, run, call, tmp_path, monkeypatch):
+    """Whatever ended it, and the result names what it lacks."""
+    estimate, (fail, reason, end) = evaluate.run_estimator, FAILURES[failure]
 
     def failing(name, *rest):
-        if name == "continuous":
-            raise InvalidInput("no room for it")
-        return estimate(name, *rest)
+        if name == "timesteps":
+            return estimate(name, *rest)
+        raise fail() or AssertionError("the signal was not heard")
 
     monkeypatch.setattr(evaluate, "run_estimator", failing)
-    words = ["timesteps=[3]", "continuous=true", "examples=4", "accelerator=cpu", f"hydra.run.dir={tmp_path}"]
-    status, _, error = call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", *words)
-    assert status == 2
-    assert "no room for it" in error
+    asked = ["timesteps=[3]", "continuous=true", "target_se=1"]
+    words = [f"ckpt={run}/checkpoints/best.ckpt", *asked, "examples=4", "accelerator=cpu", f"hydra.run.dir={tmp_path}"]
+    if isinstance(end, int):
+        assert call(evaluate, *words)[0] == end
+    else:
+        with pytest.raises(end):
+            call(evaluate, *words)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["without"] == {"continuous": "no room for it"}
+    assert metrics["without"] == {"continuous": reason, "target_se": "not reached"}
     assert len(metrics["estimates"]) == 1
     assert metrics["test"]["bits_per_dim"]["value"] > 0
 

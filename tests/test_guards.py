@@ -109,8 +109,15 @@ def test_a_bound_better_than_the_entropy_is_told(toy):
     assert said(value=entropy - 3.9 * error, data=toy.data) == []
     (sentence,) = said(value=entropy - 4.1 * error, data=toy.data)
     assert "4 standard errors better than the data's own entropy" in sentence
-    assert len(said(value=entropy, data=toy.data, others=[Estimate(entropy - 1, 0.01, math.nan)])) == 1
+    assert len(said(value=entropy, data=toy.data, others=[Estimate(entropy - 1, 0.01, 0.02)])) == 1
+    assert said(value=entropy, data=toy.data, others=[Estimate(entropy - 1, 0.01, math.nan)]) == []
     assert len(said(value=entropy - 1, mc_se=0.0, data_se=0.0, data=toy.data)) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_no_result(value):
+    assert any("is no result" in sentence for sentence in said(value=value, mc_se=value))
+    assert "is no result" in said(others=[Estimate(value, 0.01, 0.02)])[0]
 
 
 def test_a_wide_error_bar_is_told():

@@ -298,6 +298,36 @@ def test_another_run_is_not_taken_for_this_one(whole, capsys, overrides, message
     assert message in capsys.readouterr().err
 
 
+def test_a_run_does_not_go_on_with_other_data(whole, tmp_path, capsys):
+    """It would be tested on what it was trained on, and the next checkpoint would not know."""
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("config.yaml", "run_id", "checkpoints/last.ckpt"):
+        shutil.copy(whole / name, tmp_path / name)
+    content = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    content["vdm"]["provenance"]["data"]["splits"]["test"]["sha256"] = 16 * "0"
+    torch.save(content, tmp_path / "checkpoints/last.ckpt")
+    assert vdm_train(tmp_path, "resume=true") == 2
+    assert "last.ckpt was trained on other data (test differ): put those back" in capsys.readouterr().err
+
+
+def test_the_weights_of_the_last_step_are_tested_and_kept_whatever_ended_the_run(tmp_path):
+    """An epoch of 21 steps, no validation in it, a save every 8."""
+    epoch = ("trainer.max_steps=-1", "trainer.max_epochs=1", "trainer.val_check_interval=1000", "callbacks.last.every=8")
+    assert vdm_train(tmp_path, *epoch) == 0
+    facts = json.loads((tmp_path / "metrics.json").read_text())["provenance"]
+    assert (facts["steps"], facts["step"], facts["checkpoint"]) == (21, 21, "last.ckpt")
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 21
+
+
+def test_each_row_is_of_whole_steps_where_gradients_are_accumulated(tmp_path):
+    """And what is evaluated to see whether everything runs is no validation."""
+    few = ("trainer.max_steps=8", "trainer.val_check_interval=24", "trainer.num_sanity_val_steps=1")
+    assert vdm_train(tmp_path, "+trainer.accumulate_grad_batches=3", *few) == 0
+    rows = read_rows(tmp_path / "metrics.csv")[1]
+    assert [row["step"] for row in rows if row["train/bits_per_dim"]] == ["4", "8"]
+    assert [row["step"] for row in rows if row["val/bits_per_dim"]] == ["8"]
+
+
 def test_a_folder_is_one_process_s(tmp_path, monkeypatch):
     """Held by another one it is refused, and left as it was; when that one ends, it is free."""
     monkeypatch.setattr("vdm.training.run_folder.HELD_FOR_S", 0)

@@ -76,6 +76,19 @@ def test_examples_that_differ():
     assert z.std() < 1 + 4 / (2 * 24) ** 0.5
 
 
+def test_the_error_over_examples_is_theirs():
+    """Not that of who was drawn how often: the spread of the examples' exact bounds, and nothing where all are one point."""
+    x, gammas = DATA.sample(400), torch.linspace(-6, 5, 10, dtype=torch.float64)
+    exact = (DATA.elbo(gammas, x) * BITS).var().item() / 400
+    data = Batch(x, torch.arange(400))
+    seeds = range(12)
+    found = [Target(0.01, seed=s)(model(DiscreteTime(10)), data, lambda done: None)[0].terms["bits_per_dim"] for s in seeds]
+    squares = torch.tensor([estimate.data_se**2 for estimate in found])
+    assert abs(squares.mean() - exact) < 4 * squares.std() / 12**0.5
+    alike = [run(0.1, DiscreteTime(10), seed=seed).terms["bits_per_dim"] for seed in range(25)]
+    assert sum(e.data_se**2 for e in alike) < 0.3 * sum(e.mc_se**2 for e in alike)
+
+
 def test_continuous_time():
     x = DATA.sample(4_000)
     data = Batch(x, torch.arange(4_000))

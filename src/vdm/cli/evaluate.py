@@ -1,5 +1,7 @@
 """``vdm-evaluate ckpt=…``: the likelihood of a trained model by every estimator asked for, with error bars."""
 
+import signal
+import sys
 from typing import Any
 
 import lightning.pytorch as pl
@@ -35,17 +37,25 @@ def evaluate(config: DictConfig) -> float:
     scores.check(parts.task.evaluated, parts.data)
     folder = RunFolder(config.output_dir)
     own = own_bound(parts, config)
-    scores.score(parts.task.evaluated.to(device).eval(), parts.data, device)
-    leave_nothing_open()
-    if not first_process():
-        return own["bits_per_dim"].value
     results: list[Result] = []
-    failure: InvalidInput | KeyboardInterrupt | None = None
+    failure: BaseException | None = None
+    missing = [*(["samples"] if fid is not None else []), *chosen]
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        scores.score(parts.task.evaluated.to(device).eval(), parts.data, device)
+        leave_nothing_open()
+        if not first_process():
+            return own["bits_per_dim"].value
+        missing = [*chosen]
         for name, each in chosen.items():
             results += run_estimator(name, each, parts, config)
-    except (InvalidInput, KeyboardInterrupt) as error:  # what is known by then is kept, and says what it lacks
+            missing.remove(name)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # what is known by then is kept, and says what it lacks
+        if not first_process():
+            raise
         failure = error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     weights = "ema" if config.ema else "raw"
     facts = {
         **provenance(parts.data, checkpoint.config["seed"]),
@@ -64,7 +74,8 @@ def evaluate(config: DictConfig) -> float:
     if results:
         metrics["estimates"] = {result.name: as_entry(result) for result in results}
     if failure is not None:
-        metrics["without"] = {name: f"{failure}" or "stopped"}
+        reason = f"{failure}" if isinstance(failure, InvalidInput) else "stopped: " + type(failure).__name__
+        metrics["without"] = dict.fromkeys(missing, "not reached") | dict.fromkeys(missing[:1], reason)
     if scores.entry:
         metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
     folder.write_metrics(metrics)

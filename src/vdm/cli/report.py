@@ -28,8 +28,8 @@ def estimators(config: DictConfig) -> None:
     quiet()
     (data, task), checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
     model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
-    batches = list(data.ordered(config.split))
-    batch = first(Batch(*batches[0]), config.examples)
+    split = data.splits()[config.split]
+    batch = first(Batch(split.x, torch.arange(len(split.x)), split.condition), config.examples)
     lab = Laboratory(model, batch, config.timesteps, config.repeats, config.seed)
     single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
     ends = [model.schedule(torch.tensor([t], dtype=torch.float64)).item() for t in (0.0, 1.0)]
@@ -66,7 +66,8 @@ def estimators(config: DictConfig) -> None:
         "sentences": said,
     }
     facts = {**provenance(data, config.seed), "checkpoint": str(checkpoint.path), "step": checkpoint.step}
-    settings = {name: config[name] for name in ("split", "ema", "examples", "timesteps", "repeats", "batches")}
+    settings = {name: config[name] for name in ("split", "ema", "timesteps", "repeats", "batches")}
+    settings["examples"] = len(batch.x)
     folder.write_metrics({"estimators": measured, "provenance": {**facts, **settings}})
 
     rows = [(*case, f"{value.variance:.4g}", f"{value.gradient:.4g}") for case, value in single.items()]

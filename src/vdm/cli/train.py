@@ -1,6 +1,7 @@
 """``vdm-train``: train a model, evaluate it on the whole test set, leave a folder behind."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,10 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     trainer: pl.Trainer = make(settings, "trainer")
     check_processes(trainer)
     check_precision(trainer, task)
+    check_whole(trainer)
     start = folder.last if folder.last.exists() else None
+    if start is not None:
+        check_same_data(start, facts)
     if trainer.is_global_zero:
         leg = begin(config, folder, start)
         cut_back(folder.curves, leg.kept)
@@ -100,7 +104,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     used = spent.used  # the test puts callbacks back to where its checkpoint had them
     best = getattr(callbacks.get("checkpoint"), "best_model_path", "")  # of this run: a file of that name may be another's
     chosen = Path(best) if best else folder.last
-    if not chosen.exists():
+    if not best:
         trainer.save_checkpoint(chosen)
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
@@ -114,7 +118,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
             bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
         effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(used, 2)}
-        facts = {**facts, "checkpoint": chosen.name, **draws, **effort}
+        facts = {**facts, "checkpoint": chosen.name, "step": read_checkpoint(chosen).step, **draws, **effort}
         evaluated: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
         scores: ScoreSamples = callbacks["score_samples"]
         if scores.entry:
@@ -161,6 +165,27 @@ def check_precision(trainer: pl.Trainer, task: VariationalTask) -> None:
     """Refuse at the start what the first evaluation would refuse."""
     if trainer.precision not in ("32-true", "64-true") and not (task.validation.autocast and task.test.autocast):
         raise InvalidInput(NO_AUTOCAST)
+
+
+def check_whole(trainer: pl.Trainer) -> None:
+    """Refuse what would make an evaluation one of a part of a split, under the name of the whole."""
+    shares = {name: getattr(trainer, name) for name in ("limit_val_batches", "limit_test_batches")}
+    limits = [name for name, share in shares.items() if not (isinstance(share, float) and share == 1)]  # 1 is one batch
+    for name in limits + [name for name in ("overfit_batches", "fast_dev_run") if getattr(trainer, name)]:
+        raise InvalidInput(
+            f"trainer.{name} would evaluate a part of a split and call it the whole: leave it out, and set "
+            "trainer.max_steps, validation.repeats and test.repeats for a short run (trainer=debug)"
+        )
+
+
+def check_same_data(checkpoint: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data than before."""
+    changed = guards.changed_splits(facts["data"], read_checkpoint(checkpoint).provenance.get("data"))
+    if changed:
+        raise InvalidInput(
+            f"{screen.near(checkpoint)} was trained on other data ({', '.join(changed)} differ): put those back, or begin "
+            "anew in another folder, hydra.run.dir=…"
+        )
 
 
 def leave_nothing_open() -> None:

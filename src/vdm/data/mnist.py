@@ -80,9 +80,7 @@ class IdxImages(InMemoryData, ABC):
                 f"{stated[:16]}…): download them again, or set data.sha256=null for others in the same format"
             )
         if found == HANDWRITTEN and self.collection != "MNIST":
-            raise InvalidInput(
-                f"{self.name}: the images under {self.root} are MNIST's: set data.root= to {self.collection}'s"
-            )
+            raise InvalidInput(f"{self.name}: those under {self.root} are MNIST's: set data.root= to {self.collection}'s")
         return [x[:, None], label]
 
     def _find(self, name: str) -> Path:

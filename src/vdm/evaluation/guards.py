@@ -38,6 +38,7 @@ def warnings(
     """
     split, about = facts["split"], facts["data"]
     found = [
+        *(not_finite(estimate) for estimate in (own["bits_per_dim"], *others)),
         trained_on(about, split),
         other_data(about, facts.get("trained_on")),
         mirrored(about),
@@ -48,6 +49,13 @@ def warnings(
         entropy, _ = data.entropy(split)
         found += [impossible(estimate, entropy) for estimate in (own["bits_per_dim"], *others)]
     return [sentence for sentence in found if sentence is not None]
+
+
+def not_finite(estimate: Estimate) -> str | None:
+    """A number that is none."""
+    if math.isfinite(estimate.value):
+        return None
+    return f"{estimate.value} bits/dim is no result: a weight or an example is not finite"
 
 
 def trained_on(about: Mapping[str, Any], split: str) -> str | None:
@@ -62,14 +70,19 @@ def trained_on(about: Mapping[str, Any], split: str) -> str | None:
 
 def other_data(about: Mapping[str, Any], trained: Any) -> str | None:
     """Training data that are no longer those that the checkpoint was trained on, if what it says of them can be read."""
-    try:
-        before = {str(name): split["sha256"] for name, split in trained["splits"].items()}
-    except (TypeError, KeyError, AttributeError):
-        return None
-    changed = [name for name, sha256 in before.items() if about["splits"].get(name, {}).get("sha256") != sha256]
+    changed = changed_splits(about, trained)
     if not changed:
         return None
     return f"the data are not those of training: other bytes in {', '.join(changed)}; the test may have been trained on"
+
+
+def changed_splits(about: Mapping[str, Any], trained: Any) -> list[str]:
+    """Names of the splits that have other bytes than in ``trained``; none where that cannot be read."""
+    try:
+        before = {str(name): split["sha256"] for name, split in trained["splits"].items()}
+    except (TypeError, KeyError, AttributeError):
+        return []
+    return [name for name, sha256 in before.items() if about["splits"].get(name, {}).get("sha256") != sha256]
 
 
 def mirrored(about: Mapping[str, Any]) -> str | None:
@@ -100,9 +113,9 @@ def uncertain(estimate: Estimate) -> str | None:
 
 def impossible(estimate: Estimate, entropy: float) -> str | None:
     """A codelength below the known mean of −log p of the same examples by more than chance allows."""
-    error = math.hypot(estimate.mc_se, 0.0 if math.isnan(estimate.data_se) else estimate.data_se)
+    error = math.hypot(estimate.mc_se, estimate.data_se)
     below = entropy - estimate.value
-    if not (math.isfinite(entropy) and below > ERRORS * error):
+    if not (math.isfinite(entropy) and below > ERRORS * error):  # of one example there is no error, and no verdict
         return None
     return (
         f"{estimate.value:.4f} bits/dim is {below / error:.0f} standard errors better than the data's own entropy of "

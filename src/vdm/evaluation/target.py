@@ -24,7 +24,7 @@ from vdm.denoiser import conditioned
 from vdm.draws import Draws, ExampleDraws, scalar_dtype
 from vdm.elbo import DiscreteTime, event_dims, prior_matching, reconstruction, visit
 from vdm.errors import InvalidInput, at_least
-from vdm.evaluation.estimator import Estimate, Estimator, Progress, Result, data_se, diffusion, first
+from vdm.evaluation.estimator import Estimate, Estimator, Progress, Result, diffusion, first
 from vdm.models import VDM
 
 
@@ -54,10 +54,22 @@ def allocate(known: Sums, weight: float, variance: float) -> Tensor:
     return (weight**2 * sd * sd.sum() / variance).ceil().clamp(min=4).long()
 
 
+def spread_over_examples(first: Tensor, second: Tensor) -> float:
+    """Standard error over examples, of two independent estimates (n,) of each one's bound.
+
+    An example is drawn too seldom for the spread of either to be that of the bounds; but what the two have in common is.
+    """
+    if len(first) < 2:
+        return math.nan
+    covariance = ((first - first.mean()) * (second - second.mean())).sum().item() / (len(first) - 1)
+    return math.sqrt(max(covariance, 0.0) / len(first))
+
+
 class Target(Estimator):
     """The bound at the model's own time, to ``mc_se`` = ``target_se``.
 
-    ``mc_se`` holds the choice of examples here, as a call sees one example at one time.
+    ``mc_se`` holds the choice of examples here, as a call sees one example at one time; ``data_se`` is without any of it,
+    and uncertain where the target is loose.
 
     Args:
         target_se: in bits/dim.
@@ -149,11 +161,11 @@ class Target(Estimator):
         prior = bits_per_dim(prior_matching(x_0, gamma_T), event_dims(x_0)).double().cpu()
         means = torch.stack([half.totals / half.counts for half in halves]).mean(0)
         error2 = torch.stack([half.error2 for half in halves]).mean(0) / 2
-        examples = torch.cat([torch.stack([half.examples for half in halves]).mean(0), prior[:, None]], 1)
+        examples = [torch.cat([half.examples, prior[:, None]], 1) for half in halves]
 
         def estimate(strata: slice, columns: list[int], closed: float) -> Estimate:
             value, mc_se = means[strata].sum().item() + closed, error2[strata].sum().sqrt().item()
-            return Estimate(value, mc_se, data_se(examples[:, columns].sum(1)))
+            return Estimate(value, mc_se, spread_over_examples(*(half[:, columns].sum(1) for half in examples)))
 
         terms = {
             "bits_per_dim": estimate(slice(None), [0, 1, 2], prior.mean().item()),

@@ -53,7 +53,10 @@ class BoundTerms(Callback):
         self.results: dict[str, dict[str, Estimate]] = {}
         self._summary: BoundSummary | None = None
         self._sums: Tensor | None = None
-        self._count = 0
+        self._count = self._step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -62,7 +65,10 @@ class BoundTerms(Callback):
         sums = torch.stack([bound.terms()[name].detach().double().sum() for name in TERMS])
         self._sums = sums if self._sums is None else self._sums.to(sums) + sums
         self._count += len(bound.reconstruction)
-        if trainer.global_step % self.every == 0 and self._count:
+        if trainer.global_step == self._step:  # gradients are still being accumulated
+            return
+        self._step = trainer.global_step
+        if self._step % self.every == 0:
             means = (self._sums / self._count).tolist()
             metrics = {f"train/{name}": mean for name, mean in zip(TERMS, means, strict=True)}
             for optimizer in trainer.optimizers[:1]:
@@ -90,6 +96,8 @@ class BoundTerms(Callback):
         self._summary.update(outputs)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         metrics = self._conclude("val")
         for name, value in metrics.items():
             pl_module.log(name, value, logger=False)

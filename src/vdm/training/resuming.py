@@ -133,10 +133,10 @@ class KeepLast(Checkpoint):
         at_least(1, every=every)
         self.path, self.every = path, int(every)
         self.signals = Signals()
-        self._step = 0
+        self._step = self._saved = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._step = trainer.global_step
+        self._step = self._saved = trainer.global_step
         self.signals.listen()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -149,6 +149,8 @@ class KeepLast(Checkpoint):
             self._conclude_step(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step != self._saved:
+            trainer.save_checkpoint(self.path)
         self.signals.restore()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -166,6 +168,7 @@ class KeepLast(Checkpoint):
         told = self._told(trainer)
         if told or trainer.should_stop or step % self.every == 0 or step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
+            self._saved = step
         if told and trainer.is_global_zero:
             print(f"{told.name} at step {step}: saved {self.path}", file=sys.stderr)
         if told == signal.SIGTERM and SLURMEnvironment.detect():
