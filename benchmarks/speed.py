@@ -117,13 +117,14 @@ def peak_memory(name: str, batch: int) -> float:
     return value
 
 
-def training(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
+def training(contenders: dict[str, Contender], batch: int, rounds: int, peak: dict[str, float]) -> None:
     times = interleaved({name: contender.step for name, contender in contenders.items()}, rounds)
     base = next(iter(times.values()))
     print(
-        f"\n| training step, batch {batch} | weights | GFLOP an image | images/CPU-s | times the first | GFLOP/CPU-s | MiB |"
+        f"\n| training step, batch {batch} | weights | GFLOP an image | images/CPU-s | times the first | GFLOP/CPU-s "
+        "| of the peak | MiB |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     counted: dict[tuple[type, float], int] = {}
     for name, contender in contenders.items():
         weights = sum(p.numel() for p in contender.network.parameters()) / 1e6
@@ -132,9 +133,11 @@ def training(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
             counted[key] = step_flops(contender)
         flops = counted[key] / batch / 1e9
         rate = batch / median(times[name])
+        dtype = "bfloat16" if getattr(contender.network, "low_precision", None) else "float32"
+        best = max(value for kind, value in peak.items() if kind.endswith(dtype))
         print(
             f"| {name} | {weights:.2f} M | {flops:.2f} | {rate:.1f} | {ratio(base, times[name])} | {rate * flops:.0f} "
-            f"| {peak_memory(name, batch):.0f} |",
+            f"| {100 * rate * flops / best:.0f} % | {peak_memory(name, batch):.0f} |",
             flush=True,
         )
 
@@ -142,9 +145,10 @@ def training(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
 def sampling(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
     functions = {name: lambda c=c: c.sample(batch, SAMPLE_STEPS) for name, c in contenders.items() if "fast" not in name}
     times = interleaved(functions, rounds)
-    print(f"\n| sampling, ancestral, batch {batch} | images × steps a CPU-s |\n| --- | --- |")
+    base = next(iter(times.values()))
+    print(f"\n| sampling, ancestral, batch {batch} | images × steps a CPU-s | times the first |\n| --- | --- | --- |")
     for name, some in times.items():
-        print(f"| {name} | {batch * SAMPLE_STEPS / median(some):.1f} |", flush=True)
+        print(f"| {name} | {batch * SAMPLE_STEPS / median(some):.1f} | {ratio(base, some)} |", flush=True)
 
 
 @torch.no_grad()
@@ -207,12 +211,14 @@ def main() -> None:
     contenders = {name: CONTENDERS[name](arguments.batch) for name in arguments.only}
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"images {'×'.join(map(str, SHAPE))}, one thread, torch {torch.__version__}, {capability}")
-    training(contenders, arguments.batch, arguments.rounds)
-    if len(contenders) == len(CONTENDERS):
-        training({name: build(arguments.batch) for name, build in PARTS.items()}, arguments.batch, arguments.rounds)
+    peak = peaks(arguments.rounds)
     print("\n| peak | GFLOP/CPU-s |\n| --- | --- |")
-    for name, value in peaks(arguments.rounds).items():
+    for name, value in peak.items():
         print(f"| {name} | {value:.0f} |", flush=True)
+    training(contenders, arguments.batch, arguments.rounds, peak)
+    if len(contenders) == len(CONTENDERS):
+        parts = {name: build(arguments.batch) for name, build in PARTS.items()}
+        training(parts, arguments.batch, arguments.rounds, peak)
     bounds(contenders, arguments.batch, arguments.rounds)
     sampling(contenders, arguments.batch, arguments.rounds)
     small(arguments.rounds)

@@ -50,6 +50,13 @@ class TestEveryNetwork:
         assert y.dtype == torch.float64
         assert part("model.denoiser.network", f"network={name}")(x_t.float(), gamma_t.float()).dtype == torch.float32
 
+    def test_other_shapes_are_other_data(self, name):
+        """Convolutions would take them, and a bound of half an image would look like any other."""
+        x_t, gamma_t = inputs()
+        for other in (x_t[..., :4], x_t[:, 0], x_t[0]):
+            with pytest.raises(InvalidInput, match=r"for batches of examples \(1, 8, 8\), and got"):
+                build(name)(other, gamma_t)
+
     def test_several_numbers_for_each_dimension(self, name):
         """One axis more, at the end."""
         x_t, gamma_t = inputs()

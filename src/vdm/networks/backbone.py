@@ -1,11 +1,13 @@
 """What every network of a denoiser has in common, and the precision it runs in."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from vdm.errors import InvalidInput
 from vdm.networks.embedding import NoiseLevelEmbedding
 
 
@@ -23,12 +25,18 @@ class Backbone(nn.Module, ABC):
     last: nn.Module
     low_precision: torch.dtype | None
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, event_shape: Sequence[int], outputs: int) -> None:
         super().__init__()
-        self.outputs, self.low_precision = outputs, None
+        self.event_shape, self.outputs, self.low_precision = tuple(event_shape), outputs, None
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """x_t (B, *event) and gamma_t (B,) in the weights' dtype."""
+        """x_t (B, *event) and gamma_t (B,) in the weights' dtype.
+
+        Raises:
+            InvalidInput: examples of another shape, though convolutions could take them: a bound of other data.
+        """
+        if x_t.shape[1:] != self.event_shape:
+            raise InvalidInput(f"this network is for batches of examples {self.event_shape}, and got {tuple(x_t.shape)}")
         level = self.embedding(gamma_t, condition)
         h = self.enter(x_t)
         with torch.autocast(h.device.type, self.low_precision) if self.low_precision else nullcontext():

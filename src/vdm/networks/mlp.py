@@ -34,7 +34,7 @@ class MLP(Backbone):
         condition: ConditionEmbedding | None = None,
         outputs: int = 1,
     ) -> None:
-        super().__init__(outputs)
+        super().__init__(event_shape, outputs)
         at_least(1, hidden=hidden, outputs=outputs)
         at_least(0, blocks=blocks)
         dims = math.prod(event_shape)

@@ -105,7 +105,7 @@ class VDMUNet(Backbone):
         condition: ConditionEmbedding | None = None,
         outputs: int = 1,
     ) -> None:
-        super().__init__(outputs)
+        super().__init__(event_shape, outputs)
         at_least(1, channels=channels, outputs=outputs)
         at_least(0, blocks=blocks)
         if len(event_shape) != 3:
