@@ -85,7 +85,8 @@ def evaluate(config: DictConfig) -> float:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
     if scores.entry:
         tables.append(screen.samples_listing(scores.entry))
-    screen.show(*tables, *screen.warned(said), f"written to {screen.near(folder.metrics)}")
+    known = guards.above_entropy(own["bits_per_dim"], parts.data, config.split)
+    screen.show(*tables, *([known] if known else []), *screen.warned(said), f"written to {screen.near(folder.metrics)}")
     if failure is not None:
         raise failure
     return own["bits_per_dim"].value

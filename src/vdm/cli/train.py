@@ -125,7 +125,14 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
             evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
         said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
         folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
-        report(folder, chosen, terms, data.title, said)
+        report(
+            folder,
+            chosen,
+            terms,
+            data.title,
+            said,
+            guards.above_entropy(terms.results["test"]["bits_per_dim"], data, "test"),
+        )
         if scores.entry:
             screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
@@ -197,13 +204,16 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def report(folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str, warnings: list[str]) -> None:
+def report(
+    folder: RunFolder, checkpoint: Path, terms: BoundTerms, title: str, warnings: list[str], known: str | None
+) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     screen.show(
         screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+        *([known] if known else []),
         *screen.warned(warnings),
         screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
         screen.listing(
