@@ -105,7 +105,7 @@ def test_the_prior_of_a_schedule_that_ends_early_is_large(toy):
 def test_the_known_answer_stands_beside_the_bound(toy):
     entropy, _ = toy.data.entropy("test")
     sentence = guards.above_entropy(Estimate(entropy + 0.5, 0.01, 0.02), toy.data, "test")
-    assert f"known: {entropy:.4f} bits/dim; the bound is 0.5000 above" in sentence
+    assert f"known: {entropy:.4f} bits/dim; the bound is 0.5000 above it" in sentence
     assert guards.above_entropy(Estimate(1.0, 0.01, 0.02), object(), "test") is None
 
 

@@ -125,14 +125,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
             evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
         said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
         folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
-        report(
-            folder,
-            chosen,
-            terms,
-            data.title,
-            said,
-            guards.above_entropy(terms.results["test"]["bits_per_dim"], data, "test"),
-        )
+        known = guards.above_entropy(terms.results["test"]["bits_per_dim"], data, "test")
+        report(folder, chosen, terms, data.title, said, known)
         if scores.entry:
             screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value

@@ -56,9 +56,7 @@ def above_entropy(estimate: Estimate, data: object, split: str) -> str | None:
     if not isinstance(data, KnownEntropy):
         return None
     entropy, _ = data.entropy(split)
-    return (
-        f"mean of −log p of these examples, known: {entropy:.4f} bits/dim; the bound is {estimate.value - entropy:.4f} above"
-    )
+    return f"−log p of these examples is known: {entropy:.4f} bits/dim; the bound is {estimate.value - entropy:.4f} above it"
 
 
 def not_finite(estimate: Estimate) -> str | None:
