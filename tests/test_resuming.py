@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
 
 from vdm.cli import train
 from vdm.errors import InvalidInput
@@ -296,6 +297,25 @@ def test_a_finished_run_is_not_run_again(whole, capsys):
 def test_another_run_is_not_taken_for_this_one(whole, capsys, overrides, message):
     assert vdm_train(whole, *overrides) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "- a"),
+        ("metrics.json", "{"),
+        ("metrics.json", "{}"),
+        ("metrics.json", "[]"),
+    ],
+)
+def test_a_run_whose_files_were_changed_does_not_go_on(tmp_path, name, content):
+    folder = RunFolder(tmp_path)
+    (tmp_path / name).write_text(content)
+    read = folder.result if name == "metrics.json" else lambda: folder.check(OmegaConf.create({"a": 1}), resume=True)
+    with pytest.raises(InvalidInput, match=rf"{name} cannot be read \(\w+: .*choose another hydra.run.dir=") as caught:
+        read()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_one_process_s(tmp_path, monkeypatch):
