@@ -3,11 +3,11 @@
     python benchmarks/quality.py experiment=digits --budgets 120 300 --seeds 0 1 2
     python benchmarks/quality.py experiment=digits --budgets 60 --against parameterisation=noise --split val
 
-The budget is CPU-seconds of training steps on one thread. A step is timed first; the learning rate then falls to zero over
-as many steps as the budget holds, and a run that is slower than that is cut off at the budget. Every run is a ``vdm-train``,
-in a folder under --folder; a finished one is not run again. Settings given by --against (once for each) get the same
-budgets, seeds and draws, and their difference is taken example by example; in continuous time along the straight line in γ
-for all, since the bound does not depend on the path, but the variance of its estimate does.
+The budget is CPU-seconds of training steps on one thread; on a GPU, GPU-seconds. A step is timed first; the learning rate
+then falls to zero over as many steps as the budget holds, and a run that is slower than that is cut off at the budget. Every
+run is a ``vdm-train``, in a folder under --folder; a finished one is not run again. Settings given by --against (once for each)
+get the same budgets, seeds and draws, and their difference is taken example by example; in continuous time along the straight
+line in γ for all, since the bound does not depend on the path, but the variance of its estimate does.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="settings of vdm-train, for every run")
     parser.add_argument("--against", nargs="+", action="append", default=[], help="settings of another contender")
-    parser.add_argument("--budgets", type=float, nargs="+", default=[120.0], help="CPU-seconds")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[120.0], help="CPU- or GPU-seconds")
     parser.add_argument("--steps", type=int, help="steps of every run, instead of a guess from the first ones")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--split", default="test", help="val while settings are being chosen")
@@ -119,10 +119,11 @@ def main() -> None:
                 values.append(found["value"])
                 folders.append(folder)
                 errors = f"(mc_se {found['mc_se']:.4f}, data_se {found['data_se']:.4f})"
-                spent = f"{facts['steps']} steps, {facts['training_cpu_seconds']} CPU-s, {facts['vdm']}"
+                seconds = facts.get("training_cpu_seconds", facts.get("training_gpu_seconds"))
+                spent = f"{facts['steps']} steps, {seconds} s, {facts['vdm']}"
                 print(f"  {' '.join(overrides)} seed={seed}: {found['value']:.4f} {errors}; {spent}", flush=True)
             mean = mean_and_error(torch.tensor(values, dtype=torch.float64))
-            print(f"{budget:g} CPU-s, {asked.split}, {' '.join(overrides) or 'defaults'}: {mean} over seeds", flush=True)
+            print(f"{budget:g} s, {asked.split}, {' '.join(overrides) or 'defaults'}: {mean} over seeds", flush=True)
             if asked.against:
                 paired.append(torch.stack([bits(folder, asked.split, asked.repeats) for folder in folders]).mean(0))
                 print(f"    minus the first, paired by example: {mean_and_error(paired[-1] - paired[0])}", flush=True)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vdm.cli import evaluate, report, sample, train
+from catalogue import composed
+from vdm.cli import dashboard, evaluate, report, sample, train
 from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate
 
@@ -129,9 +130,26 @@ BAD = {
     "an unknown option": (["schedule=kosine"], "kosine"),
     "an added setting nobody reads": (["+colour=red"], "colour"),
     "an added argument": (["+trainer.colour=red"], "trainer"),
+    "no option of a group": (["schedule=null"], "schedule=null names no option of schedule: choose of adaptive, cosine"),
+    "an empty choice": (["schedule=[]"], "schedule=[] names no option of schedule"),
+    "a range of nothing": (["seed=range(3,1)"], "a range of no value"),
+    "a nearly known option": (["schedule=cosin"], "schedule has no option 'cosin'; did you mean 'cosine'?"),
+    "no optimiser": (["optimizer=null"], "optimizer must be a _target_ with _partial_: true"),
+    "no terms": (["~callbacks.bound_terms"], "callbacks.bound_terms measures the bound"),
+    "null for the terms": (["callbacks.bound_terms=null"], "callbacks.bound_terms measures the bound"),
+    "null for a callback": (["callbacks.profile=null"], "leave it out with ~callbacks.profile"),
+    "a monitor of nothing": (["callbacks.checkpoint.monitor=foo"], "choose one of val/bits_per_dim"),
+    "no monitor": (["callbacks.checkpoint.monitor=null"], "choose one of val/bits_per_dim"),
+    "the worst checkpoint": (["callbacks.checkpoint.mode=max"], "would keep the worst val/bits_per_dim"),
+    "a bound that is no number": (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val must be a positive"),
+    "no epoch": (["trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
+    "no device": (["data.device=xyz"], "data: device must be cpu, cuda"),
+    "no folder": (["output_dir=5"], "output_dir must be text, got 5"),
+    "a file for a folder": ([f"output_dir={__file__}"], "test_cli.py is a file, where a folder is needed"),
+    "a folder in a file": ([f"output_dir={__file__}/a"], "test_cli.py is a file, where a folder is needed"),
     "one latent": (["time=discrete", "model.time.timesteps=1"], "timesteps counts the latents"),
     "ends out of order": (["gamma_min=6"], "gamma_min must be finite and below gamma_max"),
-    "too large a batch": (["data.batch_size=100000"], "between 1 and the 1350"),
+    "too large a batch": (["data.batch_size=100000"], "between 1 and the 1350 training examples: set data.batch_size="),
     "wrong levels": (["levels=9"], "integer levels 0 … 8"),
     "a network that does not fit": (["data.event_shape=[64]"], "network=mlp"),
     "no replicates": (["test.repeats=1"], "at least 2"),
@@ -146,12 +164,30 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_to_train_is_one_line(name, call, tmp_path):
     overrides, message = BAD[name]
-    status, _, error = call(train, *SMALL, *overrides, f"hydra.run.dir={tmp_path}")
+    status, out, error = call(train, *SMALL, *overrides, f"hydra.run.dir={tmp_path}")
     assert status == 2
+    assert out == "" or name == "NaN"
     (line,) = [line for line in error.splitlines() if line.startswith("vdm-train: ")]
     assert message in line
     assert not any(word in error for word in ("Traceback", "Error executing"))
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_file_in_place_of_the_run_s_folder_is_one_line(call, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, error = call(train, *SMALL, f"hydra.run.dir={tmp_path}/file")
+    assert (status, error) == (2, f"vdm-train: {tmp_path}/file is a file, where a folder is needed: choose another folder\n")
+
+
+def test_a_run_does_without_what_only_watches_it(call, tmp_path):
+    left_out = [f"~callbacks.{name}" for name in composed().callbacks if name != "bound_terms"]
+    status, _, error = call(
+        train, *(word for word in SMALL if "callbacks" not in word), *left_out, "logger=[]", f"hydra.run.dir={tmp_path}"
+    )
+    assert status == 0, error
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert "training_cpu_seconds" not in metrics["provenance"]
+    assert metrics["test"]["bits_per_dim"]["value"] > 0
 
 
 def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
@@ -166,6 +202,20 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         (evaluate, [good, "importance=0"], "at least 1"),
         (evaluate, [good, "timesteps=[]"], "no T at all"),
         (evaluate, [good, "target_se=0"], "must be positive"),
+        (evaluate, [good, "target_se=inf"], "must be positive and finite"),
+        (evaluate, [good, "trust=5"], "trust must be text or a list of text each or null, got 5"),
+        (evaluate, [good, "output_dir=null"], "output_dir must be text, got None"),
+        (evaluate, [good, f"output_dir={good[5:]}"], "best.ckpt is a file, where a folder is needed"),
+        (sample, [good, "output_dir=null"], "output_dir must be text, got None"),
+        (sample, [good, "compile=maybe"], "compile must be true or false, got 'maybe'"),
+        (report, ["estimators", good, "batches=1"], "batches must be at least 2, got 1"),
+        (report, ["estimators", good, "repeats=1"], "repeats must be at least 2, got 1"),
+        (report, ["estimators", good, "growth=[9,1]"], "growth[1] must be at least 2, got 1"),
+        (report, ["estimators", good, "growth=5"], "growth must be a list of a whole number each or null, got 5"),
+        (report, ["lineage", "runs=5"], "runs must be text or null, got 5"),
+        (report, ["run"], "run= names nothing; usage: vdm-report run=FOLDER"),
+        (report, ["run=["], "[ holds no run"),
+        (report, ["run=a: {b"], "a: {b holds no run"),
         (evaluate, [good, "kid=0"], "kid must be true or false"),
         (evaluate, [good, "accelerator=foo"], "accelerator=foo is none that this machine has"),
         (evaluate, [good, "accelerator=cpu", "devices=0"], "devices=0"),
@@ -174,7 +224,8 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         (sample, [good, "stps=5"], "steps"),
     ]
     for module, arguments, message in cases:
-        status, _, error = call(module, *arguments, f"hydra.run.dir={tmp_path}")
+        folder = [] if arguments and arguments[0].startswith("run") else [f"hydra.run.dir={tmp_path}"]
+        status, _, error = call(module, *arguments, *folder)
         assert (status, "Traceback" in error) == (2, False), (arguments, error)
         assert message in error.strip().splitlines()[-1]
     assert not (tmp_path / "metrics.json").exists()
@@ -288,14 +339,16 @@ def test_every_estimator_in_one_table(run, call, tmp_path):
     assert "mc_se" in out
 
 
-def test_the_laboratory_reports(run, call, tmp_path):
-    small = ("examples=2", "timesteps=4", "repeats=2", "batches=3", "growth=[3,5]")
+@pytest.mark.parametrize("growth", ["[3,5]", "null"])
+def test_the_laboratory_reports(run, call, tmp_path, growth):
+    small = ("examples=2", "timesteps=4", "repeats=2", "batches=3", f"growth={growth}")
     checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
     status, out, error = call(report, "estimators", checkpoint, *small, f"hydra.run.dir={tmp_path}")
     assert status == 0, error
     measured = json.loads((tmp_path / "metrics.json").read_text())["estimators"]
     assert len(measured["one_t"]) == 3 * 2 * 3  # schedules × forms × where t is drawn
-    assert all((tmp_path / "pictures" / name).exists() for name in ("per_step.png", "growth.png"))
+    assert (tmp_path / "pictures/per_step.png").exists()
+    assert (tmp_path / "pictures/growth.png").exists() == bool(measured["growth"]) == (growth != "null")
     assert "consistency" in out
 
 
@@ -304,3 +357,13 @@ def test_a_report_on_nothing_says_what_there_is(call):
         status, _, error = call(report, *arguments)
         assert status == 2
         assert "estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER" in error
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [(report, ["--help"]), (report, ["run", "-h"]), (report, ["run=a", "--help"]), (dashboard, ["--help"])],
+)
+def test_what_has_no_configs_says_how_it_is_used(module, arguments, call):
+    status, out, error = call(module, *arguments)
+    assert (status, error) == (0, "")
+    assert "sweep=FOLDER" in out

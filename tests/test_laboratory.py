@@ -9,13 +9,14 @@ from vdm.bound import Batch
 from vdm.consistency import consistency_at
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime
+from vdm.errors import InvalidInput
 from vdm.evaluation.laboratory import FORMS, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
 from vdm.gamma import align
-from vdm.likelihoods import GaussianLikelihood
+from vdm.likelihoods import CategoricalLikelihood, GaussianLikelihood
 from vdm.models import VDM
 from vdm.parameterisations import Prediction
-from vdm.schedules import CosineSchedule, LinearSchedule
+from vdm.schedules import CosineSchedule, LinearSchedule, PerPixelSchedule
 from vdm.times import LossMomentTimes, StratifiedTimes, UniformTimes
 
 DATA = GaussianData.isotropic(0.0, 0.25, (1,))
@@ -99,6 +100,12 @@ def test_another_path_between_the_same_ends():
     ours, theirs = (each.per_step("denoising", quiet).mean for each in (lab, other))
     assert ours.sum().item() == pytest.approx(theirs.sum().item(), rel=0.05)
     assert not torch.allclose(ours, theirs, rtol=0.1)
+
+
+def test_a_schedule_for_each_dimension_is_refused():
+    model = VDM(PerPixelSchedule(-6.0, 5.0, (1,)), Shifted(), CategoricalLikelihood(17), ContinuousTime())
+    with pytest.raises(InvalidInput, match="one γ\\(t\\) for all dimensions, and PerPixelSchedule"):
+        Laboratory(model, Batch(DATA.sample(2), torch.arange(2)), 5, 2)
 
 
 def test_growth_is_the_table():

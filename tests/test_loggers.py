@@ -281,7 +281,13 @@ def test_a_dashboard_of_nothing_is_refused_in_one_line(tmp_path, monkeypatch, ca
     run = tmp_path / "0"
     (run / ".hydra").mkdir(parents=True)
     (run / ".hydra/overrides.yaml").write_text("[]")
-    cases = (([], "sweep=FOLDER"), ([f"swep={tmp_path}"], "sweep=FOLDER"), ([f"sweep={tmp_path}"], "logger=wandb"))
+    cases = (
+        ([], "sweep=FOLDER"),
+        (["sweep"], "names nothing"),
+        (["sweep=["], "[ holds no run"),
+        ([f"swep={tmp_path}"], "did you mean 'sweep'"),
+        ([f"sweep={tmp_path}"], "logger=wandb"),
+    )
     for arguments, message in cases:
         monkeypatch.setattr(sys, "argv", ["vdm-dashboard", *arguments])
         with pytest.raises(SystemExit, match="2"):

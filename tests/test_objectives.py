@@ -14,7 +14,15 @@ from vdm.errors import InvalidInput
 from vdm.gamma import snr
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
-from vdm.objectives import EDMObjective, ElboObjective, MinSNRObjective, Objective, P2Objective, SimpleObjective
+from vdm.objectives import (
+    EDMObjective,
+    ElboObjective,
+    MinSNRObjective,
+    Objective,
+    P2Objective,
+    SigmoidObjective,
+    SimpleObjective,
+)
 from vdm.parameterisations import Prediction
 from vdm.schedules import CosineSchedule, LinearSchedule, MonotoneSchedule
 
@@ -138,6 +146,19 @@ def test_edm_is_its_published_loss():
     density = torch.distributions.Normal(-1.2, 1.2).log_prob(log_sigma).exp()
     published = torch.trapezoid(density * (sigma2 + s**2) / (sigma2 * s**2) * sigma2 / (1 + sigma2), log_sigma)
     assert abs(found - published) < 1e-6 * published
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_has_finite_settings(value):
+    reference = LinearSchedule(*ENDS)
+    for make in (
+        lambda: EDMObjective(0.5, mean=value),
+        lambda: EDMObjective(0.5, std=value),
+        lambda: P2Objective(reference, power=value),
+        lambda: SigmoidObjective(bias=value),
+    ):
+        with pytest.raises(InvalidInput, match=r"must be (a finite number|positive)"):
+            make()
 
 
 def test_refuses_a_learned_reference():

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
 
 from vdm.cli import train
 from vdm.errors import InvalidInput
@@ -326,6 +327,25 @@ def test_each_row_is_of_whole_steps_where_gradients_are_accumulated(tmp_path):
     rows = read_rows(tmp_path / "metrics.csv")[1]
     assert [row["step"] for row in rows if row["train/bits_per_dim"]] == ["4", "8"]
     assert [row["step"] for row in rows if row["val/bits_per_dim"]] == ["8"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "- a"),
+        ("metrics.json", "{"),
+        ("metrics.json", "{}"),
+        ("metrics.json", "[]"),
+    ],
+)
+def test_a_run_whose_files_were_changed_does_not_go_on(tmp_path, name, content):
+    folder = RunFolder(tmp_path)
+    (tmp_path / name).write_text(content)
+    read = folder.result if name == "metrics.json" else lambda: folder.check(OmegaConf.create({"a": 1}), resume=True)
+    with pytest.raises(InvalidInput, match=rf"{name} cannot be read \(\w+: .*choose another hydra.run.dir=") as caught:
+        read()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_one_process_s(tmp_path, monkeypatch):

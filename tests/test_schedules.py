@@ -166,5 +166,8 @@ class TestTable:
 
 
 def test_message_of_bad_ends():
+    for ends in ((-1000.0, 5.0), (-8.0, 1000.0)):
+        with pytest.raises(InvalidInput, match="must lie between -50 and 50"):
+            LinearSchedule(*ends)
     with pytest.raises(InvalidInput, match="gamma_min must be finite and below gamma_max, got gamma_min=5"):
         LinearSchedule(5.0, -13.3)

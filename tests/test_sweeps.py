@@ -155,7 +155,7 @@ def test_what_a_stranger_wrote_stays_text_in_a_spreadsheet_in_markdown_and_on_th
     settings = ["+note==1+1", "+link=[x](javascript:y)", "gamma_min=-8.0"]
     make_run(sweep, "0", settings, (3.0, 1.0, 0.5, 1.5), steps=(50, 100))
     make_run(sweep, "1", ["+note=|<i>", "gamma_min=-8.5"], (4.0, 1.0, 0.5, 2.5), steps=(50, 100))
-    assert invoke(report, f"sweep='{sweep}'") == 0
+    assert invoke(report, f"sweep={sweep}") == 0
     assert "[red]a sweep: 2 runs" in capsys.readouterr().out
     with (sweep / "report/runs.csv").open(newline="") as file:
         first, second = csv.DictReader(file)

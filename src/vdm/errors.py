@@ -1,6 +1,7 @@
 """The one exception for input that its giver can mend, and what they may have meant."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -15,8 +16,15 @@ class InvalidInput(ValueError):
 def at_least(least: int, **settings: float) -> None:
     """Raises InvalidInput for the first of ``settings`` that is below ``least``."""
     for name, value in settings.items():
-        if value < least:
+        if not value >= least:
             raise InvalidInput(f"{name} must be at least {least}, got {value}")
+
+
+def finite(**settings: float) -> None:
+    """Raises InvalidInput for the first of ``settings`` that is infinite or no number."""
+    for name, value in settings.items():
+        if not math.isfinite(value):
+            raise InvalidInput(f"{name} must be a finite number, got {value}")
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, finite
 from vdm.gamma import snr
 from vdm.schedules import NoiseSchedule, inverse
 
@@ -102,6 +102,7 @@ class P2Objective(ReferencedObjective):
         super().__init__(reference)
         if not k > 0:
             raise InvalidInput(f"k must be positive, got {k}: 1 is the published value")
+        finite(power=power)
         self.k, self.power = float(k), float(power)
 
     def factor(self, gamma: Tensor) -> Tensor:
@@ -117,6 +118,7 @@ class SigmoidObjective(Objective):
 
     def __init__(self, bias: float = 2.0) -> None:
         super().__init__()
+        finite(bias=bias)
         self.bias = float(bias)
 
     def weight(self, gamma: Tensor) -> Tensor:
@@ -138,6 +140,7 @@ class EDMObjective(Objective):
         super().__init__()
         if not (sigma_data > 0 and std > 0):
             raise InvalidInput(f"sigma_data and std must be positive, got sigma_data={sigma_data} std={std}")
+        finite(sigma_data=sigma_data, mean=mean, std=std)
         self.sigma_data, self.mean, self.std = float(sigma_data), float(mean), float(std)
 
     def weight(self, gamma: Tensor) -> Tensor:

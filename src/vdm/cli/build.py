@@ -57,6 +57,9 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
         raise InvalidInput(f"seed must be between 0 and {2**32 - 1}, got {tree['seed']}")
     pl.seed_everything(tree["seed"], verbose=False)
     parts = construct({name: tree[name] for name in PARTS}, trust)
+    for name in ("optimizer", "learning_rate"):
+        if not callable(parts[name]):
+            raise InvalidInput(f"{name} must be a _target_ with _partial_: true, which training calls, got {parts[name]!r}")
     for name in ("validation", "test"):
         check_value(parts[name], BoundEvaluation, name)
     data, model = parts.pop("data"), parts["model"]

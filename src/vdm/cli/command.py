@@ -3,14 +3,14 @@
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,11 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 from vdm.cli import suggestions
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.signatures import check_value
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import RunFolder, unwritable
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
-DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-"""What the operating system says where there is no room or no right to write."""
+DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+"""What the operating system says where there is no room, no right to write, or a file in the way."""
+SHARED = {"output_dir": str, "trust": str | list[str] | None}
+"""Types of settings of several commands."""
 
 
 def run(config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[str, Any] | None = None) -> None:
@@ -38,13 +40,14 @@ def run(config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[s
     torch.backends.cudnn.allow_tf32 = False  # ten bits in a GPU's convolutions, which are on by default, are not float32
     decorate = hydra.main(version_base="1.3", config_path=suggestions.config_directory(), config_name=config_name)
     try:
-        decorate(_checked(config_name, task, settings or {}))()
+        suggestions.check_choices(sys.argv[1:])
+        decorate(_checked(config_name, task, SHARED | dict(settings or {})))()
     except MENDABLE as error:
         stop(_line(config_name, error))
     except OSError as error:
         if error.errno not in DENIED:
             raise
-        stop(f"{error.filename or 'a file'} cannot be written ({error.strerror}): make room, or choose another folder")
+        stop(unwritable(Path(error.filename or "a file"), error))
     except KeyboardInterrupt:
         stop("stopped by the keyboard", status=130)
 
@@ -55,8 +58,10 @@ def _checked(
     def checked(config: DictConfig) -> Any:
         try:
             _check_names(config_name, config)
-            for name, annotation in settings.items():
-                check_value(OmegaConf.select(config, name), annotation, name)
+            given = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(given, dict)
+            for name in settings.keys() & given.keys():
+                check_value(given[name], settings[name], name)
             if config_name != "train" and "output_dir" in config:
                 RunFolder(config.output_dir).check_unused()
             return task(config)
@@ -79,6 +84,10 @@ def _check_names(config_name: str, config: DictConfig) -> None:
 
 
 def _line(config_name: str, error: BaseException) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        known = ", ".join(error.options)
+        return f"{group} has no option {option!r}{did_you_mean(option, error.options, f'it has {known}')}"
     if isinstance(error, ConfigCompositionException):
         found = suggestions.suggestion(config_name, str(error))
         told = _one_line(error)
@@ -89,6 +98,23 @@ def _line(config_name: str, error: BaseException) -> str:
 def _one_line(error: BaseException) -> str:
     told = str(error).partition("Config search path:")[0]
     return " ".join(line.strip() for line in told.splitlines() if line.strip())
+
+
+def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:
+    """``name=value`` of each argument of a command without configs, the value as it stands there.
+
+    Raises:
+        InvalidInput: another name, or a name without a value.
+    """
+    given = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name not in names:
+            raise InvalidInput(f"there is no setting {name!r}{did_you_mean(name, names, f'usage: {usage}')}")
+        if not value:
+            raise InvalidInput(f"{name}= names nothing; usage: {usage}")
+        given[name] = value
+    return given
 
 
 def stop(message: str, status: int = 2) -> NoReturn:

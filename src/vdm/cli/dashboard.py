@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import wandb
-from omegaconf import OmegaConf
 
 from vdm.cli import command, screen
 from vdm.cli.sweep import read_sweep, reading
@@ -15,6 +14,7 @@ from vdm.training.wandb_run import why_offline
 
 PATIENCE = 5.0
 """Seconds that a server without an answer may cost."""
+USAGE = "vdm-dashboard sweep=FOLDER [entity=NAME]"
 
 
 def dashboard(sweep: Path, entity: str | None) -> None:
@@ -43,10 +43,13 @@ def dashboard(sweep: Path, entity: str | None) -> None:
 
 
 def main() -> None:
+    if {"--help", "-h"} & {*sys.argv}:
+        print(f"{USAGE}: a W&B workspace for a sweep; entity= if the project is not your own")
+        return
     try:
-        given = OmegaConf.from_dotlist(sys.argv[1:])
-        if "sweep" not in given or set(map(str, given)) - {"sweep", "entity"}:
-            raise InvalidInput("say for which sweep: vdm-dashboard sweep=FOLDER, and entity= if the project is not your own")
-        dashboard(Path(str(given.sweep)), given.get("entity"))
+        given = command.words(sys.argv[1:], ("sweep", "entity"), USAGE)
+        if "sweep" not in given:
+            raise InvalidInput(f"say for which sweep: {USAGE}, with entity= if the project is not your own")
+        dashboard(Path(given["sweep"]), given.get("entity"))
     except InvalidInput as error:
         command.stop(str(error))

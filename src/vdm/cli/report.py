@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 from tqdm.auto import tqdm
 
@@ -16,7 +16,7 @@ from vdm.cli import command, report_run, report_sweep, screen
 from vdm.cli.build import make, provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
 from vdm.cli.sweep import reading
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -26,6 +26,8 @@ from vdm.training.run_folder import RunFolder
 def estimators(config: DictConfig) -> None:
     """Measures, draws the figures, prints the table and what it says of the chapter's "higher variance"."""
     quiet()
+    sizes = config.growth or []
+    at_least(2, repeats=config.repeats, batches=config.batches, **{f"growth[{i}]": T for i, T in enumerate(sizes)})
     (data, task), checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
     model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
     split = data.splits()[config.split]
@@ -47,7 +49,7 @@ def estimators(config: DictConfig) -> None:
             times = make(config.times[name], f"times.{name}")
             paths[path].fit(times, form)
             single[path, form, name] = paths[path].one_t(form, times, lambda _: bar.update())
-    growth = {T: lab.growth(T) for T in tqdm(config.growth, desc="growth with T", unit="T", dynamic_ncols=True)}
+    growth = {T: lab.growth(T) for T in tqdm(sizes, desc="growth with T", unit="T", dynamic_ncols=True)}
 
     own = {(form, name): value for (path, form, name), value in single.items() if path == "the run's"}
     said = sentences(steps, own, list(config.times))
@@ -57,7 +59,8 @@ def estimators(config: DictConfig) -> None:
     variances = {name: s.variance.tolist() for name, s in steps.items()}
     per_step_figure(means, variances).savefig(folder.pictures / "per_step.png", dpi=120)
     curves = {label: [getattr(g, name) for g in growth.values()] for name, label in GROWTH.items()}
-    growth_figure(list(growth), curves).savefig(folder.pictures / "growth.png", dpi=120)
+    if growth:
+        growth_figure(list(growth), curves).savefig(folder.pictures / "growth.png", dpi=120)
     measured: dict[str, Any] = {
         "per_step": {name: {"mean": means[name], "variance": variances[name]} for name in steps},
         "whole_bound_variance": {name: s.whole for name, s in steps.items()},
@@ -74,8 +77,9 @@ def estimators(config: DictConfig) -> None:
     rows += [("the run's", name, "every t, whole bound", f"{step.whole:.4g}", "") for name, step in steps.items()]
     headings = ("schedule", "form", "t", "variance (nats²)", "gradient variance")
     table = screen.table(f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", headings, rows, words=3)
-    pictures = [screen.near(folder.pictures / name) for name in ("per_step.png", "growth.png")]
-    screen.show(table, growth_table(growth), screen.listing("as measured", said), screen.listing("pictures", pictures))
+    pictures = [screen.near(folder.pictures / name) for name in ("per_step.png", *["growth.png"][: len(growth)])]
+    tables = [table, growth_table(growth)] if growth else [table]
+    screen.show(*tables, screen.listing("as measured", said), screen.listing("pictures", pictures))
 
 
 GROWTH = {
@@ -96,8 +100,8 @@ def growth_table(growth: dict[int, Growth]) -> Table:
 
 COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)
 REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
-    "estimators": ("laboratory", estimators, {"ckpt": str, "split": str, "ema": bool, **COUNTS}),
-    "lineage": ("lineage", lineage, {}),
+    "estimators": ("laboratory", estimators, {"ckpt": str, "split": str, "ema": bool, "growth": list[int] | None, **COUNTS}),
+    "lineage": ("lineage", lineage, {"runs": str | None}),
 }
 """What there is to report on: the config, the function, and the types of the settings of each."""
 
@@ -106,21 +110,27 @@ FOLDERS = {"run": report_run.report, "sweep": report_sweep.report}
 """What is read from the files of a folder, with nothing to compose."""
 
 
+HELP = {"--help", "-h"}
+USAGE = """vdm-report run=FOLDER [output_dir=FOLDER]     one page on a run, finished or not
+vdm-report sweep=FOLDER [output_dir=FOLDER]   tables and figures over the runs of a sweep
+vdm-report estimators ckpt=FILE …             the estimator laboratory; estimators --help lists its settings
+vdm-report lineage [runs=FOLDER] …            the models of the lineage side by side; lineage --help lists its settings"""
+
+
 def on_folder(kind: str, arguments: list[str]) -> None:
     """``run=FOLDER`` or ``sweep=FOLDER``, and ``output_dir=``, which is the folder's own report/ by default."""
-    given = OmegaConf.from_dotlist(arguments)
-    unknown = sorted(set(map(str, given)) - {kind, "output_dir"})
-    if unknown:
-        raise InvalidInput(f"there is no setting {unknown[0]!r}: vdm-report {kind}=FOLDER takes output_dir= as well")
-    folder = Path(str(given[kind]))
+    given = command.words(arguments, (kind, "output_dir"), f"vdm-report {kind}=FOLDER [output_dir=FOLDER]")
+    folder = Path(given[kind])
     with reading(folder):
-        FOLDERS[kind](folder, Path(str(given.get("output_dir", folder / "report"))))
+        FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")))
 
 
 def main() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     kind = asked.partition("=")[0]
-    if kind in FOLDERS:
+    if asked in HELP or (kind in FOLDERS and HELP & {*sys.argv}):
+        print(USAGE)
+    elif kind in FOLDERS:
         try:
             on_folder(kind, sys.argv[1:])
         except InvalidInput as error:

@@ -98,7 +98,8 @@ def ladder_row(run: Run) -> list[str]:
     """The bound by term with the first error bar, and what it took."""
     total, *terms = (f"{run.bits(name):.3f}" for name in TERMS)
     error = f"{run.test['bits_per_dim']['mc_se']:.3f}"
-    effort = (f"{run.facts['parameters']:,}", str(run.facts["steps"]), f"{run.facts['training_cpu_seconds']:.0f}")
+    spent = run.facts.get("training_cpu_seconds")
+    effort = (f"{run.facts['parameters']:,}", str(run.facts["steps"]), "" if spent is None else f"{spent:.0f}")
     return [run.name, total, error, *terms, *effort]
 
 

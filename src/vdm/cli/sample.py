@@ -90,5 +90,6 @@ def main() -> None:
     command.run(
         "sample",
         sample,
-        {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str},
+        {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str}
+        | {"compile": bool},
     )

@@ -1,20 +1,25 @@
 """What someone may have meant who named a setting that there is not."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 import vdm
-from vdm.errors import did_you_mean
+from vdm.errors import InvalidInput, did_you_mean
 
 HELP = "--help lists the settings"
 COLLECTIONS = ("experiment", "sweep", "model")
 """Groups whose options repeat the settings of others."""
+PLURAL = ("estimator", "logger", "relative")
+"""Groups of which none may be chosen, by []."""
 
 
 def config_directory() -> str:
@@ -44,6 +49,29 @@ def suggestion(config_name: str, message: str) -> str:
     if having:
         return f"; it is a setting of {' or '.join(having)}"
     return did_you_mean(found[1], names(config_name, depth=9), HELP)
+
+
+def check_choices(arguments: Iterable[str]) -> None:
+    """Raises InvalidInput for a group's option that is no name, and a sweep over no value; the rest is Hydra's to say."""
+    for argument in arguments:
+        try:
+            (override,) = OverridesParser.create().parse_overrides([argument])
+        except HydraException:
+            continue
+        name, value = override.key_or_group, override.value()
+        if isinstance(value, RangeSweep):
+            value.shuffle = False  # Hydra would make the whole list of it first
+            if next(override.sweep_string_iterator(), None) is None:
+                raise InvalidInput(
+                    f"{argument} is a range of no value, so there is nothing to run: its end lies above its start"
+                )
+        folder = Path(config_directory()) / name
+        chosen = value.list if isinstance(value, ChoiceSweep) else [value]
+        if override.is_delete() or not folder.is_dir():
+            continue
+        if any(each is None or isinstance(each, int | float) or (each == [] and name not in PLURAL) for each in chosen):
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise InvalidInput(f"{argument} names no option of {name}: choose of {known}, or leave it out for the default")
 
 
 def owners(setting: str) -> list[str]:

@@ -12,9 +12,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import distributed
 
+from vdm.bound import term_names
 from vdm.cli import command, screen
 from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
 from vdm.construction import check
+from vdm.data.batches import check_batch_size
 from vdm.errors import InvalidInput
 from vdm.evaluation import guards
 from vdm.evaluation.bound import NO_AUTOCAST
@@ -26,7 +28,8 @@ from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.media import keep
 from vdm.training.metrics_file import cut_back, read_curves
-from vdm.training.resuming import cluster_environments, first_process, forget_earlier_result, requeued
+from vdm.training.module import check_settings
+from vdm.training.resuming import KeepBest, cluster_environments, first_process, forget_earlier_result, requeued
 from vdm.training.run_folder import Leg, RunFolder
 from vdm.training.score_samples import ScoreSamples
 
@@ -63,8 +66,10 @@ def train(config: DictConfig) -> float:
 def _run(config: DictConfig, folder: RunFolder) -> float:
     check(resolved(config), OWN)
     data, task = build(config)
+    check_batch_size(data.batch_size, len(data.splits()["train"].x))
     facts = provenance(data, config.seed)
     callbacks = make(config.callbacks, "callbacks")
+    check_callbacks(callbacks, task)
     terms: BoundTerms = callbacks["bound_terms"]
     identity = Identity({}, facts)
     settings = {
@@ -77,6 +82,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     check_processes(trainer)
     check_precision(trainer, task)
     check_whole(trainer)
+    check_settings(trainer)
     start = folder.last if folder.last.exists() else None
     if start is not None:
         check_same_data(start, facts)
@@ -85,7 +91,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         cut_back(folder.curves, leg.kept)
         config.leg.update(leg._asdict())
     identity.content["config"] = tree = resolved(config)
-    trainer.loggers = loggers = list(make(tree["logger"], "logger").values())
+    trainer.loggers = loggers = list(make(tree.get("logger", {}), "logger").values())
     for logger in loggers:
         logger.log_hyperparams(tree | {"choices": choices(), "provenance": facts})
     weights = sum(p.numel() for p in task.model.parameters())
@@ -100,8 +106,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         )
 
     trainer.fit(task, datamodule=data, ckpt_path=start)
-    spent: CpuTime = callbacks["cpu_time"]
-    used = spent.used  # the test puts callbacks back to where its checkpoint had them
+    spent: CpuTime | None = callbacks.get("cpu_time")
+    # now, since the test puts callbacks back to where its checkpoint had them
+    used = {} if spent is None else {f"training_{spent.unit}": round(spent.used, 2)}
     best = getattr(callbacks.get("checkpoint"), "best_model_path", "")  # of this run: a file of that name may be another's
     chosen = Path(best) if best else folder.last
     if not best:
@@ -117,17 +124,17 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         if folder.curves.exists():
             bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
-        effort = {"parameters": weights, "steps": trainer.global_step, "training_cpu_seconds": round(used, 2)}
+        effort = {"parameters": weights, "steps": trainer.global_step, **used}
         facts = {**facts, "checkpoint": chosen.name, "step": read_checkpoint(chosen).step, **draws, **effort}
         evaluated: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(terms.results.items())}
-        scores: ScoreSamples = callbacks["score_samples"]
-        if scores.entry:
+        scores: ScoreSamples | None = callbacks.get("score_samples")
+        if scores is not None and scores.entry:
             evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
         said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
         folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
         known = guards.above_entropy(terms.results["test"]["bits_per_dim"], data, "test")
         report(folder, chosen, terms, data.title, said, known)
-        if scores.entry:
+        if scores is not None and scores.entry:
             screen.show(screen.samples_listing(scores.entry))
     return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
 
@@ -149,6 +156,21 @@ def run_name(overrides: str, root: Path) -> str:
 def choices() -> dict[str, str]:
     """What was chosen of each group of configs: schedule, model, data and so on."""
     return {group: option for group, option in HydraConfig.get().runtime.choices.items() if not group.startswith("hydra/")}
+
+
+def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None:
+    """Refuse what is no callback, what a result cannot do without, and a best checkpoint by what no validation measures."""
+    if not isinstance(callbacks.get("bound_terms"), BoundTerms):
+        raise InvalidInput("callbacks.bound_terms measures the bound, which is a run's result: it cannot be left out")
+    for name, callback in callbacks.items():
+        if not isinstance(callback, pl.Callback):
+            raise InvalidInput(f"callbacks.{name} is no callback: leave it out with ~callbacks.{name}")
+    best, scores = callbacks.get("checkpoint"), callbacks.get("score_samples")
+    if isinstance(best, KeepBest):
+        measured = [f"val/{name}" for name in term_names(task.evaluated.columns)]
+        if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
+            measured.append(f"val/{scores.fid.name}")
+        best.check(measured)
 
 
 def check_processes(trainer: pl.Trainer) -> None:
@@ -224,4 +246,4 @@ def report(
 
 
 def main() -> None:
-    command.run("train", train, {"resume": bool, "output_dir": str})
+    command.run("train", train, {"resume": bool})

@@ -28,7 +28,7 @@ class InMemoryData(LightningDataModule, ABC):
         flip: mirror half of the training examples of each epoch left to right. Never in evaluation.
 
     Raises:
-        InvalidInput: data of another shape than stated.
+        InvalidInput: a device that there is not; data of another shape than stated.
     """
 
     name: str
@@ -47,6 +47,8 @@ class InMemoryData(LightningDataModule, ABC):
         flip: bool = False,
     ) -> None:
         super().__init__()
+        if device is not None:
+            check_device(device)
         self.event_shape = tuple(event_shape)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.workers, self.device, self.flip = workers, device, flip
@@ -119,3 +121,13 @@ class InMemoryData(LightningDataModule, ABC):
             return split.on(torch.device(self.device))
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return split.on(device) if fits(split, device) else split
+
+
+def check_device(name: str) -> None:
+    """Raises InvalidInput for a name of no device that holds tensors; whether this machine has it is known in use."""
+    try:
+        known = torch.device(name).type in ("cpu", "cuda", "mps")
+    except RuntimeError:
+        known = False
+    if not known:
+        raise InvalidInput(f"device must be cpu, cuda, cuda:0 and so on, mps, or null to choose by memory, got {name!r}")

@@ -64,6 +64,14 @@ def read(split: Split, rows: Iterable[Rows], workers: int) -> DataLoader[Batch]:
     )
 
 
+def check_batch_size(batch_size: int, size: int) -> None:
+    """Raises InvalidInput for a batch of nothing, or of more than there is."""
+    if not 0 < batch_size <= size:
+        raise InvalidInput(
+            f"batch_size={batch_size} must be between 1 and the {size} training examples: set data.batch_size="
+        )
+
+
 class ShuffledRows:
     """This process's share of each global batch of an epoch, in the order of a (seed, epoch) permutation.
 
@@ -75,8 +83,7 @@ class ShuffledRows:
         size = len(split.x)
         if batch_size % world_size:
             raise InvalidInput(f"the global batch_size={batch_size} must be a multiple of the {world_size} processes")
-        if not 0 < batch_size <= size:
-            raise InvalidInput(f"batch_size={batch_size} must be between 1 and the {size} training examples")
+        check_batch_size(batch_size, size)
         self.size, self.batch_size, self.seed, self.flip = size, batch_size, seed, flip
         self.device = split.x.device
         self.rank, self.local = rank, batch_size // world_size

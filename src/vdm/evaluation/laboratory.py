@@ -16,6 +16,7 @@ from vdm.denoiser import conditioned
 from vdm.divergence import HutchinsonDivergence
 from vdm.draws import AbstractDraws, Draws, scalar_dtype
 from vdm.elbo import DiscreteTime, visit
+from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import Progress
 from vdm.models import VDM
 from vdm.profile import LossFollower
@@ -61,10 +62,18 @@ class Laboratory:
         timesteps: T.
         repeats: R, replicates of every measurement.
         seed: of the draws.
+
+    Raises:
+        InvalidInput: a schedule with a γ(t) for each dimension, which the consistency form has not.
     """
 
     def __init__(self, model: VDM, data: Batch, timesteps: int, repeats: int, seed: int = 0) -> None:
         self.time = DiscreteTime(timesteps)
+        if model.schedule(torch.zeros(1)).ndim > 1:
+            raise InvalidInput(
+                f"the estimator laboratory needs one γ(t) for all dimensions, and {type(model.schedule).__name__} has one "
+                "for each: measure a run of another schedule, such as schedule=monotone"
+            )
         self.model, self.data, self.repeats, self.seed = model.at(self.time), data, repeats, seed
         self.x = data.x.to(scalar_dtype(data.x.device))
 

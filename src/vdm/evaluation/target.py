@@ -91,8 +91,10 @@ class Target(Estimator):
         examples: int | None = None,
         rows: int = 512,
     ) -> None:
-        if not target_se > 0:
-            raise InvalidInput(f"target_se is a standard error in bits/dim and must be positive, got {target_se}")
+        if not 0 < target_se < math.inf:
+            raise InvalidInput(f"target_se is a standard error in bits/dim and must be positive and finite, got {target_se}")
+        if not 1 <= margin < math.inf:
+            raise InvalidInput(f"margin divides the planned variance and must be at least 1 and finite, got {margin}")
         if pilot < 8 or strata < 1:
             raise InvalidInput(f"pilot must be at least 8 and strata at least 1, got pilot={pilot}, strata={strata}")
         at_least(1, rows=rows)

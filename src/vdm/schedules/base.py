@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
 
+FURTHEST = 50.0
+"""The largest |γ|: e^{−γ/2} is 1e−11 there, far below the rounding of float32 and of levels, so that no denoiser sees what a
+further end adds, while SNRs and their differences stay small enough to be squared and added up."""
+
 
 class NoiseSchedule(nn.Module, ABC):
     """γ(t), strictly increasing from γ(0) = gamma_min to γ(1) = gamma_max.
@@ -22,7 +26,7 @@ class NoiseSchedule(nn.Module, ABC):
         gamma_max: γ at t = 1, the most noise; 5 leaves a prior term of about 0.001 bits/dim.
 
     Raises:
-        InvalidInput: end points that are not finite, or not in increasing order.
+        InvalidInput: end points that are not finite, beyond ±``FURTHEST``, or not in increasing order.
     """
 
     def __init__(self, gamma_min: float, gamma_max: float) -> None:
@@ -31,6 +35,11 @@ class NoiseSchedule(nn.Module, ABC):
             raise InvalidInput(
                 f"gamma_min must be finite and below gamma_max, got gamma_min={gamma_min} and gamma_max={gamma_max}: "
                 "gamma is -log SNR and grows with the noise, as in gamma_min=-13.3 gamma_max=5"
+            )
+        if gamma_min < -FURTHEST or gamma_max > FURTHEST:
+            raise InvalidInput(
+                f"gamma_min and gamma_max must lie between -{FURTHEST:g} and {FURTHEST:g}, got gamma_min={gamma_min} and "
+                f"gamma_max={gamma_max}: beyond, there is no noise or no signal left, as in gamma_min=-13.3 gamma_max=5"
             )
         self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
 

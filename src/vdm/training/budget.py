@@ -1,4 +1,4 @@
-"""A budget of compute: the processor time of training steps, the same for every model whatever its steps cost."""
+"""A budget of compute: the time of training steps, the same for every model whatever its steps cost."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ class CpuTime(Callback):
     """Counts the CPU-seconds of this process inside training steps, and stops at a limit if there is one.
 
     A step is batch, loss, backward, optimiser and average; validation, pictures and checkpoints are not counted. The
-    count is kept in checkpoints. On an accelerator it is the time of the process that feeds it.
+    count is kept in checkpoints. On an accelerator it is GPU-seconds: those on the clock, since every step waits for it.
 
     Args:
         seconds: the limit, of the process that reaches it first; null for none.
@@ -21,16 +21,21 @@ class CpuTime(Callback):
 
     def __init__(self, seconds: float | None = None) -> None:
         if seconds is not None and not seconds > 0:
-            raise InvalidInput(f"the limit of CPU-seconds must be positive, got {seconds}; null for none")
+            raise InvalidInput(f"the limit in seconds must be positive, got {seconds}; null for none")
         self.seconds, self.used = seconds, 0.0
+        self.unit, self._clock = "cpu_seconds", time.process_time
         self._start: float | None = None
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if pl_module.device.type != "cpu":
+            self.unit, self._clock = "gpu_seconds", time.perf_counter
+
     def on_train_batch_start(self, *_: Any) -> None:
-        self._start = time.process_time()
+        self._start = self._clock()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         assert self._start is not None
-        self.used += time.process_time() - self._start
+        self.used += self._clock() - self._start
         if self.seconds is not None:  # all processes stop after the same step
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(self.used >= self.seconds, all=False)
 

@@ -83,15 +83,25 @@ class VariationalTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def check_settings(trainer: pl.Trainer) -> None:
+    """Raises InvalidInput for no epoch, a step or a validation of no batches, and a bound on gradients that is no number."""
+    at_least(1, **{"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
+    clip = trainer.gradient_clip_val
+    if clip is not None and not clip >= 0:
+        raise InvalidInput(f"trainer.gradient_clip_val must be a positive number, or null for no clipping, got {clip}")
+    if trainer.max_epochs == 0:
+        raise InvalidInput("trainer.max_epochs=0 trains nothing: it must be at least 1, or -1 to go by trainer.max_steps")
+    if trainer.val_check_interval == 0:
+        raise InvalidInput("trainer.val_check_interval=0 is no number of batches: it must be at least 1")
+
+
 def steps_of(trainer: pl.Trainer) -> int:
     """How many optimiser steps a run takes.
 
     Raises:
-        InvalidInput: none, or no end of them; a step or a validation of no batches.
+        InvalidInput: none, or no end of them; see ``check_settings``.
     """
-    at_least(1, **{"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
-    if trainer.val_check_interval == 0:
-        raise InvalidInput("trainer.val_check_interval=0 is no number of batches: it must be at least 1")
+    check_settings(trainer)
     steps = trainer.estimated_stepping_batches
     if not 1 <= steps < math.inf:
         raise InvalidInput(

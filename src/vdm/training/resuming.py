@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from vdm.errors import at_least
+from vdm.errors import InvalidInput, at_least, did_you_mean
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -202,6 +202,14 @@ class KeepBest(ModelCheckpoint):
     So a run whose folder was moved does not replace its best checkpoint by a worse one, and a run's folder that came
     from elsewhere names no file of its new owner's for removal.
     """
+
+    def check(self, measured: Collection[str]) -> None:
+        """Raises InvalidInput for a monitor that is none of what every validation measures; of all that, less is better."""
+        if self.monitor not in measured:
+            near = did_you_mean(str(self.monitor), measured, f"choose one of {', '.join(measured)}")
+            raise InvalidInput(f"callbacks.checkpoint.monitor={self.monitor} is measured by no validation{near}")
+        if self.mode != "min":
+            raise InvalidInput(f"callbacks.checkpoint.mode={self.mode} would keep the worst {self.monitor}: it must be min")
 
     @property
     def state_key(self) -> str:

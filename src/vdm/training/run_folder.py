@@ -1,5 +1,6 @@
 """The folder of one run, and writing into it so that no half-written file is taken for a whole one."""
 
+import errno
 import fcntl
 import json
 import os
@@ -12,6 +13,8 @@ from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from vdm.errors import InvalidInput
 
@@ -35,14 +38,46 @@ def write_atomically(path: Path, content: bytes) -> None:
                 os.unlink(file.name)
                 raise
     except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be written ({error.strerror}): make room there, or choose another folder"
-        ) from error
+        raise InvalidInput(unwritable(path, error)) from error
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """What to say of a file or folder that the operating system did not let be written."""
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return a_file_where(path)
+    return f"{path} cannot be written ({error.strerror}): make room there, or choose another folder"
+
+
+def a_file_where(path: Path) -> str:
+    """What to say of a folder that cannot be made because it, or one that it lies in, is a file."""
+    file = next((each for each in (path, *path.parents) if each.is_file()), path)
+    return f"{file} is a file, where a folder is needed: choose another folder"
 
 
 def read_yaml(path: Path) -> Any:
     """A yaml file as plain values, with whatever interpolations stand in it left as text."""
     return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+
+
+@contextmanager
+def reading_own(path: Path) -> Iterator[None]:
+    """Raises InvalidInput for a file of a run that is to go on, and that is not as it was written."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        YAMLError,
+        OmegaConfBaseException,
+    ) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidInput(
+            f"{path} cannot be read ({reason[:120]}): restore it, or choose another hydra.run.dir="
+        ) from error
 
 
 def only_own_files(folder: Path) -> None:
@@ -122,10 +157,14 @@ class RunFolder:
         """Whether ``config`` may run here.
 
         Raises:
-            InvalidInput: without ``resume``, another run's result or checkpoint; with it, a run of other settings.
+            InvalidInput: a file in the folder's place; without ``resume``, another run's result or checkpoint; with it, a
+                run of other settings, or one whose files were changed.
         """
+        self._check_place()
         if resume and self.config.exists():
-            own, new = dict(_leaves(read_yaml(self.config))), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
+            with reading_own(self.config):
+                own = dict(read_yaml(self.config).items())
+            own, new = dict(_leaves(own)), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
             for name in sorted(own.keys() | new.keys()):
                 if own.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in HOW_NOT_WHAT):
                     raise InvalidInput(
@@ -140,10 +179,15 @@ class RunFolder:
             )
 
     def check_unused(self) -> None:
-        """Raises InvalidInput where a run of training or a result lies, which what is not training would replace."""
+        """Raises InvalidInput where a file, or a run or result lies, which what is not training would replace."""
+        self._check_place()
         for path in (self.id, self.metrics, self.samples):
             if path.exists():
                 raise InvalidInput(f"{self.root} holds an earlier {path.name}: choose another hydra.run.dir=")
+
+    def _check_place(self) -> None:
+        if any(each.is_file() for each in (self.root, *self.root.parents)):
+            raise InvalidInput(a_file_where(self.root))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -188,8 +232,9 @@ class RunFolder:
         """What a finished run returned: its validation bound in bits/dim, or the test's if it had no validation."""
         if not self.metrics.exists():
             return None
-        metrics = json.loads(self.metrics.read_text())
-        return float(metrics["val" if "val" in metrics else "test"]["bits_per_dim"]["value"])
+        with reading_own(self.metrics):
+            metrics = json.loads(self.metrics.read_text())
+            return float(metrics["val" if "val" in metrics else "test"]["bits_per_dim"]["value"])
 
     def told(self) -> list[str]:
         """What the run was told on its command line; of one that has not begun, what Hydra noted."""
