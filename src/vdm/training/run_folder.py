@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from vdm.errors import InvalidInput
+from vdm.evaluation import Estimate
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -184,12 +185,12 @@ class RunFolder:
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
         return self.id.read_text()
 
-    def result(self) -> float | None:
-        """What a finished run returned: its validation bound in bits/dim, or the test's if it had no validation."""
+    def result(self) -> dict[str, Estimate] | None:
+        """The bounds in bits/dim of the sets that a finished run evaluated: ``test``, and ``val`` if it had a validation."""
         if not self.metrics.exists():
             return None
         metrics = json.loads(self.metrics.read_text())
-        return float(metrics["val" if "val" in metrics else "test"]["bits_per_dim"]["value"])
+        return {stage: Estimate(**metrics[stage]["bits_per_dim"]) for stage in ("test", "val") if stage in metrics}
 
     def told(self) -> list[str]:
         """What the run was told on its command line; of one that has not begun, what Hydra noted."""
