@@ -9,7 +9,7 @@ path alone. First the variance of one draw of (t, noise, example), t independent
 examples. Then the variance of the mean over a batch of 64 with stratified t; bootstrapped over batches.
 """
 
-import sys
+import argparse
 
 import torch
 
@@ -69,4 +69,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="of vdm-train")
+    main(parser.parse_args().checkpoint)

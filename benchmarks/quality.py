@@ -4,10 +4,10 @@
     python benchmarks/quality.py experiment=digits --budgets 60 --against parameterisation=noise --split val
 
 The budget is CPU-seconds of training steps on one thread; on a GPU, GPU-seconds. A step is timed first; the learning rate
-then falls to zero over as many steps as the budget holds, and a run that is slower than that is cut off at the budget. Every
-run is a ``vdm-train``, in a folder under --folder; a finished one is not run again. Settings given by --against (once for each)
-get the same budgets, seeds and draws, and their difference is taken example by example; in continuous time along the straight
-line in γ for all, since the bound does not depend on the path, but the variance of its estimate does.
+then falls to zero over as many steps as the budget holds, and a run that is slower than that is cut off at the budget.
+Every run is a ``vdm-train``, in a folder under --folder; a finished one is not run again. Settings given by --against
+(once for each) get the same budgets, seeds and draws, and their difference is taken example by example; in continuous time
+along the straight line in γ for all, since the bound does not depend on the path, but the variance of its estimate does.
 """
 
 import argparse

@@ -8,7 +8,7 @@ the median distance among the held-out digits. Zero in expectation for two sets 
 standard deviations over bootstrap resamples of the *same* held-out rows for every set, so differences have their own.
 """
 
-import sys
+import argparse
 
 import torch
 
@@ -80,4 +80,6 @@ def flat(model, x):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="of vdm-train")
+    main(parser.parse_args().checkpoint)

@@ -24,6 +24,14 @@ def test_every_benchmark_finds_what_it_imports(script, monkeypatch):
     assert callable(getattr(importlib.import_module(script.stem), "main", print))
 
 
+@pytest.mark.parametrize("script", ["loss_variance.py", "sampler_quality.py"])
+def test_a_checkpoint_is_asked_for_in_words(script):
+    assert run(script, "--help").stdout.startswith("usage: ")
+    missing = run(script)
+    assert missing.returncode == 2
+    assert "Traceback" not in missing.stderr
+
+
 @pytest.mark.slow
 def test_quality_pairs_two_settings_by_example(tmp_path):
     """Both trained and tested, and a difference with its error; nothing is run again the second time."""

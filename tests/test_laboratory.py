@@ -93,6 +93,14 @@ def test_importance_lowers_the_variance_of_the_value():
     assert lab.one_t("denoising", times, quiet).variance < lab.one_t("denoising", UniformTimes(), quiet).variance
 
 
+def test_importance_sees_every_bin_however_few_the_batches():
+    """What is called importance is: with bins that were never seen it would be even."""
+    lab, times = laboratory(50, repeats=2, n=1), LossMomentTimes(bins=25)
+    lab.fit(times, "denoising")
+    assert times.ready
+    assert times.shares(lab.x).std() > 0
+
+
 def test_another_path_between_the_same_ends():
     """Cosine and linear chains of many steps have about the same whole bound, and other summands."""
     lab = laboratory(200, repeats=20)

@@ -87,7 +87,8 @@ def test_the_page_stands_alone_and_shows_nothing_as_markup(run):
     assert {"bound", "terms", "profile", "variance", "schedule", "samples", "trajectory", "noising", "denoised"} <= written
     assert len(read.sources) == len(written)
     text = "".join(read.text)
-    assert "finished: test 1.5000 bits/dim, ± 0.2500 (t and noise), ± 0.1250 (examples)" in text
+    assert "finished: test 1.50 bits/dim, ± 0.25 (draws), ± 0.12 (examples)" in text
+    assert re.search(r"total\s*1\.50\s*0\.25\s*0\.12\s*0\.010\s*0\.020\s*0\.030", text)  # validation's own decimals
     assert "ema weights of best.ckpt" in text
     assert "not to be trusted & why" in text
     assert re.search(r"samples\.fid\.value\s*12\.5", text)
@@ -106,7 +107,7 @@ def test_a_run_without_a_result_is_shown_as_such(run, state, says):
     assert says in text
     assert f'class="state {state}"' in markup
     assert "validation at step 100; no test yet" in text
-    assert re.search(r"total\s*0\.0100\s*0\.0200\s*0\.0300", text)
+    assert re.search(r"total\s*0\.010\s*0\.020\s*0\.030", text)
 
 
 def test_a_result_that_cannot_be_read_is_no_result(run):

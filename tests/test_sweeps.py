@@ -33,7 +33,7 @@ def invoke(module, *arguments):
     return 0
 
 
-def make_run(root, name, overrides, values=None, steps=(), failure=None, limit=100):
+def make_run(root, name, overrides, values=None, steps=(), failure=None, limit=100, **more):
     """The files that a run leaves, without the run."""
     folder = root / name
     (folder / ".hydra").mkdir(parents=True)
@@ -45,7 +45,7 @@ def make_run(root, name, overrides, values=None, steps=(), failure=None, limit=1
         (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     if values is not None:
         test = {term: {"value": value, "mc_se": 0.01, "data_se": 0.02} for term, value in zip(TERMS, values, strict=True)}
-        (folder / "metrics.json").write_text(json.dumps({"test": test, "provenance": {}}))
+        (folder / "metrics.json").write_text(json.dumps({"test": test, "provenance": {}, **more}))
     if failure is not None:
         (folder / "failure.txt").write_text(failure)
 
@@ -122,8 +122,8 @@ def test_means_and_standard_errors_are_those_over_the_finished_seeds(sweep):
     """3 and 4: mean 3.5, standard deviation 1/√2, standard error 1/2. One seed has no standard error."""
     cosine, linear = groups(read_sweep(sweep))  # the better mean first
     assert (cosine.label, linear.label) == ("schedule=cosine", "schedule=linear")
-    assert linear.summary("bits_per_dim") == pytest.approx((3.5, 0.5))
-    assert linear.summary("denoising_matching") == pytest.approx((1.75, 0.25))
+    assert linear.summary("bits_per_dim") == pytest.approx((3.5, 0.5, 0.01, 0.02))
+    assert linear.summary("denoising_matching") == pytest.approx((1.75, 0.25, 0.01, 0.02))
     assert cosine.summary("bits_per_dim").mean == 3.25
     assert math.isnan(cosine.summary("bits_per_dim").se)
 
@@ -134,8 +134,8 @@ def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys
     text, markup = ((sweep / "report" / name).read_text() for name in ("report.md", "report.html"))
     for shown in (out, text, markup):
         assert "6 runs, 3 finished, 1 failed, 1 unfinished, 1 missing" in shown
-    assert "| schedule=linear | 2 of 3 | 3.5000 ± 0.5000 |" in text
-    assert "| schedule=cosine | 1 of 3 | 3.2500 |" in text
+    assert "| schedule=linear | 2 of 3 | 3.50 ± 0.50 | 1.25 ± 0.25 | 0.500 ± 0.000 | 1.75 ± 0.25 | 0.01 | 0.02 |" in text
+    assert "| schedule=cosine | 1 of 3 | 3.250 | 1.000 | 0.500 | 1.750 | 0.010 | 0.020 |" in text
     assert "- schedule=cosine seed=3 trainer.max_steps=100: missing" in text
     assert "\\<b\\>loss\\</b\\>" in text
     assert "<b>" not in markup
@@ -147,6 +147,23 @@ def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys
     assert len(rows) == 6
     assert {row["bits_per_dim"] for row in rows if row["state"] != "finished"} == {""}
     assert (sweep / "report/curves.png").stat().st_size > 5000
+
+
+def test_warnings_and_flips_stand_beside_the_numbers(tmp_path, capsys):
+    for name, settings, flip in (("0", "data.flip=true", True), ("1", "data.flip=false", False)):
+        facts, said = {"data": {"flip": flip}}, ["trust it <not>\x1b"] if flip else []
+        make_run(tmp_path, name, [settings], (3.0, 1.0, 0.5, 1.5), (50,), provenance=facts, warnings=said)
+    assert invoke(report, f"sweep={tmp_path}") == 0
+    said, markup, text = (
+        capsys.readouterr().out,
+        (tmp_path / "report/report.html").read_text(),
+        (tmp_path / "report/report.md").read_text(),
+    )
+    for shown, sentence in ((said, "<not>�"), (markup, "&lt;not&gt;�"), (text, "\\<not\\>�")):
+        assert "data.flip=true, trained with flips" in shown
+        assert "data.flip=false, trained" not in shown
+        assert f"trust it {sentence}" in shown
+        assert "over training seeds only" in " ".join(shown.split())
 
 
 def test_what_a_stranger_wrote_stays_text_in_a_spreadsheet_in_markdown_and_on_the_screen(tmp_path, capsys):

@@ -26,24 +26,30 @@ def literal(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+ENOUGH = 10
+"""Draws in a bin below which its variance is not drawn."""
+
 STEP, GAMMA = "optimiser step", "γ = −log SNR"
 
 
 def draw_lines(
     axes: Axes, curves: Mapping[str, Curve], title: str, x: str, y: str, scale: str = "linear", ordered: bool = False
 ) -> None:
-    """Lines with a legend; ``ordered`` ones in colours that go from the first to the last."""
+    """Lines with a legend, those that have any points; ``ordered`` ones in colours that go from the first to the last."""
+    curves = {label: curve for label, curve in curves.items() if len(curve[0])}
+    positive = {label: curve for label, curve in curves.items() if any(value > 0 for value in curve[1])}
+    if scale == "log" and positive:
+        axes.set_yscale("log", nonpositive="mask")
+        curves = positive
     for i, (label, (places, values)) in enumerate(curves.items()):
         shade = 0.15 + 0.85 * i / max(1, len(curves) - 1)
         colour = matplotlib.colormaps["viridis_r"](shade) if ordered else f"C{i % 10}"
         axes.plot(
             places, values, color=colour, label=literal(label), linewidth=1.6, marker="o" if len(places) == 1 else None
         )
-    if scale != "log" or any(value > 0 for _, values in curves.values() for value in values):
-        axes.set_yscale(scale)
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
-    if len(curves) > 1:
+    if any(curves):
         axes.legend(fontsize=9)
 
 
@@ -79,7 +85,9 @@ def draw_bound(axes: Axes, curves: Mapping[str, Curve]) -> None:
     names = {"training batches": "train/bits_per_dim", "validation (EMA)": "val/bits_per_dim"}
     lines = {label: curves.get(name, NONE) for label, name in names.items()}
     draw_lines(axes, lines, "bound", STEP, "bits/dim")
-    axes.get_lines()[0].set_alpha(0.45)
+    for line in axes.get_lines():
+        if line.get_label() == "training batches":
+            line.set_alpha(0.45)
     fit_to_tail(axes)
 
 
@@ -119,11 +127,9 @@ def profile_figure(profiles: Mapping[str, Profile], ordered: bool = True) -> Fig
 
 
 def variance_figure(profiles: Mapping[str, Profile], ordered: bool = True) -> Figure:
-    """The variance of the one-t estimate by noise level, in (bits/dim)²."""
-    curves = {
-        label: ([each.middle for each in profile], [each.variance for each in profile])
-        for label, profile in profiles.items()
-    }
+    """The variance of the one-t estimate by noise level, in (bits/dim)², where there are draws enough to tell."""
+    told = {label: [each for each in profile if each.draws >= ENOUGH] for label, profile in profiles.items()}
+    curves = {label: ([each.middle for each in bins], [each.variance for each in bins]) for label, bins in told.items()}
     return line_figure(curves, "variance of the one-t estimate", GAMMA, "(bits/dim)²", "log", ordered)
 
 
@@ -145,16 +151,16 @@ def per_step_figure(means: Mapping[str, Sequence[float]], variances: Mapping[str
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    draw_lines(left, over_t(means), "summand", "t", "nats")
+    draw_lines(left, over_t(means), "mean of each step's summand", "t", "nats")
     left.set_yscale("symlog", linthresh=0.1)
-    draw_lines(right, over_t(variances), "its variance over noise, the example fixed", "t", "nats²", "log")
+    draw_lines(right, over_t(variances), "variance of each step's summand", "t", "nats²", "log")
     return figure
 
 
 def growth_figure(timesteps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
     """What grows with T although the bound hardly changes, in nats."""
     over_T = {name: (timesteps, values) for name, values in curves.items()}
-    figure = line_figure(over_T, "", "T", "nats per example")
+    figure = line_figure(over_T, "terms over T", "T", "nats per example")
     (axes,) = figure.axes
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1.0)
@@ -198,7 +204,8 @@ def ladder_figure(
     for name, of_layers in layers.items():
         right.plot(range(1, len(of_layers) + 1), of_layers, marker="o", label=literal(name))
     right.set(title="below the top, by layer", xlabel="t", ylabel="bits/dim")
-    right.legend(fontsize=7)
+    if layers:
+        right.legend(fontsize=7)
     for axes, (name, image) in zip(rows[0], samples.items(), strict=False):
         axes.imshow(image, cmap="gray")
         axes.set_title(literal(name), fontsize=7)

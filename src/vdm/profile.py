@@ -11,6 +11,11 @@ from vdm.errors import InvalidInput
 class LossFollower(ABC):
     """A part that adapts to the loss: the model tells it what every training step saw."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether it has seen enough to follow the loss; until then it may do something else."""
+        return True
+
     @abstractmethod
     def observe(self, u: Tensor, loss: Tensor) -> None:
         """``loss`` (B,) is the loss per dimension at the times ``u`` (B,), not divided by u's density."""
@@ -41,6 +46,11 @@ class LossProfile(nn.Module):
         self.bins, self.memory, self.floor = bins, memory, floor
         self.register_buffer("means", torch.ones(bins))
         self.register_buffer("seen", torch.zeros(bins))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every bin has been seen."""
+        return bool((self.seen > 0).all())
 
     @torch.no_grad()
     def update(self, place: Tensor, value: Tensor) -> None:

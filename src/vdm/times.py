@@ -110,5 +110,9 @@ class LossMomentTimes(ImportanceTimes, LossFollower):
     def shares(self, like: Tensor) -> Tensor:
         return self.profile.shares(0.5, like)
 
+    @property
+    def ready(self) -> bool:
+        return self.profile.ready
+
     def observe(self, u: Tensor, loss: Tensor) -> None:
         self.profile.update(u, loss.square())

@@ -67,6 +67,11 @@ class Page(NamedTuple):
     sections: Sequence[Section]
 
 
+def warnings_section(said: Sequence[tuple[str, str]]) -> Section:
+    """(run, sentence), as they stand in the runs' metrics.json."""
+    return Section("Warnings", "metrics.json of each run", [Table((), said, words=True)] if said else [])
+
+
 def html_of(page: Page) -> str:
     """The page, complete in itself; whatever it shows is shown as text, never as markup."""
     loader = FileSystemLoader(Path(__file__).parent)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.table import Table
 from tqdm.auto import tqdm
 
 from vdm.bound import Batch
@@ -76,10 +75,9 @@ def estimators(config: DictConfig) -> None:
     rows = [(*case, f"{value.variance:.4g}", f"{value.gradient:.4g}") for case, value in single.items()]
     rows += [("the run's", name, "every t, whole bound", f"{step.whole:.4g}", "") for name, step in steps.items()]
     headings = ("schedule", "form", "t", "variance (nats²)", "gradient variance")
-    table = screen.table(f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", headings, rows, words=3)
-    pictures = [screen.near(folder.pictures / name) for name in ("per_step.png", *["growth.png"][: len(growth)])]
+    table = screen.Table(f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", headings, rows, words=3)
     tables = [table, growth_table(growth)] if growth else [table]
-    screen.show(*tables, screen.listing("as measured", said), screen.listing("pictures", pictures))
+    screen.show(*tables, screen.listing("as measured", said), screen.pictures(folder.pictures))
 
 
 GROWTH = {
@@ -92,10 +90,10 @@ GROWTH = {
 }
 
 
-def growth_table(growth: dict[int, Growth]) -> Table:
+def growth_table(growth: dict[int, Growth]) -> screen.Table:
     """The terms that grow with T, in nats per example."""
     rows = [(str(timesteps), *(f"{value:.3f}" for value in values)) for timesteps, values in growth.items()]
-    return screen.table("over T, nats per example", ("T", *GROWTH.values()), rows, words=0)
+    return screen.Table("over T, nats per example", ("T", *GROWTH.values()), rows, words=0)
 
 
 COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)

@@ -9,10 +9,12 @@ from PIL import Image
 
 from vdm.bound import TERMS
 from vdm.cli import screen
-from vdm.cli.page import Page, Picture, Section, write_page
+from vdm.cli.build import as_metrics
+from vdm.cli.page import Page, Picture, Section, warnings_section, write_page
 from vdm.cli.page import Table as Cells
-from vdm.cli.sweep import UNREADABLE
+from vdm.cli.sweep import UNREADABLE, trained_with_flips, warnings_of, with_flips
 from vdm.errors import InvalidInput, printable
+from vdm.evaluation import Estimate
 from vdm.figures import ladder_figure
 from vdm.training.run_folder import RunFolder, only_own_files
 
@@ -23,18 +25,20 @@ class Run(NamedTuple):
     """A finished run of the ladder: the model's name, what metrics.json says, and its samples."""
 
     name: str
-    test: dict[str, dict[str, float]]
+    test: dict[str, Estimate]
     facts: dict[str, Any]
     samples: Path
+    warnings: list[str]
 
-    def bits(self, term: str) -> float:
-        """One term of the bound, in bits/dim."""
-        return self.test[term]["value"]
+    @property
+    def flipped(self) -> bool:
+        """Whether it was trained on mirrored images as well."""
+        return trained_with_flips(self.facts)
 
     @property
     def layers(self) -> dict[str, float]:
         """The terms of single layers, in bits/dim, of models that report them."""
-        return {name: entry["value"] for name, entry in self.test.items() if name.startswith("layer_")}
+        return {name: found.value for name, found in self.test.items() if name.startswith("layer_")}
 
 
 def read_runs(sweep: Path) -> list[Run]:
@@ -62,9 +66,11 @@ def read_runs(sweep: Path) -> list[Run]:
 def _read_run(path: Path) -> Run:
     only_own_files(path.parent)
     metrics, overrides = json.loads(path.read_text()), RunFolder(path.parent).told()
+    test = {term: Estimate(**entry) for term, entry in metrics["test"].items() if term in TERMS or term.startswith("layer_")}
     chosen = [line.removeprefix("model=") for line in overrides if line.startswith("model=")]
     name = printable(chosen[-1] if chosen else path.parent.name)
-    run = Run(name, metrics["test"], metrics["provenance"], path.parent / "pictures" / "samples.png")
+    samples = path.parent / "pictures" / "samples.png"
+    run = Run(name, test, metrics["provenance"], samples, warnings_of(metrics))
     ladder_row(run)
     return run
 
@@ -89,18 +95,17 @@ def latest() -> Path:
     return folders[-1]
 
 
-HEADINGS = ("model", "total", "±", "reconstruction", "prior", "matching", "parameters", "steps", "CPU-s")
+HEADINGS = ("model", "total", "mc_se", "data_se", "reconstruction", "prior", "matching", "parameters", "steps", "CPU-s")
 TITLE = "the ladder, bits/dim of the test set"
-NOTE = "denoising matching: of the layers below the top. Error: mc_se of the total."
+NOTE = f"Matching: denoising matching, of the layers below the top. {screen.ERRORS} Both are the total's."
 
 
 def ladder_row(run: Run) -> list[str]:
-    """The bound by term with the first error bar, and what it took."""
-    total, *terms = (f"{run.bits(name):.3f}" for name in TERMS)
-    error = f"{run.test['bits_per_dim']['mc_se']:.3f}"
+    """The bound by term with the total's error bars, and what it took."""
+    total, *terms = (run.test[name].shown() for name in TERMS)
     spent = run.facts.get("training_cpu_seconds")
     effort = (f"{run.facts['parameters']:,}", str(run.facts["steps"]), "" if spent is None else f"{spent:.0f}")
-    return [run.name, total, error, *terms, *effort]
+    return [with_flips(run.name, run.flipped), *total, *(value for value, *_ in terms), *effort]
 
 
 def lineage(config: DictConfig) -> None:
@@ -108,13 +113,19 @@ def lineage(config: DictConfig) -> None:
     sweep = Path(config.runs) if config.runs is not None else latest()
     runs = read_runs(sweep)
     folder = RunFolder(config.output_dir)
-    terms = {run.name: {name: run.bits(name) for name in TERMS[1:]} for run in runs}
+    terms = {run.name: {name: run.test[name].value for name in TERMS[1:]} for run in runs}
     layers = {run.name: list(run.layers.values()) for run in runs if run.layers}
     samples = {run.name: image for run in runs if (image := samples_of(run)) is not None}
     picture = Picture.of("pictures/lineage", f"from {sweep}", ladder_figure(terms, layers, samples))
     rows = [ladder_row(run) for run in runs]
-    page = Page("VAE, HVAE and the ladder to the VDM", "", "", [Section(TITLE, NOTE, [Cells(HEADINGS, rows)], [picture])])
+    said = [(run.name, sentence) for run in runs for sentence in run.warnings]
+    ladder = Section(TITLE, NOTE, [Cells(HEADINGS, rows)], [picture])
+    page = Page("VAE, HVAE and the ladder to the VDM", "", "", [ladder, warnings_section(said)])
     written = write_page(folder.root, page)
-    folder.write_metrics({"lineage": {run.name: {"test": run.test, "provenance": run.facts} for run in runs}})
-    table = screen.table(TITLE, HEADINGS, rows, NOTE)
-    screen.show(table, screen.listing("from", [screen.near(sweep)]), screen.listing("written", map(screen.near, written)))
+    folder.write_metrics({"lineage": {run.name: {"test": as_metrics(run.test), "provenance": run.facts} for run in runs}})
+    screen.show(
+        screen.Table(TITLE, HEADINGS, rows, NOTE),
+        *screen.warned(f"{name}: {sentence}" for name, sentence in said),
+        screen.listing("from", [screen.near(sweep)]),
+        screen.listing("written", map(screen.near, written)),
+    )

@@ -1,7 +1,7 @@
 """``vdm-report run=FOLDER``: one page on a run, finished or not, from the files of its folder alone."""
 
+import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,7 @@ def told(run: Run) -> str:
     """One line on how a run stands."""
     if run.state != "finished":
         return f"{run.state}: {run.note}"
-    value, mc_se, data_se = run.test["bits_per_dim"]
-    return f"finished: test {value:.4f} bits/dim, ± {mc_se:.4f} (t and noise), ± {data_se:.4f} (examples)"
+    return f"finished: {screen.in_words('test', run.test['bits_per_dim'])}"
 
 
 def page_of(run: Run) -> Page:
@@ -112,8 +111,8 @@ def _bound(metrics: Mapping[str, Any], facts: Mapping[str, Any], curves: Mapping
     headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
     rows = []
     for i, name in enumerate(names):
-        numbers = [found[i] or (math.nan,) * 3 for found in stages.values()]
-        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *(f"{x:.4f}" for each in numbers for x in each)])
+        numbers = [("—",) * 3 if (each := found[i]) is None else each.shown() for found in stages.values()]
+        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(numbers)])
     if "test" in metrics:
         of = f"{facts.get('weights', '?')} weights of {facts.get('checkpoint', '?')}"
         draws = f"{facts.get('repeats', '?')} draws an example, seed {facts.get('draws_seed', '?')}"
@@ -121,8 +120,7 @@ def _bound(metrics: Mapping[str, Any], facts: Mapping[str, Any], curves: Mapping
     else:
         steps = curves.get("val/bits_per_dim", NONE)[0]
         note = f"metrics.csv: validation at step {steps[-1]}; no test yet. " if steps else ""
-    note += "mc_se: standard error over t and noise, the data fixed. data_se: over examples."
-    return Section("Bound", note, [Table(headings, rows)] if stages else [])
+    return Section("Bound", note + screen.ERRORS, [Table(headings, rows)] if stages else [])
 
 
 def _estimate(metrics: Mapping[str, Any], curves: Mapping[str, Curve], stage: str, name: str) -> Estimate | None:

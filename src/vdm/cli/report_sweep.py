@@ -2,18 +2,18 @@
 
 import csv
 import io
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from rich.markup import escape
 
 from vdm.cli import screen
-from vdm.cli.page import Page, Picture, Section, write_page
+from vdm.cli.page import Page, Picture, Section, warnings_section, write_page
 from vdm.cli.page import Table as Cells
-from vdm.cli.sweep import Group, Run, groups, over_seeds, read_sweep
+from vdm.cli.sweep import Group, Run, groups, read_sweep
 from vdm.errors import printable
 from vdm.evaluation import TERMS
 from vdm.figures import NONE, Curve, profile_figure, sweep_curves, variance_figure
@@ -23,11 +23,12 @@ from vdm.training.metrics_file import read_curves
 from vdm.training.profile_file import read_profiles
 from vdm.training.run_folder import write_atomically
 
-HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS), "one-t variance")
+HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS), "mc_se", "data_se", "one-t variance")
 NOTE = (
     "Test set, averaged weights, bits/dim: mean ± standard error over the seeds of the finished runs (none for one run). "
-    "The evaluation's own errors stand in runs.csv. One-t variance: of one draw of t, example and noise at the end of "
-    "training, in (bits/dim)²."
+    "± is over training seeds only; all runs share the test set and the draws, so it contains neither mc_se nor data_se. "
+    f"Those are the total's, as means over the runs. {screen.ERRORS} One-t variance: of one draw of t, example and noise at "
+    "the end of training, in (bits/dim)²."
 )
 PROFILES = "profile.csv of the first finished run: its last draws, those of training since the validation before"
 
@@ -38,12 +39,14 @@ def report(sweep: Path, output: Path) -> None:
     found = groups(runs)
     rows = [_row(group) for group in found]
     shown = _page(sweep, runs, found, rows)
-    texts = {"report.md": _markdown(shown, _open(runs), rows), "groups.csv": _groups_csv(found), "runs.csv": _runs_csv(runs)}
+    markdown = _markdown(shown, _warnings(runs), _open(runs), rows)
+    texts = {"report.md": markdown, "groups.csv": _groups_csv(found), "runs.csv": _runs_csv(runs)}
     for name, text in texts.items():
         write_atomically(output / name, text.encode())
     written = write_page(output, shown)
     screen.show(
-        screen.table(shown.title, HEADINGS, rows, NOTE),
+        screen.Table(shown.title, HEADINGS, rows, NOTE),
+        *screen.warned(f"{name}: {sentence}" for name, sentence in _warnings(runs)),
         *(escape(f"{name}: {state}, {note}") for name, state, note in _open(runs)),
         screen.listing("written", [screen.near(path) for path in (*written[:1], *(output / name for name in texts))]),
     )
@@ -69,6 +72,7 @@ def _page(sweep: Path, runs: Sequence[Run], found: Sequence[Group], rows: Sequen
         "",
         [
             Section("Bound", NOTE, [Cells(HEADINGS, rows)]),
+            warnings_section(_warnings(runs)),
             Section("Without a result", tables=[Cells((), rest, words=True)] if rest else []),
             Section("Over training", "metrics.csv of every run", pictures=[bound]),
             Section("Noise levels", PROFILES, pictures=levels if last else []),
@@ -86,15 +90,16 @@ def _heading(sweep: Path, runs: Sequence[Run]) -> str:
 
 
 def _row(group: Group) -> list[str]:
-    cells = [group.label, f"{len(group.finished)} of {len(group.runs)}"]
-    for term in TERMS:
-        summary = group.summary(term)
-        if summary is None:
-            cells.append("—")
-        else:
-            cells.append(f"{summary.mean:.4f}" + ("" if math.isnan(summary.se) else f" ± {summary.se:.4f}"))
-    variance = over_seeds([one_t_variance(profile) for profile in _profiles(group)])
-    return [*cells, "—" if variance is None else f"{variance.mean:.3g}"]
+    total, *terms = (("—",) * 3 if (found := group.summary(term)) is None else found.shown() for term in TERMS)
+    variances = [one_t_variance(profile) for profile in _profiles(group)]
+    return [
+        group.name,
+        f"{len(group.finished)} of {len(group.runs)}",
+        total[0],
+        *(value for value, *_ in terms),
+        *total[1:],
+        f"{mean(variances):.3g}" if variances else "—",
+    ]
 
 
 def _profiles(group: Group) -> list[Profile]:
@@ -108,6 +113,11 @@ def _open(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
     return [(_name(run), run.state, run.note) for run in runs if run.state != "finished"]
 
 
+def _warnings(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """(settings, sentence) of the finished runs."""
+    return [(_name(run), sentence) for run in runs for sentence in run.warnings]
+
+
 def _name(run: Run) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
 
@@ -117,14 +127,17 @@ def _curves(group: Group) -> list[Curve]:
     return [read_curves(path).get("val/bits_per_dim", NONE) for path in paths]
 
 
-def _markdown(shown: Page, rest: Sequence[tuple[str, str, str]], rows: Sequence[Sequence[str]]) -> str:
+def _markdown(
+    shown: Page, said: Sequence[tuple[str, str]], rest: Sequence[tuple[str, str, str]], rows: Sequence[Sequence[str]]
+) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(_literal, cells)) + " |"
 
     table = [line(HEADINGS), line([":--", *["--:"] * (len(HEADINGS) - 1)]), *map(line, rows)]
-    pictures = [f"![{p.caption}]({p.name}.png)" for section in shown.sections[:4] for p in section.pictures]
+    pictures = [f"![{p.caption}]({p.name}.png)" for section in shown.sections if not section.small for p in section.pictures]
+    warnings = "\n".join(f"- {_literal(name)}: {_literal(sentence)}" for name, sentence in said)
     lines = "\n".join(f"- {_literal(name)}: {state}, {_literal(note)}" for name, state, note in rest)
-    parts = [f"# {_literal(shown.title)}", NOTE, "\n".join(table), lines, *pictures]
+    parts = [f"# {_literal(shown.title)}", NOTE, "\n".join(table), warnings, lines, *pictures]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -135,11 +148,11 @@ def _literal(text: str) -> str:
 
 def _groups_csv(found: Sequence[Group]) -> str:
     lines: list[list[object]] = [
-        ["group", "runs", "finished", *(f"{term}{suffix}" for term in TERMS for suffix in ("", "_se"))]
+        ["group", "runs", "finished", *(f"{t}{suffix}" for t in TERMS for suffix in ("", "_se", "_mc_se", "_data_se"))]
     ]
     for group in found:
-        summaries = [group.summary(term) or ("", "") for term in TERMS]
-        lines.append([group.label, len(group.runs), len(group.finished), *(cell for pair in summaries for cell in pair)])
+        summaries = [group.summary(term) or ("",) * 4 for term in TERMS]
+        lines.append([group.name, len(group.runs), len(group.finished), *(cell for each in summaries for cell in each)])
     return _csv(lines)
 
 

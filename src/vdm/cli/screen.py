@@ -1,49 +1,92 @@
 """What a command prints at its end."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
+from rich.text import Text
 
 from vdm.errors import printable
 from vdm.evaluation import Estimate, Result
 from vdm.pictures import TERM_LABELS
 
+ERRORS = (
+    "mc_se: standard error over the draws, the data fixed. "
+    "data_se: over the examples; it includes the draws' part, so do not add mc_se to it."
+)
 
-def table(
-    title: str,
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    caption: str = "",
-    words: int = 1,
-    headline: bool = False,
-) -> Table:
-    """A table whose first ``words`` columns are text and the others numbers; cells are shown as they are, whatever they say.
 
-    Args:
+class Table(NamedTuple):
+    """The first ``words`` columns are text and the others numbers; cells are shown whole and as they are, whatever they say.
+
+    On a console that is too narrow for the table a row becomes a block of lines, one a cell.
+
+    Attributes:
         headline: the first row is in bold.
     """
-    made = Table(title=_literal(title), title_justify="left", caption=_literal(caption) or None, caption_justify="left")
-    for column, heading in enumerate(headings):
-        made.add_column(_literal(heading), justify="left" if column < words else "right", no_wrap=column >= words)
-    for number, row in enumerate(rows):
-        made.add_row(*map(_literal, row), style="bold" if headline and number == 0 else "")
-    return made
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    words: int = 1
+    headline: bool = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Grid | Text]:
+        made = self._grid()
+        yield _line(self.title, "italic")
+        if made.__rich_measure__(console, options.update(max_width=10_000)).maximum <= options.max_width:
+            yield made
+        else:
+            yield from self._blocks()
+        if self.caption:
+            yield Text(printable(self.caption), style="dim italic")
+
+    def _blocks(self) -> Iterator[Text]:
+        for row in self.rows:
+            cells, names = [printable(cell) for cell in row], [printable(heading) for heading in self.headings]
+            first = ", ".join(cells[: self.words]) if self.words else f"{names[0]} {cells[0]}"
+            yield _line(first, "bold")
+            rest = list(zip(names, cells, strict=True))[max(1, self.words) :]
+            wide = max((cell_len(name) for name, _ in rest), default=0)
+            yield from (_line(f"  {name}{' ' * (wide - cell_len(name))}  {cell}") for name, cell in rest if cell)
+
+    def _grid(self) -> Grid:
+        made = Grid()
+        for column, heading in enumerate(self.headings):
+            widest = max((cell_len(row[column]) for row in self.rows), default=0)
+            folded = "\n".join(textwrap.wrap(heading, max(12, widest), break_long_words=False))
+            made.add_column(_literal(folded), justify="left" if column < self.words else "right", no_wrap=True)
+        for number, row in enumerate(self.rows):
+            made.add_row(*map(_literal, row), style="bold" if self.headline and number == 0 else "")
+        return made
 
 
 def _literal(text: str) -> str:
     return escape(printable(text))
 
 
+def _line(text: str, style: str = "") -> Text:
+    """One that is longer than the console is left to the terminal to fold."""
+    return Text(printable(text), style=style, no_wrap=True, overflow="ignore")
+
+
 def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
     """The bound and its terms in bits/dim, with both standard errors."""
     rows = [(TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *found.shown()) for name, found in estimates.items()]
-    caption = "mc_se: standard error over t and noise, data fixed. data_se: over examples."
-    return table(title, ("term", "bits/dim", "mc_se", "data_se"), rows, caption, headline=True)
+    return Table(title, ("term", "bits/dim", "mc_se", "data_se"), rows, ERRORS, headline=True)
+
+
+def in_words(stage: str, found: Estimate) -> str:
+    """The bound of an evaluated set with both errors, in a line."""
+    value, mc_se, data_se = found.shown()
+    return f"{stage} {value} bits/dim, ± {mc_se} (draws), ± {data_se} (examples)"
 
 
 def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[Result]) -> Table:
@@ -63,10 +106,10 @@ def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[R
         for label, found, n, count, calls, key in lines
     ]
     headings = ("estimate", "bits/dim", "mc_se", "data_se", "examples", "draws", "calls", "seed")
-    return table("every estimate", headings, rows, "\n".join(caption))
+    return Table("every estimate", headings, rows, "\n".join(caption))
 
 
-def warned(warnings: Sequence[str]) -> list[str]:
+def warned(warnings: Iterable[str]) -> list[str]:
     """The warnings as a listing, if there are any."""
     lines = [escape(printable(sentence)) for sentence in warnings]
     return [listing("to be read beside the number", lines)] if lines else []
@@ -82,11 +125,10 @@ def samples_listing(entry: Mapping[str, Any]) -> str:
 
 
 def show(*parts: object) -> None:
-    """Print to standard output, wide enough for a path."""
-    console = Console(soft_wrap=True)
-    console.width = max(console.width, 112)
+    """Print to standard output; paths and other lines are left to the terminal to fold."""
+    console = Console()
     for part in parts:
-        console.print(part, highlight=False)
+        console.print(part, highlight=False, crop=False, soft_wrap=isinstance(part, str))
 
 
 def beside(command: str) -> str:
@@ -98,6 +140,14 @@ def beside(command: str) -> str:
 def near(path: Path) -> str:
     """The path as a person here would type it, relative to the working folder where it lies below it, for ``show``."""
     return _literal(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def pictures(folder: Path) -> str:
+    """The PNG files of a run's folder of pictures; those of samples over training as a count."""
+    there = sorted(folder.glob("*.png"))
+    final = [path for path in there if not path.stem.startswith("samples_step_")]
+    rest = [f"{near(folder)}/samples_step_*.png ({len(there) - len(final)})"] if len(there) > len(final) else []
+    return listing("pictures", [*map(near, final), *rest])
 
 
 def listing(heading: str, lines: Iterable[str]) -> str:

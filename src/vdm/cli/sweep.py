@@ -4,11 +4,11 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import TERMS, Estimate
+from vdm.evaluation.estimator import decimals
 from vdm.training.metrics_file import read_rows
 from vdm.training.run_folder import RunFolder, only_own_files, read_yaml
 
@@ -63,20 +64,47 @@ class Run(NamedTuple):
     state: str
     note: str
     test: dict[str, Estimate]
+    warnings: Sequence[str] = ()
+    flipped: bool = False
 
 
 class Summary(NamedTuple):
-    """A term over the seeds: mean and standard error of the mean, NaN for a single run."""
+    """A term over the seeds: mean and standard error of the mean, NaN for a single run; means of the runs' own errors."""
 
     mean: float
     se: float
+    mc_se: float
+    data_se: float
+
+    def shown(self) -> tuple[str, str, str]:
+        """Mean ± error over the seeds, mc_se and data_se, with no digit beyond the second of the largest."""
+        places = decimals(self.se, self.mc_se, self.data_se)
+        value, se, mc_se, data_se = (f"{number:.{places}f}" for number in self)
+        return value if math.isnan(self.se) else f"{value} ± {se}", mc_se, data_se
 
 
-def over_seeds(values: Sequence[float]) -> Summary | None:
+def over_seeds(found: Sequence[Estimate]) -> Summary | None:
     """None of nothing."""
-    if not values:
+    if not found:
         return None
-    return Summary(mean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan)
+    values, mc, data = zip(*found, strict=True)
+    se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Summary(mean(values), se, mean(mc), mean(data))
+
+
+def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
+    """What is to be said beside a run's number, as it may go to a terminal."""
+    return [printable(str(sentence)) for sentence in metrics.get("warnings", [])]
+
+
+def trained_with_flips(provenance: Mapping[str, Any]) -> bool:
+    """Whether a run was trained on mirrored images as well, which makes it one of another table."""
+    return bool(provenance.get("data", {}).get("flip"))
+
+
+def with_flips(name: str, flipped: bool) -> str:
+    """A run's name as tables give it."""
+    return f"{name}, trained with flips" if flipped else name
 
 
 class Group(NamedTuple):
@@ -89,9 +117,14 @@ class Group(NamedTuple):
     def finished(self) -> list[Run]:
         return [run for run in self.runs if run.state == "finished"]
 
+    @property
+    def name(self) -> str:
+        """For a table: the label, and whether a finished run was trained with flips."""
+        return with_flips(self.label, any(run.flipped for run in self.finished))
+
     def summary(self, term: str) -> Summary | None:
         """Over the finished runs; None if there is none."""
-        return over_seeds([run.test[term].value for run in self.finished])
+        return over_seeds([run.test[term] for run in self.finished])
 
 
 def read_sweep(root: Path) -> list[Run]:
@@ -154,9 +187,11 @@ def _read_run(folder: RunFolder) -> Run:
     settings = _settings(folder.told())
     if folder.metrics.exists():
         try:
-            test = json.loads(folder.metrics.read_text())["test"]
-            return Run(folder, settings, "finished", "", {name: Estimate(**test[name]) for name in TERMS})
-        except (ValueError, KeyError, TypeError) as error:
+            metrics = json.loads(folder.metrics.read_text())
+            test = {name: Estimate(**metrics["test"][name]) for name in TERMS}
+            flipped = trained_with_flips(metrics.get("provenance", {}))
+            return Run(folder, settings, "finished", "", test, warnings_of(metrics), flipped)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             return Run(folder, settings, "failed", f"metrics.json cannot be read: {error}", {})
     if folder.failure.exists():
         return Run(folder, settings, "failed", folder.failure.read_text().strip(), {})

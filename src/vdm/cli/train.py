@@ -33,6 +33,8 @@ from vdm.training.resuming import KeepBest, cluster_environments, first_process,
 from vdm.training.run_folder import Leg, RunFolder
 from vdm.training.score_samples import ScoreSamples
 
+STAGES = {"test": "test", "val": "validation"}
+
 LONGEST_NAME = 128
 """What W&B shows of a run's name."""
 
@@ -50,8 +52,9 @@ def train(config: DictConfig) -> float:
         folder.check(config, resume)
     finished = folder.result()
     if finished is not None:
-        screen.show(f"{screen.near(folder.root)} is finished: validation {finished:.4f} bits/dim")
-        return finished
+        said = "; ".join(screen.in_words(STAGES[stage], found) for stage, found in finished.items())
+        screen.show(f"{screen.near(folder.root)} is finished: {said}")
+        return finished.get("val", finished["test"]).value
     with folder.held() if first_process() else nullcontext():
         try:
             return _run(config, folder)
@@ -231,7 +234,7 @@ def report(
         screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         *([known] if known else []),
         *screen.warned(warnings),
-        screen.listing("pictures", [screen.near(folder.pictures / name) for name in ("samples.png", "bound.png")]),
+        screen.pictures(folder.pictures),
         screen.listing(
             "next",
             [

@@ -109,12 +109,12 @@ def large_prior(model: VariationalModel, own: Mapping[str, Estimate]) -> str | N
 
 
 def uncertain(estimate: Estimate) -> str | None:
-    """An error bar of t and noise that leaves the second decimal open."""
+    """An error bar over the draws that leaves the second decimal open."""
     error = estimate.mc_se
     if not error > QUOTED:
         return None
     return (
-        f"the error bar of t and noise, {error:.2g} bits/dim, is wider than the second decimal: "
+        f"the error bar over the draws, {error:.2g} bits/dim, is wider than the second decimal: "
         f"{(error / QUOTED) ** 2:.2g} times the draws would do (repeats=…)"
     )
 

@@ -4,6 +4,7 @@ Everything is in nats per example and of the T-latent chain; variances are over 
 the mean over examples is taken of them.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -97,9 +98,14 @@ class Laboratory:
 
     @torch.no_grad()
     def fit(self, times: TimeSampler, form: str) -> None:
-        """Let ``times`` see the losses of ``form`` at uniform t, where it follows losses; with draws of its own."""
+        """Let ``times`` see the losses of ``form`` at uniform t, where it follows losses; with draws of its own.
+
+        That takes as many batches as there are replicates, and more where it has not seen enough by then.
+        """
         if isinstance(times, LossFollower):
-            for repeat in range(self.repeats):
+            for repeat in itertools.count():
+                if repeat >= self.repeats and times.ready:
+                    return
                 draws = Draws(self.seed + 1, repeat)
                 u, _ = UniformTimes().draw(draws, self.x)
                 times.observe(u, FORMS[form].at(self, u, draws))

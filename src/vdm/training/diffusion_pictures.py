@@ -47,7 +47,7 @@ class Noising(NamedTuple):
 
 def noise_level(latent: Latent) -> str:
     """γ of the first example, for a caption."""
-    return f"γ = {event_mean(latent.gamma_t)[0]:.1f}"
+    return f"γ = {event_mean(latent.gamma_t)[0]:.1f}".replace("-", "−")
 
 
 def shown(data: InMemoryData) -> int:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vdm.errors import InvalidInput
+from vdm.evaluation import Estimate
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -228,13 +229,14 @@ class RunFolder:
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
         return self.id.read_text()
 
-    def result(self) -> float | None:
-        """What a finished run returned: its validation bound in bits/dim, or the test's if it had no validation."""
+    def result(self) -> dict[str, Estimate] | None:
+        """The bounds in bits/dim of the sets that a finished run evaluated: ``test``, and ``val`` if it had a validation."""
         if not self.metrics.exists():
             return None
         with reading_own(self.metrics):
             metrics = json.loads(self.metrics.read_text())
-            return float(metrics["val" if "val" in metrics else "test"]["bits_per_dim"]["value"])
+            stages = ("test", "val") if "val" in metrics else ("test",)
+            return {name: Estimate(**metrics[name]["bits_per_dim"]) for name in stages}
 
     def told(self) -> list[str]:
         """What the run was told on its command line; of one that has not begun, what Hydra noted."""
