@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     """A place below a file is refused whoever asks, root included."""
     (tmp_path / "file").touch()
     assert vdm_train(tmp_path / "file" / "run") == 2
-    assert "cannot be written (Not a directory)" in capsys.readouterr().err.splitlines()[-1]
+    assert f"{tmp_path}/file is a file, where a folder is needed" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -137,7 +137,7 @@ def test_the_first_reason_is_told_where_nothing_can_be_written(tmp_path):
     folder = RunFolder(tmp_path / "run")
     (tmp_path / "run").touch()
     folder.note_failure(ValueError("the first"))
-    with pytest.raises(InvalidInput, match="cannot be written"):
+    with pytest.raises(InvalidInput, match="run is a file, where a folder is needed"):
         write_atomically(folder.failure, b"x")
 
 
