@@ -18,7 +18,8 @@ from vdm.data.decoded import mapped
 from vdm.data.split import Split
 from vdm.errors import InvalidInput
 from vdm.training.checkpoints import KEY, AtomicCheckpoints, migrated, read_checkpoint
-from vdm.training.run_folder import RunFolder, remove_remnants, write_atomically
+from vdm.training.files import remove_remnants, write_atomically
+from vdm.training.run_folder import RunFolder
 
 OWN = {"format": 1, "config": {}, "provenance": {}}
 

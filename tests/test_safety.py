@@ -69,7 +69,7 @@ CALLS = {
     "this package's imports": {"_target_": "vdm.cli.build.subprocess.getoutput", "cmd": "{command}"},
     "this package's imports, from": {"_target_": "vdm.data.base.hashlib.sha256", "_args_": ["{file}"]},
     "a writing function of this package": {
-        "_target_": "vdm.training.run_folder.write_atomically", "path": "{file}", "content": "x",
+        "_target_": "vdm.training.files.write_atomically", "path": "{file}", "content": "x",
     },
     "a method without its object": {"_target_": "vdm.training.run_folder.RunFolder.note_failure", "_args_": ["{file}", 1]},
     "hydra's look-up": {"_target_": "hydra.utils.get_method", "path": "os.system"},

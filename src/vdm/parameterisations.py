@@ -128,6 +128,12 @@ class PreconditionedParameterisation(LinearParameterisation):
         return noise2.sqrt() / (s * total), -signal2.sqrt() * s / total
 
 
+def at_least_two(levels: int) -> int:
+    if levels is None or levels < 2:
+        raise InvalidInput(f"this parameterisation needs data of two levels or more, got {levels}: use preconditioned")
+    return int(levels)
+
+
 class RoundedParameterisation(PreconditionedParameterisation):
     """x̂_0 = E[v_k | N(v_k; m, 1/τ)] over the levels v_k, about the preconditioned estimate m = c_skip x_t + c_out y.
 
@@ -204,12 +210,6 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
 
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
         return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t), y), x_t, gamma)
-
-
-def at_least_two(levels: int) -> int:
-    if levels is None or levels < 2:
-        raise InvalidInput(f"this parameterisation needs data of two levels or more, got {levels}: use preconditioned")
-    return int(levels)
 
 
 MANY = 10_000

@@ -18,7 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from vdm.cli import suggestions
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.signatures import check_value
-from vdm.training.run_folder import RunFolder, unwritable
+from vdm.training.files import unwritable
+from vdm.training.run_folder import RunFolder
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)

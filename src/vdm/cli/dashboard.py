@@ -9,7 +9,7 @@ import wandb
 from vdm.cli import command, screen
 from vdm.cli.sweep import read_sweep, reading
 from vdm.errors import InvalidInput
-from vdm.training.run_folder import write_atomically
+from vdm.training.files import write_atomically
 from vdm.training.wandb_run import why_offline
 
 PATIENCE = 5.0

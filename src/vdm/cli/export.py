@@ -11,7 +11,7 @@ from vdm.cli import command, screen
 from vdm.cli.build import quiet, restore
 from vdm.errors import InvalidInput
 from vdm.pretrained import DESCRIPTION, FORMAT, WEIGHTS, Description, encoded
-from vdm.training.run_folder import write_atomically
+from vdm.training.files import write_atomically
 
 
 def export(config: DictConfig) -> None:

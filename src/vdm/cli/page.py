@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from vdm.training.run_folder import write_atomically
+from vdm.training.files import write_atomically
 
 
 class Table(NamedTuple):

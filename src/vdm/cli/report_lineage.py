@@ -16,7 +16,8 @@ from vdm.cli.sweep import UNREADABLE, trained_with_flips, warnings_of, with_flip
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import Estimate
 from vdm.figures import ladder_figure
-from vdm.training.run_folder import RunFolder, only_own_files
+from vdm.training.files import only_own_files
+from vdm.training.run_folder import RunFolder
 
 HOME = Path("logs/lineage")
 

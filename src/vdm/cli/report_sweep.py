@@ -19,9 +19,9 @@ from vdm.evaluation import TERMS
 from vdm.figures import NONE, Curve, profile_figure, sweep_curves, variance_figure
 from vdm.gamma_profile import Profile, one_t_variance
 from vdm.pictures import TERM_LABELS
+from vdm.training.files import write_atomically
 from vdm.training.metrics_file import read_curves
 from vdm.training.profile_file import read_profiles
-from vdm.training.run_folder import write_atomically
 
 HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS), "mc_se", "data_se", "one-t variance")
 NOTE = (

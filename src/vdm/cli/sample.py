@@ -17,7 +17,8 @@ from vdm.errors import InvalidInput
 from vdm.models import VDM
 from vdm.training.diffusion_pictures import draw_trajectory
 from vdm.training.fast import compile_blocks
-from vdm.training.run_folder import RunFolder, write_atomically
+from vdm.training.files import write_atomically
+from vdm.training.run_folder import RunFolder
 
 
 @torch.inference_mode()

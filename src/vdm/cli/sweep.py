@@ -18,8 +18,9 @@ from yaml import YAMLError
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import TERMS, Estimate
 from vdm.evaluation.estimator import decimals
+from vdm.training.files import only_own_files, read_yaml
 from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder, only_own_files, read_yaml
+from vdm.training.run_folder import RunFolder
 
 Settings = dict[str, str]
 """What a job was told on its command line, by name."""

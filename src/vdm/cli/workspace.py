@@ -10,8 +10,9 @@ import wandb_workspaces.workspaces as workspaces
 from vdm.cli.suggestions import config_directory
 from vdm.cli.sweep import Run, differing
 from vdm.errors import InvalidInput
+from vdm.training.files import read_yaml
 from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder, read_yaml
+from vdm.training.run_folder import RunFolder
 from vdm.training.wandb_run import STEP
 
 SECTIONS = {

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from vdm.errors import InvalidInput
-from vdm.training.run_folder import write_atomically
+from vdm.training.files import write_atomically
 
 FORMAT = 1
 KEY = "vdm"

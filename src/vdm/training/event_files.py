@@ -13,9 +13,10 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
+from vdm.training.files import write_atomically
 from vdm.training.media import PictureLogger
 from vdm.training.metrics_file import LocalLogger
-from vdm.training.run_folder import Leg, write_atomically
+from vdm.training.run_folder import Leg
 
 
 class EventFiles(LocalLogger, PictureLogger):

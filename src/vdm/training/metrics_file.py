@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from vdm.training.run_folder import write_atomically
+from vdm.training.files import write_atomically
 
 
 class LocalLogger(Logger, ABC):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vdm.training.run_folder import write_atomically
+from vdm.training.files import write_atomically
 
 
 class Moments(NamedTuple):

@@ -1,6 +1,5 @@
-"""The folder of one run, and writing into it so that no half-written file is taken for a whole one."""
+"""The folder of one run: what lies in it, who may begin there, and what it says of itself."""
 
-import errno
 import fcntl
 import json
 import os
@@ -9,90 +8,13 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: the file is the old one or the new one, never a part.
-
-    Raises:
-        InvalidInput: a full disk, or a folder that may not be written to; what was there is still whole.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise InvalidInput(unwritable(path, error)) from error
-
-
-def unwritable(path: Path, error: OSError) -> str:
-    """What to say of a file or folder that the operating system did not let be written."""
-    if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return a_file_where(path)
-    return f"{path} cannot be written ({error.strerror}): make room there, or choose another folder"
-
-
-def a_file_where(path: Path) -> str:
-    """What to say of a folder that cannot be made because it, or one that it lies in, is a file."""
-    file = next((each for each in (path, *path.parents) if each.is_file()), path)
-    return f"{file} is a file, where a folder is needed: choose another folder"
-
-
-def read_yaml(path: Path) -> Any:
-    """A yaml file as plain values, with whatever interpolations stand in it left as text."""
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-
-
-@contextmanager
-def reading_own(path: Path) -> Iterator[None]:
-    """Raises InvalidInput for a file of a run that is to go on, and that is not as it was written."""
-    try:
-        yield
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        YAMLError,
-        OmegaConfBaseException,
-    ) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInput(
-            f"{path} cannot be read ({reason[:120]}): restore it, or choose another hydra.run.dir="
-        ) from error
-
-
-def only_own_files(folder: Path) -> None:
-    """Raises InvalidInput for a link out of a folder that may come from anybody: a report would show what it leads to."""
-    home = folder.resolve()
-    for path in (each for depth in ("*", "pictures/*", ".hydra/*") for each in folder.glob(depth)):
-        if not path.resolve().is_relative_to(home):
-            raise InvalidInput(f"{path} is a link out of {folder}: a report shows what lies in the folder, so remove it")
-
-
-def remove_remnants(folder: Path) -> None:
-    """Remove what ``write_atomically`` leaves of a file when its process is killed in the middle of it."""
-    for path in folder.glob(".*.*.????????"):
-        path.unlink(missing_ok=True)
+from vdm.training.files import a_file_where, read_yaml, reading_own, remove_remnants, write_atomically
 
 
 class Leg(NamedTuple):
