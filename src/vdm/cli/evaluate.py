@@ -17,6 +17,7 @@ from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate, Estimator, Result, guards
 from vdm.evaluation.features import file_sha256
 from vdm.training.callbacks import BoundTerms, Progress
+from vdm.training.checkpoints import Checkpoint
 from vdm.training.resuming import first_process
 from vdm.training.run_folder import RunFolder
 from vdm.training.score_samples import ScoreSamples
@@ -56,17 +57,7 @@ def evaluate(config: DictConfig) -> float:
         failure = error
     finally:
         signal.signal(signal.SIGTERM, before)
-    weights = "ema" if config.ema else "raw"
-    facts = {
-        **provenance(parts.data, checkpoint.config["seed"]),
-        "checkpoint": str(checkpoint.path),
-        "step": checkpoint.step,
-        "weights": weights,
-        "split": config.split,
-        "repeats": parts.task.test.repeats,
-        "draws_seed": parts.task.test.seed,
-        "precision": str(torch.get_default_dtype()).removeprefix("torch."),
-    }
+    facts = facts_of(parts, checkpoint, config)
     others = [result.terms["bits_per_dim"] for result in results]
     trained = {"trained_on": checkpoint.provenance.get("data")}
     said = guards.warnings(parts.task.evaluated, own, others, parts.data, facts | trained)
@@ -79,7 +70,7 @@ def evaluate(config: DictConfig) -> float:
     if scores.entry:
         metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
     folder.write_metrics(metrics)
-    title = f"{parts.data.title}, whole {config.split} set, {weights} weights of step {checkpoint.step}"
+    title = f"{parts.data.title}, whole {config.split} set, {facts['weights']} weights of step {checkpoint.step}"
     tables: list[object] = [screen.bound_table(title, own)]
     if results:
         tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
@@ -95,6 +86,20 @@ def evaluate(config: DictConfig) -> float:
 def asked(setting: object) -> bool:
     """Whether an estimate is asked for: by anything but null and false, so that what 0 and [] say is refused."""
     return setting is not None and setting is not False
+
+
+def facts_of(parts: Parts, checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
+    """What the numbers depend on, as it stands in metrics.json."""
+    return {
+        **provenance(parts.data, checkpoint.config["seed"]),
+        "checkpoint": str(checkpoint.path),
+        "step": checkpoint.step,
+        "weights": "ema" if config.ema else "raw",
+        "split": config.split,
+        "repeats": parts.task.test.repeats,
+        "draws_seed": parts.task.test.seed,
+        "precision": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
 
 
 def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
