@@ -1,7 +1,6 @@
 """``vdm-train``: train a model, evaluate it on the whole test set, leave a folder behind."""
 
 import sys
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import distributed
 
-from vdm.bound import term_names
 from vdm.cli import command, screen
 from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
+from vdm.cli.refusals import check_callbacks, check_same_data, check_trainer
 from vdm.construction import check
 from vdm.data.batches import check_batch_size
-from vdm.errors import InvalidInput
 from vdm.evaluation import guards
-from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.evaluation.features import file_sha256
 from vdm.figures import bound_curves
-from vdm.training import VariationalTask
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.media import keep
 from vdm.training.metrics_file import cut_back, read_curves
-from vdm.training.module import check_settings
-from vdm.training.resuming import KeepBest, cluster_environments, first_process, forget_earlier_result, requeued
+from vdm.training.resuming import cluster_environments, first_process, forget_earlier_result, requeued
 from vdm.training.run_folder import Leg, RunFolder
 from vdm.training.score_samples import ScoreSamples
 
@@ -82,10 +77,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         "plugins": [AtomicCheckpoints(), *cluster_environments()],
     }
     trainer: pl.Trainer = make(settings, "trainer")
-    check_processes(trainer)
-    check_precision(trainer, task)
-    check_whole(trainer)
-    check_settings(trainer)
+    check_trainer(trainer, task)
     start = folder.last if folder.last.exists() else None
     if start is not None:
         check_same_data(start, facts)
@@ -159,59 +151,6 @@ def run_name(overrides: str, root: Path) -> str:
 def choices() -> dict[str, str]:
     """What was chosen of each group of configs: schedule, model, data and so on."""
     return {group: option for group, option in HydraConfig.get().runtime.choices.items() if not group.startswith("hydra/")}
-
-
-def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None:
-    """Refuse what is no callback, what a result cannot do without, and a best checkpoint by what no validation measures."""
-    if not isinstance(callbacks.get("bound_terms"), BoundTerms):
-        raise InvalidInput("callbacks.bound_terms measures the bound, which is a run's result: it cannot be left out")
-    for name, callback in callbacks.items():
-        if not isinstance(callback, pl.Callback):
-            raise InvalidInput(f"callbacks.{name} is no callback: leave it out with ~callbacks.{name}")
-    best, scores = callbacks.get("checkpoint"), callbacks.get("score_samples")
-    if isinstance(best, KeepBest):
-        measured = [f"val/{name}" for name in term_names(task.evaluated.columns)]
-        if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
-            measured.append(f"val/{scores.fid.name}")
-        best.check(measured)
-
-
-def check_processes(trainer: pl.Trainer) -> None:
-    """Refuse a sweep whose jobs start processes of their own: those would run the whole sweep again."""
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    started_here = trainer.world_size > 1 and not getattr(environment, "creates_processes_externally", False)
-    if started_here and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InvalidInput(
-            f"a sweep cannot start {trainer.world_size} processes a job by itself: use hydra/launcher=slurm, "
-            "trainer.devices=1, or one command a job"
-        )
-
-
-def check_precision(trainer: pl.Trainer, task: VariationalTask) -> None:
-    """Refuse at the start what the first evaluation would refuse."""
-    if trainer.precision not in ("32-true", "64-true") and not (task.validation.autocast and task.test.autocast):
-        raise InvalidInput(NO_AUTOCAST)
-
-
-def check_whole(trainer: pl.Trainer) -> None:
-    """Refuse what would make an evaluation one of a part of a split, under the name of the whole."""
-    shares = {name: getattr(trainer, name) for name in ("limit_val_batches", "limit_test_batches")}
-    limits = [name for name, share in shares.items() if not (isinstance(share, float) and share == 1)]  # 1 is one batch
-    for name in limits + [name for name in ("overfit_batches", "fast_dev_run") if getattr(trainer, name)]:
-        raise InvalidInput(
-            f"trainer.{name} would evaluate a part of a split and call it the whole: leave it out, and set "
-            "trainer.max_steps, validation.repeats and test.repeats for a short run (trainer=debug)"
-        )
-
-
-def check_same_data(checkpoint: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data than before."""
-    changed = guards.changed_splits(facts["data"], read_checkpoint(checkpoint).provenance.get("data"))
-    if changed:
-        raise InvalidInput(
-            f"{screen.near(checkpoint)} was trained on other data ({', '.join(changed)} differ): put those back, or begin "
-            "anew in another folder, hydra.run.dir=…"
-        )
 
 
 def leave_nothing_open() -> None:
