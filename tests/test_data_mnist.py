@@ -5,9 +5,10 @@ import hashlib
 import pytest
 import torch
 
-from catalogue import part
+from catalogue import composed, part
 from idx_files import small_mnist, write_idx
 from vdm.data.idx import read_idx
+from vdm.data.mnist import HANDWRITTEN
 from vdm.errors import InvalidInput
 
 
@@ -37,6 +38,7 @@ def test_the_real_ones_are_known_by_their_sum(tmp_path):
 
 
 def test_mnist_is_not_taken_for_another_of_its_format(tmp_path, monkeypatch):
+    assert composed("data=mnist").data.sha256.train == HANDWRITTEN
     overrides, tensors = small_mnist(tmp_path)
     part("data", "data=fashion_mnist", *overrides).splits()
     found = hashlib.sha256(tensors["train"][0].numpy().data).hexdigest()
