@@ -229,3 +229,22 @@ def test_one_of_two_processes_does_not_leave_the_other_waiting(fate, home):
     assert process.returncode != 0
     assert read_checkpoint(folder / "checkpoints/last.ckpt").step >= 5
     assert not (folder / "metrics.json").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_in_one_of_two_processes_ends_both_with_its_reason(home, monkeypatch):
+    """Also in the first one, whose own loss is finite, and whose checkpoint must not get the other's gradients."""
+    folder = home / "poisoned"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    poison = ("+callbacks.poison._target_=poison.Poison", "+callbacks.poison.rank=1", "+callbacks.poison.step=7")
+    process = start("vdm-train", folder, *SMALL, "trainer=ddp", "trainer.devices=2", "callbacks.last.every=1", *poison)
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 2
+    own = [line for line in error.splitlines() if "the training loss is nan at step 7" in line]
+    assert own
+    assert all("(32 of 32 in the batch)" in line and "non_finite_step_0000007_part_1.ckpt" in line for line in own)
+    assert "the training loss is nan at step 7" in (folder / "failure.txt").read_text()
+    last = read_checkpoint(folder / "checkpoints/last.ckpt")
+    assert last.step == 7
+    assert all(torch.isfinite(value).all() for value in last.state.values())
+    assert not (folder / "metrics.json").exists()

@@ -180,7 +180,12 @@ def test_nan_stops_before_it_reaches_the_weights(tmp_path):
     data, task = parts()
     healthy = weights(task)
     original = task.model.loss
-    task.model.loss = lambda batch, draws: original(batch, draws)._replace(value=torch.full((32,), float("nan")))
+
+    def poisoned(batch, draws):
+        loss = original(batch, draws)
+        return loss._replace(value=loss.value * float("nan"))
+
+    task.model.loss = poisoned
     with pytest.raises(InvalidInput, match="training loss is nan at step 0"):
         trainer_for(tmp_path, StopOnNonFinite()).fit(task, datamodule=data)
     assert all(torch.equal(healthy[name], value) for name, value in weights(task).items())

@@ -49,6 +49,4 @@ class PerPixelSchedule(NoiseSchedule):
 
 def _bernstein(t: Tensor, degree: int) -> Tensor:
     """b_j,n(t) = C(n, j) t^j (1 − t)^(n−j), (B, n + 1)."""
-    j = torch.arange(degree + 1, device=t.device)
-    binomial = torch.tensor([math.comb(degree, k) for k in range(degree + 1)], dtype=t.dtype, device=t.device)
-    return binomial * t[:, None] ** j * (1 - t[:, None]) ** (degree - j)
+    return torch.stack([math.comb(degree, j) * t**j * (1 - t) ** (degree - j) for j in range(degree + 1)], 1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vdm.draws import scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.schedules.base import RestrictedSchedule
 
@@ -66,6 +67,9 @@ class TabulatedSchedule(RestrictedSchedule):
 
     def _piece(self, tau: Tensor) -> tuple[Tensor, ...]:
         """The knot before step number τ, the secant to the next, both slopes, and the place between them in [0, 1]."""
-        knots, slopes = self.knots.to(tau), self.slopes.to(tau)
+        if self.knots.device != tau.device:  # once: a copy at each call would have the device waited for
+            there = tau.device, scalar_dtype(tau.device)
+            self.knots, self.slopes = self.knots.to(*there), self.slopes.to(*there)
+        knots, slopes = self.knots.to(tau.dtype), self.slopes.to(tau.dtype)
         n = (tau.detach().long() - 1).clamp(0, len(knots) - 2)
         return knots[n], knots[n + 1] - knots[n], slopes[n], slopes[n + 1], tau - (n + 1)

@@ -6,7 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, distributed
 
 from vdm.bound import Batch, Loss, VariationalModel
 from vdm.draws import Draws
@@ -14,10 +14,14 @@ from vdm.errors import InvalidInput
 from vdm.models import VDM
 from vdm.training.checkpoints import KEY, AtomicCheckpoints, Identity
 from vdm.training.module import VariationalTask
+from vdm.training.processes import Crossing, greatest, place
 
 
 class StopOnNonFinite(Callback):
-    """Stops before a NaN or infinite loss reaches the weights, and keeps the step: see ``vdm.cli.replay``.
+    """Stops all processes before a NaN or infinite loss of any reaches the weights, and keeps the step: see
+    ``vdm.cli.replay``.
+
+    The loss is looked at when the backward pass has been asked for, so that a device is busy with it meanwhile.
 
     The file is a checkpoint of the weights and buffers before the step, with the batch, and which part of the step it is of
     how many (``rank`` and ``world_size`` of its draws). All draws follow from these.
@@ -34,27 +38,41 @@ class StopOnNonFinite(Callback):
         self._batch: Batch | None = None
         self._draws = Draws()
         self._buffers: dict[str, Tensor] = {}
+        self._loss = torch.zeros(())
+        self._bad = Crossing(self._loss)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VariationalTask, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
         self._batch, self._draws = batch, pl_module.draws(batch_idx)
         self._buffers = {name: buffer.clone() for name, buffer in pl_module.model.named_buffers()}
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: VariationalTask, loss: Tensor) -> None:  # type: ignore[override]
-        if torch.isfinite(loss).item():
+        self._loss = loss.detach()
+        self._bad = Crossing(greatest((~torch.isfinite(self._loss)).int()))
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+        if not self._bad.read():
             return
+        told = [None if torch.isfinite(self._loss) else self._keep(trainer, pl_module)]
+        if place()[1] > 1:
+            own, told = told[0], [None] * place()[1]
+            distributed.all_gather_object(told, own)
+        raise InvalidInput(next(each for each in told if each is not None))
+
+    def _keep(self, trainer: pl.Trainer, task: VariationalTask) -> str:
+        """Keep the step of this process, and say what was wrong with it."""
         assert self._batch is not None
         step, kept = trainer.global_step, ""
-        self._take_back(pl_module.model)
+        self._take_back(task.model)
         if self.folder is not None:
             path = Path(self.folder) / f"non_finite_step_{step:07d}_part_{self._draws.rank}.ckpt"
-            AtomicCheckpoints().save_checkpoint(self._content(trainer, pl_module), path)
+            AtomicCheckpoints().save_checkpoint(self._content(trainer, task), path)
             kept = f"; the step is kept in {path}"
-        again = rerun(pl_module.model, self._batch, self._draws)
-        cause = where(pl_module.model, self._batch, self._draws, again)
-        self._take_back(pl_module.model)
-        raise InvalidInput(
-            f"the training loss is {loss.item()} at step {step}: {cause}. It was not applied to the weights{kept}: lower "
-            "optimizer.lr, or check the data"
+        again = rerun(task.model, self._batch, self._draws)
+        cause = where(task.model, self._batch, self._draws, again)
+        self._take_back(task.model)
+        return (
+            f"the training loss is {self._loss.item()} at step {step}: {cause}. It was not applied to the weights{kept}: "
+            "lower optimizer.lr, or check the data"
         )
 
     def _take_back(self, model: VariationalModel) -> None:

@@ -1,4 +1,5 @@
-"""What the processes of a run share out and put together, where no Trainer does it for them."""
+"""What the processes of a run share out and put together, where no Trainer does it for them; and how a device's numbers
+reach its process."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,11 +23,33 @@ def turns(n: int, batch_size: int) -> Iterator[Tensor]:
 
 def everywhere(true: bool, device: torch.device) -> bool:
     """Whether all processes say so; on ``device`` they exchange it."""
-    if place()[1] == 1:
-        return true
-    votes = torch.tensor(int(true), device=device)
-    distributed.all_reduce(votes, distributed.ReduceOp.MIN)
-    return bool(votes.item())
+    return not greatest(torch.tensor(int(not true), device=device)).item()
+
+
+def greatest(votes: Tensor) -> Tensor:
+    """The largest of all processes' ``votes``, number by number, in place; nobody waits for a device."""
+    if place()[1] > 1:
+        distributed.all_reduce(votes, distributed.ReduceOp.MAX)
+    return votes
+
+
+class Crossing:
+    """Numbers on their way from a device to its process.
+
+    Reading them waits for what the device had been asked before, and not for what it has been asked since: where that is
+    much, the device works on.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers = numbers.detach().to("cpu", non_blocking=numbers.is_cuda)  # into pinned memory
+        self._arrived = torch.cuda.Event() if numbers.is_cuda else None
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def read(self) -> Tensor:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._numbers
 
 
 def gathered(pieces: Sequence[tuple[Tensor, Tensor]], width: int, device: torch.device) -> Tensor:

@@ -11,11 +11,13 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from vdm.errors import InvalidInput, at_least, did_you_mean
+from vdm.training.processes import Crossing, greatest
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -134,9 +136,11 @@ class KeepLast(Checkpoint):
         self.path, self.every = path, int(every)
         self.signals = Signals()
         self._step = self._saved = 0
+        self._votes: Crossing | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = self._saved = trainer.global_step
+        self._votes = None
         self.signals.listen()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -173,18 +177,21 @@ class KeepLast(Checkpoint):
             print(f"{told.name} at step {step}: saved {self.path}", file=sys.stderr)
         if told == signal.SIGTERM and SLURMEnvironment.detect():
             self.signals.received.discard(told)
+            self._votes = None  # it tells of the same signal
         elif told:
             self._leave(trainer, told)
 
     def _told(self, trainer: pl.Trainer) -> signal.Signals | None:
-        """The signal to obey, the same in all processes, whichever of them it has reached by now."""
+        """The signal to obey, the same in all processes, whichever of them it has reached.
 
-        def reached(numbers: set[signal.Signals]) -> bool:
-            return trainer.strategy.reduce_boolean_decision(bool(numbers & self.signals.received), all=False)
-
-        if not reached(set(Signals.by_weight)):
-            return None
-        return next(number for number in Signals.by_weight if reached({number}))
+        Several processes obey what had reached them a step ago: what all have heard by now is on its way meanwhile.
+        """
+        heard = torch.tensor([number in self.signals.received for number in Signals.by_weight], dtype=torch.int)
+        if trainer.world_size > 1:
+            there = heard.to(trainer.strategy.root_device, non_blocking=True)
+            earlier, self._votes = self._votes, Crossing(greatest(there))
+            heard = torch.zeros_like(heard) if earlier is None else earlier.read()
+        return next((number for number, told in zip(Signals.by_weight, heard.tolist(), strict=True) if told), None)
 
     def _leave(self, trainer: pl.Trainer, told: signal.Signals) -> None:
         """``SystemExit``: an exception or a return would tell submitit that the job has ended."""

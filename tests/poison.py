@@ -1,0 +1,17 @@
+"""Weights of one process that go bad in mid-training."""
+
+import math
+
+from lightning.pytorch.callbacks import Callback
+
+
+class Poison(Callback):
+    """NaN in all weights of process ``rank`` before step ``step``."""
+
+    def __init__(self, rank, step):
+        self.rank, self.step = rank, step
+
+    def on_train_batch_start(self, trainer, task, *_):
+        if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
+            for weight in task.model.parameters():
+                weight.data.fill_(math.nan)
