@@ -30,7 +30,7 @@ WORKERS = ("data.workers=2",)
 
 
 def pauses(seconds):
-    """Slow down the first start of a job."""
+    """Slow down the first start of a job, and have it print its stacks if it gets nowhere."""
     return ("+callbacks.pauses._target_=pauses.Pauses", f"+callbacks.pauses.seconds={seconds}")
 
 
@@ -63,11 +63,12 @@ def conclude(cluster, process, folder, status=0):
     return logs
 
 
-def wait_for_step(process, run, step=5, seconds=600):
-    """Until ``run`` has logged ``step``."""
+def wait_for_step(cluster, process, run, step=5, seconds=300):
+    """Until ``run`` has logged ``step``; where it does not, what SLURM and the job say."""
     limit = time.monotonic() + seconds
     while not any(int(row["step"]) >= step for row in read_rows(run / "metrics.csv")[1]):
-        assert time.monotonic() < limit, "no step was logged"
+        if time.monotonic() > limit:
+            raise AssertionError(f"no step was logged\n{cluster.state()}\n{logs_of(run.parent)[-4000:]}")
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
 

@@ -125,6 +125,11 @@ class Cluster:
         (job,) = self.call("squeue", "--noheader", "--states=running", "--format=%i").split()
         return job
 
+    def state(self) -> str:
+        """Of jobs and nodes, for people."""
+        jobs = self.call("squeue", "--states=all", "--format=%i %T %r %N %M")
+        return f"{jobs}{self.call('sinfo', '--Node', '--long')}"
+
     def cancel_all(self) -> None:
         """End what is left, at once."""
         for job in self.call("squeue", "--noheader", "--format=%A").split():

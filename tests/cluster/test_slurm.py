@@ -36,7 +36,7 @@ def test_a_job_that_is_told_to_go_is_queued_again_and_ends_bit_for_bit(cluster, 
     """In mid-epoch, two processes and their loader workers; the signal is what SLURM sends at a time limit."""
     folder = tmp_path / "sweep"
     process = submit(cluster, folder, *TWO, *WORKERS, *pauses(0.2))
-    wait_for_step(process, folder / "0")
+    wait_for_step(cluster, process, folder / "0")
     cluster.call("scancel", "--signal=USR2", cluster.running())
     logs = conclude(cluster, process, folder)
     assert "SIGUSR2 at step" in logs

@@ -24,7 +24,7 @@ def whole(request):
 def test_a_signal(cluster, whole, overrides, tmp_path):
     folder = tmp_path / "sweep"
     process = submit(cluster, folder, *overrides, *pauses(0.2))
-    wait_for_step(process, folder / "0")
+    wait_for_step(cluster, process, folder / "0")
     cluster.call("scancel", "--signal=USR2", cluster.running())
     logs = conclude(cluster, process, folder)
     assert "SIGUSR2 at step" in logs
@@ -48,7 +48,7 @@ def test_a_pre_emption(cluster, whole, tmp_path):
     """A job of a higher partition that needs both nodes."""
     folder = tmp_path / "sweep"
     process = submit(cluster, folder, *TWO, *WORKERS, "hydra.launcher.partition=low", *pauses(0.5))
-    wait_for_step(process, folder / "0")
+    wait_for_step(cluster, process, folder / "0")
     job = cluster.running()
     higher = ("--partition=high", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 3")
     cluster.call("sbatch", "--wait", *higher)
@@ -63,7 +63,7 @@ def test_scontrol_requeue(cluster, whole, tmp_path):
     """SIGTERM, and soon the end, at another moment on each node."""
     folder = tmp_path / "sweep"
     process = submit(cluster, folder, *TWO_NODES, *WORKERS, *pauses(0.5))
-    wait_for_step(process, folder / "0")
+    wait_for_step(cluster, process, folder / "0")
     cluster.call("scontrol", "requeue", cluster.running())
     logs = conclude(cluster, process, folder)
     assert "SIGTERM at step" in logs
@@ -74,7 +74,7 @@ def test_scontrol_requeue(cluster, whole, tmp_path):
 def test_scancel_leaves_a_checkpoint_from_which_a_laptop_goes_on(cluster, alone, tmp_path):
     folder = tmp_path / "sweep"
     process = submit(cluster, folder, *WORKERS, *pauses(0.5))
-    wait_for_step(process, folder / "0")
+    wait_for_step(cluster, process, folder / "0")
     cluster.call("scancel", cluster.running())
     assert "SIGTERM at step" in conclude(cluster, process, folder, status=1)
     assert not (folder / "0/metrics.json").exists()
