@@ -19,7 +19,12 @@ from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import Backbone, FourierFeatures, UNet, VDMUNet
 from vdm.networks.blocks import AttentionBlock, Dropout
-from vdm.parameterisations import LevelPosteriorParameterisation, Parameterisation, ResidualNoiseParameterisation
+from vdm.parameterisations import (
+    LevelPosteriorParameterisation,
+    Parameterisation,
+    ResidualNoiseParameterisation,
+    RoundedParameterisation,
+)
 from vdm.schedules import LinearSchedule
 from vdm.times import StratifiedTimes
 from vdm.training.ema import ExponentialAverage
@@ -75,10 +80,10 @@ class Parts(NamedTuple):
 FAST = Parts()
 
 
-def own(network: Backbone, batch: int, parts: Parts = FAST) -> Contender:
-    """This project, ``trainer=fast``; the parameterisation that the network's outputs fit."""
+def own(network: Backbone, batch: int, parts: Parts = FAST, read: Parameterisation | None = None) -> Contender:
+    """This project, ``trainer=fast``; with ``read``, or the parameterisation that the network's outputs fit."""
     many = network.outputs > 1
-    read: Parameterisation = LevelPosteriorParameterisation(network.outputs) if many else ResidualNoiseParameterisation()
+    read = read or (LevelPosteriorParameterisation(network.outputs) if many else ResidualNoiseParameterisation())
     for module in network.modules():
         if not parts.attention and isinstance(module, AttentionBlock):
             module.forward = plain_attention(module)  # type: ignore[method-assign]
@@ -209,6 +214,8 @@ CONTENDERS: dict[str, Callable[[int], Contender]] = {
     "VDM U-Net of levels, plain eager float32": lambda batch: own(vdm_unet(256), batch, PLAIN),
     "VDM U-Net of levels, trainer=default": lambda batch: own(vdm_unet(256), batch, DEFAULT),
     "VDM U-Net of levels, trainer=fast": lambda batch: own(vdm_unet(256), batch),
+    "VDM U-Net, rounded, trainer=default": lambda batch: own(vdm_unet(), batch, DEFAULT, RoundedParameterisation(0.5, 256)),
+    "VDM U-Net, rounded, trainer=fast": lambda batch: own(vdm_unet(), batch, read=RoundedParameterisation(0.5, 256)),
     "diffusers": diffusers,
     "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
 }

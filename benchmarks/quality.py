@@ -5,9 +5,11 @@
 
 The budget is CPU-seconds of training steps on one thread; on a GPU, GPU-seconds. A step is timed first; the learning rate
 then falls to zero over as many steps as the budget holds, and a run that is slower than that is cut off at the budget.
-Every run is a ``vdm-train``, in a folder under --folder; a finished one is not run again. Settings given by --against
-(once for each) get the same budgets, seeds and draws, and their difference is taken example by example; in continuous time
-along the straight line in γ for all, since the bound does not depend on the path, but the variance of its estimate does.
+Every run is a ``vdm-train``, in a folder under --folder; a finished one of the same code and data is not run again.
+
+Settings given by --against (once for each) get the same budgets, seeds and draws, and their difference is taken example by
+example; in continuous time along the straight line in γ for all, since the bound does not depend on the path, but the
+variance of its estimate does.
 """
 
 import argparse
@@ -23,15 +25,18 @@ import lightning.pytorch as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 from vdm.bound import VariationalModel
-from vdm.cli.build import build, quiet, restore
+from vdm.cli.build import build, provenance, quiet, restore
 from vdm.cli.suggestions import config_directory
+from vdm.data import InMemoryData
 from vdm.elbo import ContinuousTime
 from vdm.evaluation import BoundEvaluation
 from vdm.models import VDM
 from vdm.schedules import LinearSchedule
 from vdm.training.budget import CpuTime
+from vdm.training.module import VariationalTask
 
 PROBE, SKIPPED, SHARE = 24, 4, 0.97
 
@@ -49,11 +54,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def seconds_a_step(overrides: list[str]) -> float:
-    """CPU-seconds of a training step, after the first few."""
+def composed(overrides: list[str]) -> tuple[DictConfig, InMemoryData, VariationalTask]:
+    """What vdm-train would make of them."""
     with initialize_config_dir(config_directory(), version_base="1.3"):
         config = compose("train", overrides=["output_dir=unused", *overrides])
-    data, task = build(config)
+    return config, *build(config)
+
+
+def seconds_a_step(overrides: list[str]) -> float:
+    """CPU-seconds of a training step, after the first few."""
+    config, data, task = composed(overrides)
     clocks = [CpuTime(), CpuTime()]
     settings = {"logger": False, "enable_checkpointing": False, "limit_val_batches": 0, "default_root_dir": None}
     for clock, steps in zip(clocks, (SKIPPED, PROBE), strict=True):
@@ -63,8 +73,11 @@ def seconds_a_step(overrides: list[str]) -> float:
 
 
 def train(folder: Path, overrides: list[str], budget: float, steps: int | None, seed: int) -> None:
-    """One run, unless it is there already."""
+    """One run, unless it is there already, of the same code and data."""
     if (folder / "metrics.json").exists():
+        held, now = json.loads((folder / "metrics.json").read_text())["provenance"], provenance(composed(overrides)[1], seed)
+        if any(held[name] != now[name] for name in ("vdm", "data")):
+            sys.exit(f"{folder} holds a run of other code or data ({held['vdm']}): choose another --folder, or remove it")
         return
     steps = steps or max(1, int(SHARE * budget / seconds_a_step(overrides)))
     limits = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", f"callbacks.cpu_time.seconds={budget}"]

@@ -3,10 +3,11 @@
     pip install -e '.[benchmarks]'
     python benchmarks/speed.py [--batch 8] [--rounds 5] [--only NAME …] > speed.md
 
-One thread, and the unit is the CPU-second of this process: wall time on a shared machine says little. Everybody takes turns
-within a round, so a slow minute is everybody's; ratios are taken within rounds, and printed as median [lowest, highest].
-Flops are the model's own (two a multiply-add, counted by torch.utils.flop_counter with attention by plain matrix products),
-and the peaks are those of a 1024² matrix product and of a 3×3 convolution of 64 channels measured in the same rounds.
+One thread, and the unit is the CPU-second of this process: wall time on a shared machine says little. Everybody in a table
+takes turns within a round, so a slow minute is everybody's; ratios are taken within rounds, and printed as median [lowest,
+highest]. Flops are the model's own (two a multiply-add, counted by torch.utils.flop_counter with attention by plain matrix
+products), and the peaks are those of a 1024² matrix product and of a 3×3 convolution of 64 channels, which take turns with
+the training steps. Of the bound, which no other library here evaluates, ratios are to the first model's.
 Peak memory is the growth of a fresh process over two training steps.
 """
 
@@ -19,7 +20,7 @@ from statistics import median
 
 import torch
 from contenders import CONTENDERS, PARTS, SHAPE, Contender, levels
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -71,23 +72,15 @@ def convolved(x: Tensor, w: Tensor, grad: Tensor) -> None:
     F.conv2d(x, w, padding=1).backward(grad)
 
 
-def peaks(rounds: int) -> dict[str, float]:
-    """GFLOP per CPU-second of a matrix product and of a convolution with its backward pass, the best of all rounds."""
-    found = {}
+def peaks() -> dict[str, tuple[int, Callable[[], object]]]:
+    """Flops of a matrix product and of a convolution with its backward pass, and the two themselves."""
+    found: dict[str, tuple[int, Callable[[], object]]] = {}
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.randn(1024, 1024).to(dtype)
         x, w = torch.randn(8, 64, 32, 32).to(dtype).requires_grad_(), torch.randn(64, 64, 3, 3).to(dtype).requires_grad_()
-        grad = torch.randn(8, 64, 32, 32).to(dtype)
-        for name, flops, function in (
-            ("matrix product", 2 * 1024**3, lambda a=a: a @ a),
-            (
-                "convolution",
-                3 * 2 * 8 * 32 * 32 * 64 * 64 * 9,
-                lambda x=x, w=w, g=grad: convolved(x, w, g),
-            ),
-        ):
-            best = min(interleaved({"": function}, 4 * rounds)[""])
-            found[f"{name}, {str(dtype).removeprefix('torch.')}"] = flops / best / 1e9
+        grad, kind = torch.randn(8, 64, 32, 32).to(dtype), str(dtype).removeprefix("torch.")
+        found[f"matrix product, {kind}"] = 2 * 1024**3, lambda a=a: a @ a
+        found[f"convolution, {kind}"] = 3 * 2 * 8 * 32 * 32 * 64 * 64 * 9, lambda x=x, w=w, g=grad: convolved(x, w, g)
     return found
 
 
@@ -117,8 +110,14 @@ def peak_memory(name: str, batch: int) -> float:
     return value
 
 
-def training(contenders: dict[str, Contender], batch: int, rounds: int, peak: dict[str, float]) -> None:
-    times = interleaved({name: contender.step for name, contender in contenders.items()}, rounds)
+def training(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
+    top = peaks()
+    steps = {name: contender.step for name, contender in contenders.items()}
+    times = interleaved({**steps, **{name: function for name, (_, function) in top.items()}}, rounds)
+    peak = {name: flops / min(times[name]) / 1e9 for name, (flops, _) in top.items()}
+    print("\n| peak, the best of all rounds | GFLOP/CPU-s |\n| --- | --- |")
+    for name, value in peak.items():
+        print(f"| {name} | {value:.0f} |", flush=True)
     base = next(iter(times.values()))
     print(
         f"\n| training step, batch {batch} | weights | GFLOP an image | images/CPU-s | times the first | GFLOP/CPU-s "
@@ -151,34 +150,54 @@ def sampling(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
         print(f"| {name} | {batch * SAMPLE_STEPS / median(some):.1f} | {ratio(base, some)} |", flush=True)
 
 
+class Inside:
+    """CPU-seconds spent in a network, of each call of a function that uses it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.spent = self._start = 0.0
+        network.register_forward_pre_hook(self._begin)
+        network.register_forward_hook(self._end)
+
+    def _begin(self, *_: object) -> None:
+        self._start = time.process_time()
+
+    def _end(self, *_: object) -> None:
+        self.spent += time.process_time() - self._start
+
+    def noted(self, function: Callable[[], object], notes: list[float]) -> Callable[[], None]:
+        def call() -> None:
+            self.spent = 0.0
+            function()
+            notes.append(self.spent)
+
+        return call
+
+
 @torch.no_grad()
 def bounds(contenders: dict[str, Contender], batch: int, rounds: int) -> None:
     """The one-t bound and the full sum, and what of them is not the network."""
-    print(f"\n| bound, batch {batch} | images/CPU-s | outside the network |\n| --- | --- | --- |")
-    x, index = levels(batch), torch.arange(batch)
+    x, index, steps = levels(batch), torch.arange(batch), 8
+    functions: dict[str, Callable[[], None]] = {}
+    inside: dict[str, list[float]] = {}
     for name, contender in contenders.items():
         if contender.model is None or not name.endswith("default"):
             continue
-        model, network = contender.model.eval(), contender.model.denoiser.network
-        spent = [0.0]
-        start = [0.0]
-        before = network.register_forward_pre_hook(lambda *_, s=start: s.__setitem__(0, time.process_time()))
-        after = network.register_forward_hook(
-            lambda *_, s=start, t=spent: t.__setitem__(0, t[0] + time.process_time() - s[0])
-        )
-        steps = 8
+        model, clock = contender.model.eval(), Inside(contender.model.denoiser.network)
         discrete = model.at(DiscreteTime(1 + steps))
-        for what, per_image, function in (
-            ("one t", 1, lambda m=model: m.elbo(x, ExampleDraws(index))),
-            ("full sum, T = 1001", 1000 / steps, lambda m=discrete: m.elbo_all_times(x, ExampleDraws(index))),
+        for what, function in (
+            ("one t", lambda m=model: m.elbo(x, ExampleDraws(index))),
+            ("full sum, T = 1001", lambda m=discrete: m.elbo_all_times(x, ExampleDraws(index))),
         ):
-            function()
-            spent[0] = 0.0
-            total = sum(cpu_seconds(function) for _ in range(rounds))
-            rate = batch * rounds / total / per_image
-            print(f"| {name}, {what} | {rate:.3g} | {100 * (1 - spent[0] / total):.1f} % |", flush=True)
-        before.remove()
-        after.remove()
+            key = f"{what}: {name}"
+            functions[key] = clock.noted(function, inside.setdefault(key, []))
+    times = interleaved(functions, rounds)
+    print(f"\n| bound, batch {batch} | images/CPU-s | times the first | outside the network |\n| --- | --- | --- | --- |")
+    for name, some in times.items():
+        what = name.partition(":")[0]
+        share = 1 if what == "one t" else 1000 / steps
+        base = next(times[first] for first in times if first.startswith(what))
+        outside = 100 * (1 - sum(inside[name][-rounds:]) / sum(some))
+        print(f"| {name} | {batch / median(some) / share:.3g} | {ratio(base, some)} | {outside:.1f} % |", flush=True)
 
 
 @torch.no_grad()
@@ -211,14 +230,10 @@ def main() -> None:
     contenders = {name: CONTENDERS[name](arguments.batch) for name in arguments.only}
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"images {'×'.join(map(str, SHAPE))}, one thread, torch {torch.__version__}, {capability}")
-    peak = peaks(arguments.rounds)
-    print("\n| peak | GFLOP/CPU-s |\n| --- | --- |")
-    for name, value in peak.items():
-        print(f"| {name} | {value:.0f} |", flush=True)
-    training(contenders, arguments.batch, arguments.rounds, peak)
+    training(contenders, arguments.batch, arguments.rounds)
     if len(contenders) == len(CONTENDERS):
         parts = {name: build(arguments.batch) for name, build in PARTS.items()}
-        training(parts, arguments.batch, arguments.rounds, peak)
+        training(parts, arguments.batch, arguments.rounds)
     bounds(contenders, arguments.batch, arguments.rounds)
     sampling(contenders, arguments.batch, arguments.rounds)
     small(arguments.rounds)

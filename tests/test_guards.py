@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from catalogue import composed
 from test_cli import SMALL as RUN
@@ -18,6 +19,7 @@ from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation, Estimate, guards
 from vdm.training.checkpoints import Identity, read_content
 from vdm.training.non_finite import StopOnNonFinite
+from vdm.training.resuming import KeepLast
 
 TOY = ("experiment=toy", "model.denoiser.network.hidden=8", "model.denoiser.network.blocks=1")
 
@@ -217,6 +219,27 @@ def test_a_step_that_is_not_finite_is_kept_and_can_be_run_again(tmp_path, overri
     assert again.cause == "it is finite when run again"  # the poison was in this process, and is not in the file
     assert torch.isfinite(again.loss.value).all()
     assert torch.equal(replay(path).loss.value, again.loss.value)
+
+
+@pytest.mark.parametrize("step", [0, 4, 5], ids=["early", "before a validation and a save", "last"])
+def test_gradients_that_are_not_finite_reach_no_checkpoint(tmp_path, step):
+    """With a finite loss, which alone would say so a step too late, when the weights have been saved and evaluated."""
+    data, task = build(
+        composed("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "data.batch_size=32")
+    )
+
+    class PoisonedGradient(Callback):
+        def on_after_backward(self, trainer, task):
+            if trainer.global_step == step:
+                next(task.model.parameters()).grad[...] = math.inf
+
+    last = tmp_path / "last.ckpt"
+    callbacks = [PoisonedGradient(), StopOnNonFinite(str(tmp_path)), KeepLast(str(last), every=1)]
+    own = Identity({}, {})
+    with pytest.raises(InvalidInput, match=f"the gradients of step {step} are not finite, though its loss is"):
+        trainer_for(tmp_path, *callbacks, own, enable_checkpointing=True, val_check_interval=5).fit(task, datamodule=data)
+    assert (read_content(last)["global_step"] if last.exists() else 0) == step
+    assert not list(tmp_path.glob("non_finite_*"))
 
 
 def test_a_step_with_bad_weights_is_told_again_by_its_file(tmp_path):

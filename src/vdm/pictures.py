@@ -86,8 +86,11 @@ def density_picture(x: Tensor, log_prob: Callable[[Tensor], Tensor], reach: floa
 
 
 def rendered(figure: Figure, dpi: int = 100) -> Image.Image:
-    """A figure as an image."""
+    """A figure as an image; the figure is empty afterwards."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    figure.clear()  # it refers to itself, and would hold megabytes until it is collected
+    del canvas.renderer
+    return picture

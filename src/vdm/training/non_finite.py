@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, distributed
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
 
 from vdm.bound import Batch, Loss, VariationalModel
 from vdm.draws import Draws
@@ -21,7 +23,9 @@ class StopOnNonFinite(Callback):
     """Stops all processes before a NaN or infinite loss of any reaches the weights, and keeps the step: see
     ``vdm.cli.replay``.
 
-    The loss is looked at when the backward pass has been asked for, so that a device is busy with it meanwhile.
+    The loss is looked at when the backward pass has been asked for, so that a device is busy with it meanwhile. Gradients
+    that are not finite though the loss is are found in the next step, or before a save, a validation or the end: they do
+    reach the weights, which then reach nothing else.
 
     The file is a checkpoint of the weights and buffers before the step, with the batch, and which part of the step it is of
     how many (``rank`` and ``world_size`` of its draws). All draws follow from these.
@@ -40,6 +44,7 @@ class StopOnNonFinite(Callback):
         self._buffers: dict[str, Tensor] = {}
         self._loss = torch.zeros(())
         self._bad = Crossing(self._loss)
+        self._good_gradient: Crossing | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VariationalTask, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
         self._batch, self._draws = batch, pl_module.draws(batch_idx)
@@ -50,6 +55,7 @@ class StopOnNonFinite(Callback):
         self._bad = Crossing(greatest((~torch.isfinite(self._loss)).int()))
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+        self._check_gradient(trainer)
         if not self._bad.read():
             return
         told = [None if torch.isfinite(self._loss) else self._keep(trainer, pl_module)]
@@ -57,6 +63,27 @@ class StopOnNonFinite(Callback):
             own, told = told[0], [None] * place()[1]
             distributed.all_gather_object(told, own)
         raise InvalidInput(next(each for each in told if each is not None))
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: VariationalTask, optimizer: Optimizer) -> None:  # type: ignore[override]
+        gradients = [weight.grad for weight in pl_module.model.parameters() if weight.grad is not None]
+        self._good_gradient = Crossing(torch.isfinite(get_total_norm(gradients)))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check_gradient(trainer)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._check_gradient(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check_gradient(trainer)
+
+    def _check_gradient(self, trainer: pl.Trainer) -> None:
+        good, self._good_gradient = self._good_gradient, None
+        if good is not None and not good.read():
+            raise InvalidInput(
+                f"the gradients of step {trainer.global_step - 1} are not finite, though its loss is. Nothing was saved of "
+                "the weights since: resume=true repeats the step from the last checkpoint; lower optimizer.lr"
+            )
 
     def _keep(self, trainer: pl.Trainer, task: VariationalTask) -> str:
         """Keep the step of this process, and say what was wrong with it."""
