@@ -141,6 +141,10 @@ BAD = {
     "a monitor of nothing": (["callbacks.checkpoint.monitor=foo"], "choose one of val/bits_per_dim"),
     "no monitor": (["callbacks.checkpoint.monitor=null"], "choose one of val/bits_per_dim"),
     "the worst checkpoint": (["callbacks.checkpoint.mode=max"], "would keep the worst val/bits_per_dim"),
+    "weights alone": (["+callbacks.checkpoint.save_weights_only=true"], "save_weights_only keeps nothing to evaluate"),
+    "weights of no validation": (["+callbacks.checkpoint.every_n_train_steps=3"], "that no validation has measured"),
+    "several of one name": (["+callbacks.checkpoint.save_top_k=2"], "several under one name"),
+    "samples in no steps": (["model.sampling.steps=0"], "model.sampling: steps must be at least 1, got 0"),
     "a bound that is no number": (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val must be a positive"),
     "no epoch": (["trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
     "no device": (["data.device=xyz"], "data: device must be cpu, cuda"),
@@ -188,6 +192,19 @@ def test_a_run_does_without_what_only_watches_it(call, tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert "training_cpu_seconds" not in metrics["provenance"]
     assert metrics["test"]["bits_per_dim"]["value"] > 0
+
+
+def test_a_picture_that_fails_does_not_cost_the_result(call, tmp_path, monkeypatch):
+    """It fails loudly, and the run is finished all the same."""
+    monkeypatch.setattr("vdm.data.Digits.picture", lambda *_: 1 / 0)
+    words = [*SMALL, "callbacks.sample_grid.every=9", f"hydra.run.dir={tmp_path}"]
+    with pytest.raises(ZeroDivisionError):
+        call(train, *words)
+    assert "ZeroDivisionError" in (tmp_path / "failure.txt").read_text()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["test"]["bits_per_dim"]["value"] > 0
+    status, out, _ = call(train, *words, "resume=true")
+    assert (status, "is finished" in out) == (0, True)
 
 
 def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
