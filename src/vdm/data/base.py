@@ -1,6 +1,7 @@
 """A data set with its three splits in memory, as a LightningDataModule."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from vdm.data.batches import OrderedBatches, ShuffledBatches
 from vdm.data.split import Split, fits
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 
 
 class InMemoryData(LightningDataModule, ABC):
@@ -35,6 +36,8 @@ class InMemoryData(LightningDataModule, ABC):
     release: str
     download = False
     """Whether missing files are fetched, by a class that can."""
+    sizes: Mapping[str, int] | None = None
+    """How many examples each split has, of a class that is told: checked before they are loaded."""
 
     def __init__(
         self,
@@ -66,8 +69,14 @@ class InMemoryData(LightningDataModule, ABC):
         self.splits()
 
     def splits(self) -> dict[str, Split]:
-        """The three splits, loaded once."""
+        """The three splits, loaded once.
+
+        Raises:
+            InvalidInput: sizes of other than three splits with examples; examples of another shape than stated.
+        """
         if not self._splits:
+            if self.sizes is not None:
+                check_sizes(self.sizes)
             splits = self.load()
             for name, split in splits.items():
                 if tuple(split.x.shape[1:]) != self.event_shape:
@@ -121,6 +130,13 @@ class InMemoryData(LightningDataModule, ABC):
             return split.on(torch.device(self.device))
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return split.on(device) if fits(split, device) else split
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Raises InvalidInput for sizes of other splits than the three, or of one without examples."""
+    if sizes.keys() != {"train", "val", "test"}:
+        raise InvalidInput(f"data.sizes must be those of train, val and test, got {', '.join(sizes) or 'none'}")
+    at_least(1, **{f"data.sizes.{name}": size for name, size in sizes.items()})
 
 
 def check_device(name: str) -> None:
