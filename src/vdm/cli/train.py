@@ -1,6 +1,7 @@
 """``vdm-train``: train a model, evaluate it on the whole test set, leave a folder behind."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -199,4 +200,4 @@ def report(
 
 
 def main() -> None:
-    command.run("train", train, {"resume": bool})
+    command.run("train", train, {"resume": bool, "leg": Mapping, "logger": Mapping[str, Mapping]})

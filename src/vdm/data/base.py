@@ -36,7 +36,7 @@ class InMemoryData(LightningDataModule, ABC):
     release: str
     download = False
     """Whether missing files are fetched, by a class that can."""
-    sizes: Mapping[str, int] | None = None
+    sizes: Mapping[str, int]
     """How many examples each split has, of a class that is told: checked before they are loaded."""
 
     def __init__(
@@ -75,7 +75,7 @@ class InMemoryData(LightningDataModule, ABC):
             InvalidInput: sizes of other than three splits with examples; examples of another shape than stated.
         """
         if not self._splits:
-            if self.sizes is not None:
+            if hasattr(self, "sizes"):
                 check_sizes(self.sizes)
             splits = self.load()
             for name, split in splits.items():
@@ -86,6 +86,17 @@ class InMemoryData(LightningDataModule, ABC):
                     )
             self._splits = splits
         return self._splits
+
+    def split(self, name: str) -> Split:
+        """One of them.
+
+        Raises:
+            InvalidInput: another name.
+        """
+        splits = self.splits()
+        if name not in splits:
+            raise InvalidInput(f"there is no split {name!r} of {self.name}: use one of {', '.join(splits)}")
+        return splits[name]
 
     def provenance(self) -> dict[str, object]:
         """Name, release, sizes and fingerprints, to stand beside every number; and whether training mirrored examples."""
@@ -114,10 +125,7 @@ class InMemoryData(LightningDataModule, ABC):
 
     def ordered(self, name: str) -> OrderedBatches:
         """Every example of a split once."""
-        splits = self.splits()
-        if name not in splits:
-            raise InvalidInput(f"there is no split {name!r} of {self.name}: use one of {', '.join(splits)}")
-        return OrderedBatches(self._placed(splits[name]), self.eval_batch_size, *self._place(), self.workers)
+        return OrderedBatches(self._placed(self.split(name)), self.eval_batch_size, *self._place(), self.workers)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
