@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vdm.data.batches import OrderedBatches, ShuffledBatches
 from vdm.data.split import Split, fits
-from vdm.errors import InvalidInput, at_least
+from vdm.errors import InvalidInput, at_least, at_most
 
 
 class InMemoryData(LightningDataModule, ABC):
@@ -29,7 +29,7 @@ class InMemoryData(LightningDataModule, ABC):
         flip: mirror half of the training examples of each epoch left to right. Never in evaluation.
 
     Raises:
-        InvalidInput: a device that there is not; data of another shape than stated.
+        InvalidInput: a device that there is not; evaluation batches of no examples; data of another shape than stated.
     """
 
     name: str
@@ -52,6 +52,8 @@ class InMemoryData(LightningDataModule, ABC):
         super().__init__()
         if device is not None:
             check_device(device)
+        at_least(1, eval_batch_size=eval_batch_size)
+        at_most(eval_batch_size=eval_batch_size)
         self.event_shape = tuple(event_shape)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.workers, self.device, self.flip = workers, device, flip
