@@ -141,6 +141,18 @@ BAD = {
     "a monitor of nothing": (["callbacks.checkpoint.monitor=foo"], "choose one of val/bits_per_dim"),
     "no monitor": (["callbacks.checkpoint.monitor=null"], "choose one of val/bits_per_dim"),
     "the worst checkpoint": (["callbacks.checkpoint.mode=max"], "would keep the worst val/bits_per_dim"),
+    "weights alone": (["+callbacks.checkpoint.save_weights_only=true"], "save_weights_only keeps nothing to evaluate"),
+    "weights of no validation": (["+callbacks.checkpoint.every_n_train_steps=3"], "that no validation has measured"),
+    "several of one name": (["+callbacks.checkpoint.save_top_k=2"], "several under one name"),
+    "samples in no steps": (["model.sampling.steps=0"], "model.sampling: steps must be at least 1, got 0"),
+    "null for a logger": (["logger.csv=null"], "logger.csv must be a mapping, got None"),
+    "a number for a logger": (["logger.csv=5"], "logger.csv must be a mapping, got 5"),
+    "null for what loggers know": (["leg=null"], "leg must be a mapping, got None"),
+    "more labels than classes": (
+        ["experiment=digits_labels", "model.denoiser.network.condition.classes=5"],
+        "from 0 to 9 are no labels 0 … 4",
+    ),
+    "no labels": (["experiment=digits_labels", "data.labels=false"], "the data have none: set data.labels=true"),
     "a bound that is no number": (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val must be a positive"),
     "no epoch": (["trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
     "no device": (["data.device=xyz"], "data: device must be cpu, cuda"),
@@ -190,6 +202,19 @@ def test_a_run_does_without_what_only_watches_it(call, tmp_path):
     assert metrics["test"]["bits_per_dim"]["value"] > 0
 
 
+def test_a_picture_that_fails_does_not_cost_the_result(call, tmp_path, monkeypatch):
+    """It fails loudly, and the run is finished all the same."""
+    monkeypatch.setattr("vdm.data.Digits.picture", lambda *_: 1 / 0)
+    words = [*SMALL, "callbacks.sample_grid.every=9", f"hydra.run.dir={tmp_path}"]
+    with pytest.raises(ZeroDivisionError):
+        call(train, *words)
+    assert "ZeroDivisionError" in (tmp_path / "failure.txt").read_text()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["test"]["bits_per_dim"]["value"] > 0
+    status, out, _ = call(train, *words, "resume=true")
+    assert (status, "is finished" in out) == (0, True)
+
+
 def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
     (tmp_path / "half.ckpt").write_bytes((run / "checkpoints/best.ckpt").read_bytes()[:5000])
     good = f"ckpt={run}/checkpoints/best.ckpt"
@@ -221,6 +246,11 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         (evaluate, [good, "accelerator=cpu", "devices=0"], "devices=0"),
         (sample, [good, "accelerator=foo"], "accelerator=foo is none that this machine has"),
         (sample, [good, "n=0"], "at least 1"),
+        (sample, [good, "n=1000000000000"], "n must be at most 10,000,000"),
+        (sample, [good, "steps=99999999999999999999"], "steps must be at most 10,000,000"),
+        (report, ["estimators", good, "split=foo"], "there is no split 'foo' of digits: use one of train, val, test"),
+        (report, ["estimators", good, "schedules=null"], "schedules must be a mapping of a mapping each, got None"),
+        (report, ["estimators", good, "times.uniform=null"], "times.uniform must be a mapping, got None"),
         (sample, [good, "stps=5"], "steps"),
     ]
     for module, arguments, message in cases:
@@ -229,6 +259,28 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         assert (status, "Traceback" in error) == (2, False), (arguments, error)
         assert message in error.strip().splitlines()[-1]
     assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["continuous=true", "examples=0"], "examples must be at least 1, got 0"),
+        (["continuous=true", "examples=-5"], "examples must be at least 1, got -5"),
+        (["importance=2", "estimators.importance.timesteps=1"], "timesteps counts the latents"),
+        (["importance=2", "estimators.importance.timesteps=null"], "needs discrete time"),
+        (["flow=true", "dequantisation=none"], "the data are levels, whose density is infinite"),
+        (["timesteps=[1000000000000000000000]"], "timesteps must be at most"),
+        (["repeats=1000000000000"], "repeats must be at most"),
+        (["flow=true", "estimators.flow=null"], "estimators.flow must be a mapping, got None"),
+        (["estimators=null"], "estimators must be a mapping of a mapping each, got None"),
+        (["relatives=null"], "relatives must be a mapping of a mapping each, got None"),
+    ],
+)
+def test_no_split_is_evaluated_before_what_is_known_beforehand_is_refused(run, call, tmp_path, monkeypatch, words, message):
+    monkeypatch.setattr(evaluate, "own_bound", lambda *_: pytest.fail("evaluated"))
+    status, _, error = call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", *words, f"hydra.run.dir={tmp_path}")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert message in error
 
 
 def test_a_finished_run_is_not_overwritten(run, call):

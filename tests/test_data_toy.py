@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 
 import pytest
@@ -26,6 +27,27 @@ from vdm.times import StratifiedTimes
 
 DENSITIES = [ring, grid, moons, checkerboard]
 REACH, CELLS = 2 * math.sqrt(3), 400  # the board's edges lie on the edges of cells
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("~data.sizes.test", "data.sizes must be those of train, val and test, got train, val"),
+        ("+data.sizes.extra=5", "those of train, val and test, got train, val, test, extra"),
+        ("data.sizes.val=0", "data.sizes.val must be at least 1, got 0"),
+        ("data.sizes.test=-1", "data.sizes.test must be at least 1, got -1"),
+        ("data.sizes.test=60.5", "data.sizes.test must be a whole number, got 60.5"),
+        ("data.sizes.test=abc", "data.sizes.test must be a whole number, got 'abc'"),
+        ("data.sizes.test=null", "data.sizes.test must be a whole number, got None"),
+        ("data.sizes=null", "data.sizes must be a mapping of a whole number each, got None"),
+    ],
+)
+@pytest.mark.parametrize("experiment", ["toy", "mnist"])
+def test_three_splits_have_examples(experiment, override, message):
+    """Of every data set that is told their sizes, before it looks for its files."""
+    with pytest.raises(InvalidInput, match=re.escape(message)) as caught:
+        build(composed(f"experiment={experiment}", override))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module", params=DENSITIES, ids=lambda make: make.__name__)

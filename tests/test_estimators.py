@@ -75,8 +75,10 @@ class TestEveryEstimator:
     def test_sees_only_the_examples_asked_for(self, name):
         results = build(name, f"estimators.{name}.examples=4")(model(), data(), lambda done: None)
         assert all(result.examples == 4 for result in results)
-        with pytest.raises(InvalidInput, match="examples"):
-            build(name, f"estimators.{name}.examples=0")(model(), data(), lambda done: None)
+
+    def test_is_not_made_under_autocast(self, name):
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(InvalidInput, match="not estimated under autocast"):
+            build(name)(model(), data(), lambda done: None)
 
     def test_agrees_with_the_bound(self, name):
         """Five estimates of about one quantity: within errors and half a bit of the bound at the model's own time."""

@@ -16,7 +16,7 @@ from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import MLP, ClassEmbedding, FourierFeatures, UNet, VDMUNet, VectorEmbedding
 from vdm.networks.blocks import Dropout, PixelHead
-from vdm.networks.embedding import NoiseLevelEmbedding
+from vdm.networks.embedding import NoiseLevelEmbedding, check_condition
 from vdm.parameterisations import NoiseParameterisation
 from vdm.schedules import LinearSchedule
 
@@ -238,3 +238,21 @@ def test_mlp_takes_any_event():
 def test_dropout_is_a_probability(p):
     with pytest.raises(InvalidInput, match="from 0 to less than 1"):
         Dropout(p)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "condition", "message"),
+    [
+        (ClassEmbedding(3, 4), torch.tensor([0, 3]), "from 0 to 3 are no labels 0 … 2"),
+        (ClassEmbedding(3, 4), torch.tensor([-1, 2]), "from -1 to 2 are no labels 0 … 2"),
+        (ClassEmbedding(3, 4), torch.eye(3), "no labels 0 … 2"),
+        (VectorEmbedding(2, 4), torch.eye(3), r"shape \(3, 3\) are no vectors of 2 features"),
+        (VectorEmbedding(2, 4), None, "the data have none"),
+    ],
+)
+def test_conditions_that_a_network_cannot_take_are_known_before_it_is_trained(embedding, condition, message):
+    network = build("mlp", embedding)
+    check_condition(network, torch.eye(3)[:, :2] if isinstance(embedding, VectorEmbedding) else torch.tensor([2, 0]))
+    check_condition(build("mlp"), condition)
+    with pytest.raises(InvalidInput, match=message):
+        check_condition(network, condition)

@@ -16,8 +16,9 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 
 from vdm.cli import screen, train
+from vdm.cli.build import as_metrics, restore
 from vdm.errors import InvalidInput
-from vdm.evaluation import Estimate
+from vdm.evaluation import BoundSummary, Estimate
 from vdm.training import resuming
 from vdm.training.metrics_file import MetricsFile, cut_back, read_rows
 from vdm.training.resuming import KeepBest, KeepLast, Signals, forget_earlier_result
@@ -314,6 +315,24 @@ def test_the_weights_of_the_last_step_are_tested_and_kept_whatever_ended_the_run
     facts = json.loads((tmp_path / "metrics.json").read_text())["provenance"]
     assert (facts["steps"], facts["step"], facts["checkpoint"]) == (21, 21, "last.ckpt")
     assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 21
+
+
+@pytest.mark.parametrize(
+    "kept", ["+callbacks.checkpoint.save_top_k=1", "+callbacks.checkpoint.save_top_k=0", "~callbacks.checkpoint"]
+)
+def test_the_validation_is_of_the_weights_that_are_tested(tmp_path, kept):
+    """Of the best ones, which are not those of the last validation here; or of the last, after which none was due."""
+    short = ("trainer.max_steps=7", "trainer.val_check_interval=2", "optimizer.lr=1", "learning_rate=constant")
+    assert vdm_train(tmp_path, kept, *short) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    facts = metrics["provenance"]
+    assert facts["step"] < 6 if facts["checkpoint"] == "best.ckpt" else facts["step"] == 7
+    parts, _ = restore(str(tmp_path / "checkpoints" / facts["checkpoint"]), ema=True)
+    summary = BoundSummary(2)
+    for batch in parts.data.ordered("val"):
+        summary.update(parts.task.validation(parts.task.evaluated, batch))
+    assert metrics["val"] == as_metrics(summary.compute())
+    assert RunFolder(tmp_path).result()["val"].value == metrics["val"]["bits_per_dim"]["value"]
 
 
 def test_each_row_is_of_whole_steps_where_gradients_are_accumulated(tmp_path):

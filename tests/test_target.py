@@ -109,6 +109,12 @@ def test_rows_do_not_matter():
     assert wide == pytest.approx(narrow, abs=1e-12)
 
 
+def test_a_target_that_nobody_reaches_is_refused_after_the_pilot():
+    """Not when the memory is full of the numbers of its calls."""
+    with pytest.raises(InvalidInput, match=r"would take \d\.\de\+\d+ calls of the network: ask for a larger one"):
+        run(1e-9, DiscreteTime(6))
+
+
 @pytest.mark.parametrize("settings", [{"target_se": 0.0}, {"target_se": 0.1, "pilot": 2}])
 def test_settings_without_meaning_are_refused(settings):
     with pytest.raises(InvalidInput):

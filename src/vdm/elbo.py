@@ -13,7 +13,7 @@ from torch.distributions import kl_divergence
 
 from vdm.bound import Denoise
 from vdm.draws import scalar_dtype
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_most
 from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
 from vdm.process import ForwardProcess, isotropic
@@ -78,6 +78,9 @@ class DiscreteTime(Time):
 
     Args:
         timesteps: T, at least 2.
+
+    Raises:
+        InvalidInput: another T, or more latents than anybody takes.
     """
 
     def __init__(self, timesteps: int) -> None:
@@ -86,6 +89,7 @@ class DiscreteTime(Time):
                 f"timesteps counts the latents x_1 … x_T and must be a whole number of at least 2, got {timesteps}: with "
                 "one latent there is no denoising step"
             )
+        at_most(timesteps=timesteps)
         self.timesteps = int(timesteps)
 
     def __str__(self) -> str:

@@ -20,6 +20,13 @@ def at_least(least: int, **settings: float) -> None:
             raise InvalidInput(f"{name} must be at least {least}, got {value}")
 
 
+def at_most(most: int = 10_000_000, **settings: float) -> None:
+    """Raises InvalidInput for the first of ``settings`` above ``most``: steps and draws that would never be done."""
+    for name, value in settings.items():
+        if value > most:
+            raise InvalidInput(f"{name} must be at most {most:,}, got {value}")
+
+
 def finite(**settings: float) -> None:
     """Raises InvalidInput for the first of ``settings`` that is infinite or no number."""
     for name, value in settings.items():

@@ -58,6 +58,9 @@ def check_arguments(
 def check_value(value: Any, annotation: Any, place: str, kind: Kind = type) -> None:
     """Raises InvalidInput for a value of another type than ``annotation``, where that can be told."""
     if not _fits(value, annotation, kind):
+        if isinstance(value, Mapping) and _is_mapping(get_origin(annotation)):
+            for name, each in value.items():
+                check_value(each, get_args(annotation)[1], f"{place}.{name}", kind)
         raise InvalidInput(f"{place} must be {described(annotation)}, got {_shown(value, kind)}")
 
 
@@ -73,8 +76,8 @@ def described(annotation: Any) -> str:
     if _is_list(origin or annotation):
         words = [described(part) for part in parts if part is not Ellipsis]
         return f"a list of {words[0]} each" if words else "a list"
-    if inspect.isclass(origin or annotation) and issubclass(origin or annotation, Mapping):
-        return "a mapping"
+    if _is_mapping(origin or annotation):
+        return f"a mapping of {described(parts[1])} each" if parts else "a mapping"
     return f"a {getattr(annotation, '__name__', annotation)}"
 
 
@@ -93,18 +96,22 @@ def _fits(value: Any, annotation: Any, kind: Kind) -> bool:
         return isinstance(value, annotation) and (annotation is bool or not isinstance(value, bool))
     if _is_list(origin or annotation):
         return isinstance(value, list | tuple) and _elements_fit(value, origin, parts, kind)
+    if _is_mapping(origin or annotation):
+        return isinstance(value, Mapping) and all(_fits(each, part, kind) for each in value.values() for part in parts[1:])
     plain = isinstance(value, int | float | str | list)
     if origin is Callable or annotation is Callable or origin is type:
         return not plain
     if not inspect.isclass(annotation) or getattr(annotation, "_is_protocol", False):
         return True
-    if issubclass(annotation, Mapping):
-        return isinstance(value, Mapping)
     return issubclass(made, annotation)
 
 
 def _is_list(kind: Any) -> bool:
     return kind in (list, tuple, Sequence, Iterable)
+
+
+def _is_mapping(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, Mapping)
 
 
 def _elements_fit(values: Sequence[Any], origin: Any, parts: tuple[Any, ...], kind: Kind) -> bool:

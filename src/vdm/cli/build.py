@@ -20,6 +20,7 @@ from vdm.data import InMemoryData
 from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation, Estimate
+from vdm.networks.embedding import check_condition
 from vdm.signatures import check_value
 from vdm.training import VariationalTask
 from vdm.training.checkpoints import Checkpoint, read_checkpoint
@@ -67,6 +68,7 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
         data.download = False
     for split in data.splits().values():
         model.check(split.x)
+        check_condition(model, split.condition)
     model.inform(data.splits()["train"].x)
     task = VariationalTask(**parts, ema_decay=tree["ema_decay"], seed=tree["seed"])
     check_optimizer(task)

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -36,6 +37,8 @@ def evaluate(config: DictConfig) -> float:
     parts, checkpoint = restore(config.ckpt, config.ema, changes, config.trust)
     scores = ScoreSamples(fid, checkpoint.config["levels"], relatives=relatives)
     scores.check(parts.task.evaluated, parts.data)
+    for each in chosen.values():
+        each.check(parts.task.evaluated)
     folder = RunFolder(config.output_dir)
     own = own_bound(parts, config)
     results: list[Result] = []
@@ -125,7 +128,7 @@ def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
 def run_estimator(name: str, estimator: Estimator, parts: Parts, config: DictConfig) -> list[Result]:
     """One estimator on a whole split, with a progress bar."""
     device = device_of(config.accelerator)
-    split = parts.data.splits()[config.split]
+    split = parts.data.split(config.split)
     condition = None if split.condition is None else split.condition.to(device)
     data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
     model = parts.task.evaluated.to(device).eval().requires_grad_(False)
@@ -142,4 +145,5 @@ def as_entry(result: Result) -> dict[str, Any]:
 def main() -> None:
     switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
     settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
-    command.run("evaluate", evaluate, settings)
+    parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
+    command.run("evaluate", evaluate, settings | parts)

@@ -1,7 +1,7 @@
 """``vdm-report``: ``estimators ckpt=…``, the estimator laboratory; the others have files of their own."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from vdm.cli import command, report_run, report_sweep, screen
 from vdm.cli.build import make, provenance, quiet, restore
 from vdm.cli.report_lineage import lineage
 from vdm.cli.sweep import reading
-from vdm.errors import InvalidInput, at_least
+from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.estimator import diffusion, first
 from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
 from vdm.figures import growth_figure, per_step_figure
@@ -27,9 +27,10 @@ def estimators(config: DictConfig) -> None:
     quiet()
     sizes = config.growth or []
     at_least(2, repeats=config.repeats, batches=config.batches, **{f"growth[{i}]": T for i, T in enumerate(sizes)})
+    at_most(repeats=config.repeats, batches=config.batches)
     (data, task), checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
     model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
-    split = data.splits()[config.split]
+    split = data.split(config.split)
     batch = first(Batch(split.x, torch.arange(len(split.x)), split.condition), config.examples)
     lab = Laboratory(model, batch, config.timesteps, config.repeats, config.seed)
     single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
@@ -98,7 +99,12 @@ def growth_table(growth: dict[int, Growth]) -> screen.Table:
 
 COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)
 REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
-    "estimators": ("laboratory", estimators, {"ckpt": str, "split": str, "ema": bool, "growth": list[int] | None, **COUNTS}),
+    "estimators": (
+        "laboratory",
+        estimators,
+        {"ckpt": str, "split": str, "ema": bool, "growth": list[int] | None, **COUNTS}
+        | dict.fromkeys(("times", "schedules"), Mapping[str, Mapping]),
+    ),
     "lineage": ("lineage", lineage, {"runs": str | None}),
 }
 """What there is to report on: the config, the function, and the types of the settings of each."""

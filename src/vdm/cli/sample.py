@@ -13,7 +13,7 @@ from vdm.cli import command, screen
 from vdm.cli.build import device_of, quiet, restore
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least, at_most
 from vdm.models import VDM
 from vdm.training.diffusion_pictures import draw_trajectory
 from vdm.training.fast import compile_blocks
@@ -25,8 +25,8 @@ from vdm.training.run_folder import RunFolder
 def sample(config: DictConfig) -> None:
     """Writes pictures and samples.npz; sample i is the same for every n and batch size."""
     quiet()
-    if config.n < 1 or config.batch_size < 1:
-        raise InvalidInput(f"n and batch_size must be at least 1, got n={config.n} batch_size={config.batch_size}")
+    at_least(1, n=config.n, batch_size=config.batch_size)
+    at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
     (data, task), checkpoint = restore(config.ckpt, config.ema, chosen, config.trust)
     device = device_of(config.accelerator)

@@ -1,6 +1,7 @@
 """``vdm-train``: train a model, evaluate it on the whole test set, leave a folder behind."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ from vdm.cli import command, screen
 from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
 from vdm.cli.refusals import check_callbacks, check_same_data, check_trainer
 from vdm.construction import check
+from vdm.data import InMemoryData
 from vdm.data.batches import check_batch_size
 from vdm.evaluation import guards
 from vdm.evaluation.features import file_sha256
 from vdm.figures import bound_curves
+from vdm.training import VariationalTask
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
-from vdm.training.media import keep
+from vdm.training.media import FinalPictures, keep
 from vdm.training.metrics_file import cut_back, read_curves
 from vdm.training.resuming import cluster_environments, first_process, forget_earlier_result, requeued
 from vdm.training.run_folder import Leg, RunFolder
@@ -107,17 +110,12 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     best = getattr(callbacks.get("checkpoint"), "best_model_path", "")  # of this run: a file of that name may be another's
     chosen = Path(best) if best else folder.last
     if not best:
+        if terms.validated != trainer.global_step:
+            trainer.validate(task, datamodule=data, verbose=False)
         trainer.save_checkpoint(chosen)
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
 
     if trainer.is_global_zero:
-        model = task.evaluated.to(trainer.strategy.root_device)  # the Trainer has left it on the CPU
-        samples = draw_samples(model, data, 64, config.seed)
-        keep(trainer, folder.pictures / "samples.png", "samples", samples)
-        for logger in loggers:
-            logger.finalize("success")
-        if folder.curves.exists():
-            bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
         draws = {"weights": "ema", "repeats": task.test.repeats, "draws_seed": task.test.seed}
         effort = {"parameters": weights, "steps": trainer.global_step, **used}
         facts = {**facts, "checkpoint": chosen.name, "step": read_checkpoint(chosen).step, **draws, **effort}
@@ -127,11 +125,25 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
             evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
         said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
         folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
+        leave_pictures(trainer, task, data, folder, config.seed)
+        for logger in loggers:
+            logger.finalize("success")
         known = guards.above_entropy(terms.results["test"]["bits_per_dim"], data, "test")
         report(folder, chosen, terms, data.title, said, known)
         if scores is not None and scores.entry:
             screen.show(screen.samples_listing(scores.entry))
-    return terms.results.get("val", terms.results["test"])["bits_per_dim"].value
+    return terms.results["val"]["bits_per_dim"].value
+
+
+def leave_pictures(trainer: pl.Trainer, task: VariationalTask, data: InMemoryData, folder: RunFolder, seed: int) -> None:
+    """Samples, the bound over the run, and the callbacks' own pictures of the evaluated model."""
+    model = task.evaluated.to(trainer.strategy.root_device)  # the Trainer has left it on the CPU
+    keep(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, seed))
+    if folder.curves.exists():
+        bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, FinalPictures):
+            callback.keep(trainer, model, data)
 
 
 def begin(config: DictConfig, folder: RunFolder, start: Path | None) -> Leg:
@@ -188,4 +200,4 @@ def report(
 
 
 def main() -> None:
-    command.run("train", train, {"resume": bool})
+    command.run("train", train, {"resume": bool, "leg": Mapping, "logger": Mapping[str, Mapping]})

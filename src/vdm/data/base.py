@@ -1,6 +1,7 @@
 """A data set with its three splits in memory, as a LightningDataModule."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from vdm.data.batches import OrderedBatches, ShuffledBatches
 from vdm.data.split import Split, fits
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least, at_most
 
 
 class InMemoryData(LightningDataModule, ABC):
@@ -28,13 +29,15 @@ class InMemoryData(LightningDataModule, ABC):
         flip: mirror half of the training examples of each epoch left to right. Never in evaluation.
 
     Raises:
-        InvalidInput: a device that there is not; data of another shape than stated.
+        InvalidInput: a device that there is not; evaluation batches of no examples; data of another shape than stated.
     """
 
     name: str
     release: str
     download = False
     """Whether missing files are fetched, by a class that can."""
+    sizes: Mapping[str, int]
+    """How many examples each split has, of a class that is told: checked before they are loaded."""
 
     def __init__(
         self,
@@ -49,6 +52,8 @@ class InMemoryData(LightningDataModule, ABC):
         super().__init__()
         if device is not None:
             check_device(device)
+        at_least(1, eval_batch_size=eval_batch_size)
+        at_most(eval_batch_size=eval_batch_size)
         self.event_shape = tuple(event_shape)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.workers, self.device, self.flip = workers, device, flip
@@ -66,8 +71,14 @@ class InMemoryData(LightningDataModule, ABC):
         self.splits()
 
     def splits(self) -> dict[str, Split]:
-        """The three splits, loaded once."""
+        """The three splits, loaded once.
+
+        Raises:
+            InvalidInput: sizes of other than three splits with examples; examples of another shape than stated.
+        """
         if not self._splits:
+            if hasattr(self, "sizes"):
+                check_sizes(self.sizes)
             splits = self.load()
             for name, split in splits.items():
                 if tuple(split.x.shape[1:]) != self.event_shape:
@@ -77,6 +88,17 @@ class InMemoryData(LightningDataModule, ABC):
                     )
             self._splits = splits
         return self._splits
+
+    def split(self, name: str) -> Split:
+        """One of them.
+
+        Raises:
+            InvalidInput: another name.
+        """
+        splits = self.splits()
+        if name not in splits:
+            raise InvalidInput(f"there is no split {name!r} of {self.name}: use one of {', '.join(splits)}")
+        return splits[name]
 
     def provenance(self) -> dict[str, object]:
         """Name, release, sizes and fingerprints, to stand beside every number; and whether training mirrored examples."""
@@ -105,10 +127,7 @@ class InMemoryData(LightningDataModule, ABC):
 
     def ordered(self, name: str) -> OrderedBatches:
         """Every example of a split once."""
-        splits = self.splits()
-        if name not in splits:
-            raise InvalidInput(f"there is no split {name!r} of {self.name}: use one of {', '.join(splits)}")
-        return OrderedBatches(self._placed(splits[name]), self.eval_batch_size, *self._place(), self.workers)
+        return OrderedBatches(self._placed(self.split(name)), self.eval_batch_size, *self._place(), self.workers)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -121,6 +140,13 @@ class InMemoryData(LightningDataModule, ABC):
             return split.on(torch.device(self.device))
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return split.on(device) if fits(split, device) else split
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Raises InvalidInput for sizes of other splits than the three, or of one without examples."""
+    if sizes.keys() != {"train", "val", "test"}:
+        raise InvalidInput(f"data.sizes must be those of train, val and test, got {', '.join(sizes) or 'none'}")
+    at_least(1, **{f"data.sizes.{name}": size for name, size in sizes.items()})
 
 
 def check_device(name: str) -> None:

@@ -17,7 +17,6 @@ from vdm.evaluation.estimator import (
     Result,
     chunks,
     diffusion,
-    first,
     from_replicates,
     need_two,
 )
@@ -118,7 +117,7 @@ class BoundAt(Estimator):
         rows: how many examples one call of the network may hold.
 
     Raises:
-        InvalidInput: no times, ``repeats`` below 2, ``rows`` below 1.
+        InvalidInput: no times, ``repeats`` below 2, ``examples`` or ``rows`` below 1.
     """
 
     def __init__(
@@ -126,9 +125,8 @@ class BoundAt(Estimator):
     ) -> None:
         if not times:
             raise InvalidInput("the bound at no T at all: name some, such as timesteps=[100, 1000], or null for none")
-        at_least(1, rows=rows)
+        super().__init__(examples, rows)
         self.times, self.each = list(times), BoundEvaluation(repeats, seed)
-        self.examples, self.rows = examples, rows
 
     @classmethod
     def timesteps(
@@ -137,10 +135,13 @@ class BoundAt(Estimator):
         """At each T of a list."""
         return cls([DiscreteTime(T) for T in timesteps], repeats, seed, examples, rows)
 
-    def __call__(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
-        data, results = first(data, self.examples), []
+    def check(self, model: VariationalModel) -> None:
+        diffusion(model, "the bound at another T")
+
+    def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
+        vdm, results = diffusion(model, "the bound at another T"), []
         for number, time in enumerate(self.times):
-            timed, columns = diffusion(model, "the bound at another T").at(time), []
+            timed, columns = vdm.at(time), []
             for chunk in chunks(data, self.rows):
                 columns.append(self.each(timed, chunk))
                 progress((number + sum(c.shape[1] for c in columns) / len(data.x)) / len(self.times))

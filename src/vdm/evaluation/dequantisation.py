@@ -21,12 +21,16 @@ from vdm.likelihoods import LevelLikelihood, Likelihood
 class Dequantisation(ABC):
     """q(x_1 | x) for one probability flow."""
 
+    def check(self, likelihood: Likelihood) -> None:
+        """Raises InvalidInput for data of the other kind than levels."""
+        levels(likelihood)
+
     @abstractmethod
     def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
         """(x_1, log q(x_1 | x)): (B, *event) and (B,) in nats, for data ``x`` in its own units.
 
         Raises:
-            InvalidInput: data of the other kind, levels or reals.
+            InvalidInput: see ``check``.
         """
 
 
@@ -55,11 +59,15 @@ class TruncatedNormalDequantisation(Dequantisation):
 class NoDequantisation(Dequantisation):
     """Real data: x_1 = √ᾱ_1 x, and log q = −D/2 log ᾱ_1 carries the density of x_1 to that of x_1/√ᾱ_1."""
 
-    def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
+    def check(self, likelihood: Likelihood) -> None:
+        """Raises InvalidInput for levels."""
         if isinstance(likelihood, LevelLikelihood):
             raise InvalidInput(
                 "the data are levels, whose density is infinite: use dequantisation=truncated_normal or uniform"
             )
+
+    def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
+        self.check(likelihood)
         x_0 = likelihood.encode(x)
         signal = align(alpha_bar(gamma_1).sqrt(), x_0)
         return signal * x_0, -sum_event(signal.log().expand_as(x_0))

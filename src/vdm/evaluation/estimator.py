@@ -5,10 +5,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from vdm.bound import Batch, VariationalModel
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least, at_most
 from vdm.models import VDM
 
 Progress = Callable[[float], None]
@@ -64,15 +65,38 @@ class Result(NamedTuple):
 
 
 class Estimator(ABC):
-    """An estimate of −log p(x) in bits/dim over a data set, or of a bound on it."""
+    """An estimate of −log p(x) in bits/dim over a data set, or of a bound on it.
 
-    @abstractmethod
+    Args:
+        examples: how many examples, from the start of the data set; None for all.
+        rows: how many of what is done side by side one call of the network may hold.
+
+    Raises:
+        InvalidInput: ``examples`` or ``rows`` below 1.
+    """
+
+    def __init__(self, examples: int | None, rows: int) -> None:
+        at_least(1, rows=rows, **({} if examples is None else {"examples": examples}))
+        self.examples, self.rows = examples, rows
+
     def __call__(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         """``data`` is the whole data set as one batch.
 
         Raises:
-            InvalidInput: a model that has no such estimate.
+            InvalidInput: see ``check``; autocast.
         """
+        self.check(model)
+        if torch.is_autocast_enabled(data.x.device.type):
+            raise InvalidInput("a likelihood is not estimated under autocast, which rounds it: leave torch.autocast before")
+        return self.estimate(model, first(data, self.examples), progress)
+
+    @abstractmethod
+    def check(self, model: VariationalModel) -> None:
+        """Raises InvalidInput, before any work, for a model that has no such estimate."""
+
+    @abstractmethod
+    def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
+        """What ``__call__`` gives, of a model that has such an estimate and of the examples that were asked for."""
 
 
 def from_replicates(values: Tensor) -> Estimate:
@@ -114,6 +138,7 @@ def need_two(repeats: int) -> int:
     """``repeats``, if an error bar can be made of them."""
     if repeats < 2:
         raise InvalidInput(f"repeats must be at least 2, got {repeats}: the error bar is the spread over replicates")
+    at_most(repeats=repeats)
     return int(repeats)
 
 

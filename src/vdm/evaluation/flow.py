@@ -24,9 +24,9 @@ from vdm.denoiser import conditioned
 from vdm.divergence import Divergence
 from vdm.draws import ExampleDraws, scalar_dtype
 from vdm.elbo import event_dims
-from vdm.errors import InvalidInput, at_least
+from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import Dequantisation
-from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, diffusion, first, from_independent, need_two
+from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, diffusion, from_independent, need_two
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.process import isotropic
 from vdm.schedules import NoiseSchedule
@@ -107,12 +107,14 @@ class FlowLikelihood(Estimator):
     ) -> None:
         if not 0 < tolerance < 1:
             raise InvalidInput(f"tolerance must be between 0 and 1, got {tolerance}: 1e-5 is usual")
-        at_least(1, rows=rows)
+        super().__init__(examples, rows)
         self.divergence, self.dequantisation, self.tolerance = divergence, dequantisation, float(tolerance)
-        self.repeats, self.seed, self.examples, self.rows = need_two(repeats), seed, examples, rows
+        self.repeats, self.seed = need_two(repeats), seed
 
-    def __call__(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
-        data = first(data, self.examples)
+    def check(self, model: VariationalModel) -> None:
+        self.dequantisation.check(diffusion(model, "the probability flow").likelihood)
+
+    def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         dims, pieces, columns, calls = event_dims(data.x), list(chunks(data, self.rows)), [], 0
         runs = len(pieces) * self.repeats + 1
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from vdm.bound import Batch, VariationalModel, bits_per_dim, tiled
 from vdm.draws import ExampleDraws, StackedDraws, scalar_dtype
 from vdm.elbo import DiscreteTime, event_dims
-from vdm.errors import InvalidInput, at_least
-from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, first, from_independent, need_two
+from vdm.errors import InvalidInput, at_most
+from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, from_independent, need_two
 from vdm.models import VDM
 
 
@@ -39,15 +39,17 @@ class ImportanceWeighted(Estimator):
     ) -> None:
         if trajectories < 1:
             raise InvalidInput(f"trajectories is the K of the importance-weighted bound, at least 1, got {trajectories}")
-        at_least(1, rows=rows)
-        self.trajectories, self.timesteps = int(trajectories), timesteps
-        self.repeats, self.seed, self.examples, self.rows = need_two(repeats), seed, examples, rows
+        super().__init__(examples, rows)
+        at_most(trajectories=trajectories)
+        self.trajectories, self.repeats, self.seed = int(trajectories), need_two(repeats), seed
+        self.time = None if timesteps is None else DiscreteTime(timesteps)
+
+    def check(self, model: VariationalModel) -> None:
+        count_latents(self._timed(model))
 
     @torch.no_grad()
-    def __call__(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
-        data = first(data, self.examples)
-        if isinstance(model, VDM) and self.timesteps is not None:
-            model = model.at(DiscreteTime(self.timesteps))
+    def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
+        model = self._timed(model)
         dims, layers = event_dims(data.x), count_latents(model)
         log_w = self.log_weights(model, data, progress)
         facts = {"trajectories": self.trajectories, "timesteps": layers, "seed": self.seed, "precision": str(log_w.dtype)}
@@ -66,6 +68,10 @@ class ImportanceWeighted(Estimator):
                 )
             )
         return results
+
+    def _timed(self, model: VariationalModel) -> VariationalModel:
+        """A diffusion model at the T that was asked for."""
+        return model.at(self.time) if isinstance(model, VDM) and self.time is not None else model
 
     def log_weights(self, model: VariationalModel, data: Batch, progress: Progress) -> Tensor:
         """(n, R·K), log w in nats of every trajectory of every example.

@@ -23,9 +23,12 @@ from vdm.bound import Batch, VariationalModel, bits_per_dim
 from vdm.denoiser import conditioned
 from vdm.draws import Draws, ExampleDraws, scalar_dtype
 from vdm.elbo import DiscreteTime, event_dims, prior_matching, reconstruction, visit
-from vdm.errors import InvalidInput, at_least
-from vdm.evaluation.estimator import Estimate, Estimator, Progress, Result, diffusion, first
+from vdm.errors import InvalidInput
+from vdm.evaluation.estimator import Estimate, Estimator, Progress, Result, diffusion
 from vdm.models import VDM
+
+MOST_CALLS = 10**9
+"""Of one round: more would fill the memory with their numbers alone."""
 
 
 class Sums(NamedTuple):
@@ -49,8 +52,15 @@ class Sums(NamedTuple):
 
 
 def allocate(known: Sums, weight: float, variance: float) -> Tensor:
-    """n_h ∝ √v_h with weight² Σ v_h/n_h = ``variance``, and at least 4: (H + 1,)."""
+    """n_h ∝ √v_h with weight² Σ v_h/n_h = ``variance``, and at least 4: (H + 1,).
+
+    Raises:
+        InvalidInput: more calls than anybody makes.
+    """
     sd = known.variances.sqrt()
+    calls = weight**2 * sd.sum().square().item() / variance
+    if calls > MOST_CALLS:
+        raise InvalidInput(f"this target_se would take {calls:.1e} calls of the network: ask for a larger one")
     return (weight**2 * sd * sd.sum() / variance).ceil().clamp(min=4).long()
 
 
@@ -97,13 +107,16 @@ class Target(Estimator):
             raise InvalidInput(f"margin divides the planned variance and must be at least 1 and finite, got {margin}")
         if pilot < 8 or strata < 1:
             raise InvalidInput(f"pilot must be at least 8 and strata at least 1, got pilot={pilot}, strata={strata}")
-        at_least(1, rows=rows)
+        super().__init__(examples, rows)
         self.target_se, self.strata, self.pilot = float(target_se), strata, pilot
-        self.margin, self.seed, self.examples, self.rows = margin, seed, examples, rows
+        self.margin, self.seed = margin, seed
+
+    def check(self, model: VariationalModel) -> None:
+        diffusion(model, "a bound to a target")
 
     @torch.no_grad()
-    def __call__(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
-        vdm, data = diffusion(model, "a bound to a target"), first(data, self.examples)
+    def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
+        vdm = diffusion(model, "a bound to a target")
         strata = min(self.strata, vdm.time.steps) if isinstance(vdm.time, DiscreteTime) else self.strata
         rounds: list[Sums] = []
         goal = self.target_se**2 / self.margin

@@ -15,6 +15,10 @@ class ConditionEmbedding(nn.Module, ABC):
     channels: int
 
     @abstractmethod
+    def check(self, condition: Tensor) -> None:
+        """Raises InvalidInput for conditions (N, …) that it cannot take."""
+
+    @abstractmethod
     def forward(self, condition: Tensor) -> Tensor:
         """(B, …) to (B, channels)."""
 
@@ -26,6 +30,14 @@ class ClassEmbedding(ConditionEmbedding):
         super().__init__()
         self.channels = channels
         self.table = nn.Embedding(classes, channels)
+
+    def check(self, condition: Tensor) -> None:
+        known = self.table.num_embeddings
+        if condition.ndim != 1 or condition.min() < 0 or condition.max() >= known:
+            raise InvalidInput(
+                f"conditions of shape {tuple(condition.shape)} from {condition.min()} to {condition.max()} are no labels "
+                f"0 … {known - 1}: set classes= of the network's condition to the number of classes"
+            )
 
     def forward(self, condition: Tensor) -> Tensor:
         return self.table(condition.long())
@@ -39,8 +51,24 @@ class VectorEmbedding(ConditionEmbedding):
         self.channels = channels
         self.linear = nn.Linear(features, channels)
 
+    def check(self, condition: Tensor) -> None:
+        if condition.shape[1:] != (self.linear.in_features,):
+            raise InvalidInput(
+                f"conditions of shape {tuple(condition.shape)} are no vectors of {self.linear.in_features} features: set "
+                "features= of the network's condition to their number"
+            )
+
     def forward(self, condition: Tensor) -> Tensor:
         return self.linear(condition.to(self.linear.weight.dtype))
+
+
+def check_condition(network: nn.Module, condition: Tensor | None) -> None:
+    """Raises InvalidInput where a part of ``network`` needs conditions (N, …) and these are none, or none that it takes."""
+    for part in network.modules():
+        if isinstance(part, ConditionEmbedding):
+            if condition is None:
+                raise InvalidInput("the network was built for a condition, and the data have none: set data.labels=true")
+            part.check(condition)
 
 
 class NoiseLevelEmbedding(nn.Module):

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
-from vdm.errors import InvalidInput
+from vdm.errors import at_least, at_most
 from vdm.parameterisations import Prediction
 from vdm.samplers.spacing import Spacing, TimeSpacing
 from vdm.schedules import NoiseSchedule
@@ -53,26 +54,28 @@ class Sampler(ABC):
         """x_s, shape (B, *event); ``denoise`` is for rules that look at a second place."""
 
 
-class Sampling(NamedTuple):
-    """How samples are drawn: a rule, a grid, and how many steps where time is continuous."""
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn: a rule, a grid, and how many steps where time is continuous.
+
+    Raises:
+        InvalidInput: no steps, or more than anybody takes.
+    """
 
     sampler: Sampler
-    spacing: Spacing = TimeSpacing()
+    spacing: Spacing = field(default_factory=TimeSpacing)
     steps: int = 250
+
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        at_most(steps=self.steps)
 
 
 def trajectory(
     sampling: Sampling, schedule: NoiseSchedule, denoise: Denoise, x_T: Tensor, draws: AbstractDraws
 ) -> Iterator[Latent]:
-    """Yields the latent at t = 1, then after each step down to t = 0: ``sampling.steps`` + 1 latents.
-
-    Raises:
-        InvalidInput: steps < 1.
-    """
-    sampler, spacing, steps = sampling
-    if steps < 1:
-        raise InvalidInput(f"steps must be at least 1, got {steps}")
-    grid = spacing.times(schedule, steps, x_T.device)
+    """Yields the latent at t = 1, then after each step down to t = 0: ``sampling.steps`` + 1 latents."""
+    grid = sampling.spacing.times(schedule, sampling.steps, x_T.device)
     latent = Latent(x_T, schedule(grid[0].expand(len(x_T))))
     before: Seen | None = None
     yield latent
@@ -81,6 +84,6 @@ def trajectory(
         gamma_s = schedule(s.expand(len(x_t)))
         seen = Seen(denoise(x_t, gamma_t), gamma_t)
         noise = partial(draws.normal, f"step_{number}", x_t)
-        x_s = sampler.step(denoise, Step(x_t, gamma_s, gamma_t, seen.prediction, noise, before))
+        x_s = sampling.sampler.step(denoise, Step(x_t, gamma_s, gamma_t, seen.prediction, noise, before))
         latent, before = Latent(x_s, gamma_s), seen
         yield latent

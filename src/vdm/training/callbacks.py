@@ -41,7 +41,7 @@ class BoundTerms(Callback):
 
     Evaluations have ``layer_1`` … as well, where the bound has one entry a layer.
 
-    ``results`` holds the last validation's and the last test's estimates.
+    ``results`` holds the last validation's and the last test's estimates; ``validated`` is the step of the former.
 
     Raises:
         InvalidInput: ``every`` below 1.
@@ -51,6 +51,7 @@ class BoundTerms(Callback):
         at_least(1, every=every)
         self.every = every
         self.results: dict[str, dict[str, Estimate]] = {}
+        self.validated: int | None = None
         self._summary: BoundSummary | None = None
         self._sums: Tensor | None = None
         self._count = self._step = 0
@@ -80,11 +81,13 @@ class BoundTerms(Callback):
         return {
             "sums": self._sums,
             "count": self._count,
+            "validated": self.validated,
             "results": {stage: {name: list(e) for name, e in terms.items()} for stage, terms in self.results.items()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._sums, self._count = state_dict["sums"], state_dict["count"]
+        self.validated = state_dict.get("validated")
         stored = state_dict["results"].items()
         self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
 
@@ -98,7 +101,7 @@ class BoundTerms(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        metrics = self._conclude("val")
+        metrics, self.validated = self._conclude("val"), trainer.global_step
         for name, value in metrics.items():
             pl_module.log(name, value, logger=False)
         record(trainer, metrics)

@@ -122,7 +122,7 @@ class FID:
         """What the numbers depend on, to stand beside them."""
         facts: dict[str, Any] = {"n": self.n, "seed": self.seed, "weights_sha256": fingerprint(model)}
         if isinstance(model, VDM):
-            sampler, spacing, _ = model.sampling
+            sampler, spacing = model.sampling.sampler, model.sampling.spacing
             settings = ", ".join(f"{name}={value}" for name, value in vars(sampler).items())
             facts["sampler"] = f"{type(sampler).__name__}({settings})"
             facts["spacing"] = type(spacing).__name__

@@ -11,7 +11,6 @@ from PIL import Image
 
 from vdm.bound import VariationalModel
 from vdm.data import InMemoryData
-from vdm.training.module import VariationalTask
 
 
 class PictureLogger(Logger, ABC):
@@ -39,7 +38,7 @@ def keep(trainer: pl.Trainer, path: Path, name: str, picture: Image.Image) -> No
 
 
 class FinalPictures(Callback, ABC):
-    """Pictures of the evaluated model, after the test.
+    """Pictures of the evaluated model, of a run whose result is already kept: no picture can cost it.
 
     Args:
         folder: where they go.
@@ -53,7 +52,7 @@ class FinalPictures(Callback, ABC):
     def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
         """By name; none of a model or of data that they are not for."""
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        if trainer.is_global_zero:
-            for name, picture in self.draw(pl_module.evaluated, trainer.datamodule).items():  # type: ignore[attr-defined]
-                keep(trainer, self.folder / f"{name}.png", name, picture)
+    def keep(self, trainer: pl.Trainer, model: VariationalModel, data: InMemoryData) -> None:
+        """Draw them into the folder and for the loggers; for the process that writes."""
+        for name, picture in self.draw(model, data).items():
+            keep(trainer, self.folder / f"{name}.png", name, picture)

@@ -211,12 +211,36 @@ class KeepBest(ModelCheckpoint):
     """
 
     def check(self, measured: Collection[str]) -> None:
-        """Raises InvalidInput for a monitor that is none of what every validation measures; of all that, less is better."""
+        """Refuse what would keep another checkpoint than the best of those validated, all of it.
+
+        Raises:
+            InvalidInput: a monitor that is none of what every validation measures, of all of which less is better; weights
+                alone; a save beside no validation; several files of one name.
+        """
+        if self.save_weights_only:
+            raise InvalidInput(
+                "callbacks.checkpoint.save_weights_only keeps nothing to evaluate or go on from: leave it out"
+            )
         if self.monitor not in measured:
             near = did_you_mean(str(self.monitor), measured, f"choose one of {', '.join(measured)}")
             raise InvalidInput(f"callbacks.checkpoint.monitor={self.monitor} is measured by no validation{near}")
         if self.mode != "min":
             raise InvalidInput(f"callbacks.checkpoint.mode={self.mode} would keep the worst {self.monitor}: it must be min")
+        unvalidated = {
+            "every_n_train_steps": self._every_n_train_steps,
+            "train_time_interval": self._train_time_interval,
+            "save_on_train_epoch_end": self._save_on_train_epoch_end,
+            "save_on_exception": self.save_on_exception,
+        }
+        for name in [name for name, asked in unvalidated.items() if asked]:
+            raise InvalidInput(
+                f"callbacks.checkpoint.{name} would keep weights that no validation has measured: leave it out"
+            )
+        if self.save_top_k not in (0, 1) and "{" not in str(self.filename):
+            raise InvalidInput(
+                f"callbacks.checkpoint.save_top_k={self.save_top_k} would keep several under one name, the last in place of "
+                "the best: add callbacks.checkpoint.filename='best_{step}'"
+            )
 
     @property
     def state_key(self) -> str:
