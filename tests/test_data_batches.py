@@ -4,6 +4,8 @@ import gc
 import os
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +68,35 @@ def test_an_abandoned_pass_leaves_no_batch_behind():
     batches.load_state_dict({"epoch": 0, "position": 0})
     same(stream(batches, 3), stream(shuffled(), 3))
     same(first, stream(shuffled(), 1))
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_begins_is_made_again(tmp_path):
+    """A process of its own, since what is told to happen at forks happens for good: here the first two never come back."""
+    program = f"""
+import os, signal
+from pathlib import Path
+from test_data_batches import shuffled, stream
+from vdm.data import workers
+
+workers.BEGINS_WITHIN_S = 0.5
+
+def stuck():
+    for name in "01":
+        try:
+            Path({str(tmp_path)!r}, name).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        signal.pause()
+
+os.register_at_fork(after_in_child=stuck)
+print(len(stream(shuffled(workers=2), 7)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["7"], done.stderr
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])

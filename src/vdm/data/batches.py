@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vdm.bound import Batch
 from vdm.data.split import Split
-from vdm.data.workers import obey_the_parent_only
+from vdm.data.workers import CheckedFork, obey_the_parent_only
 from vdm.errors import InvalidInput
 
 
@@ -58,7 +58,7 @@ def read(split: Split, rows: Iterable[Rows], workers: int) -> DataLoader[Batch]:
         num_workers=workers,
         pin_memory=torch.cuda.is_available() and split.x.device.type == "cpu",  # or it is copied while the step waits
         generator=torch.Generator(),
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context=CheckedFork() if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=obey_the_parent_only,
     )

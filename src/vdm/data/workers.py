@@ -1,8 +1,54 @@
-"""How a worker process takes signals: SLURM sends them to every process of a job, a terminal to all of its group."""
+"""Worker processes: that they begin at all, and how they take signals.
+
+SLURM sends signals to every process of a job, a terminal to all of its group.
+"""
 
 import os
+import select
 import signal
+from multiprocessing.context import ForkContext, ForkProcess
+from multiprocessing.popen_fork import Popen
 from threading import Thread
+from typing import Any
+
+BEGINS_WITHIN_S = 10.0
+"""How long a new worker is waited for before it is taken for stuck; it has done nothing by then."""
+
+
+class _CheckedProcess(ForkProcess):
+    """A fork that is made again if it does not begin.
+
+    CPython (seen in 3.11.7) takes a lock of the interpreter in a new child before it renews it. If another thread held that
+    lock in the moment of the fork, as a thread of a process group may, the child waits for ever, and so would the training.
+    """
+
+    _pipe: tuple[int, int]
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Popen:  # noqa: N802
+        while True:
+            heard, told = process_obj._pipe = os.pipe()
+            process = Popen(process_obj)
+            os.close(told)
+            begun, _, _ = select.select([heard], [], [], BEGINS_WITHIN_S)  # or ended, which torch reports
+            os.close(heard)
+            if begun:
+                return process
+            process.kill()
+            process.wait()
+
+    def _bootstrap(self, *arguments: Any, **settings: Any) -> int:
+        heard, told = self._pipe
+        os.close(heard)
+        os.write(told, b"1")
+        os.close(told)
+        return super()._bootstrap(*arguments, **settings)
+
+
+class CheckedFork(ForkContext):
+    """The context of ``fork`` for a DataLoader, whose workers are known to have begun."""
+
+    Process = _CheckedProcess  # type: ignore[assignment]
 
 
 def obey_the_parent_only(worker: int) -> None:
