@@ -42,13 +42,13 @@ class _CheckedProcess(ForkProcess):
         os.close(heard)
         os.write(told, b"1")
         os.close(told)
-        return super()._bootstrap(*arguments, **settings)
+        return super()._bootstrap(*arguments, **settings)  # type: ignore[misc]
 
 
 class CheckedFork(ForkContext):
     """The context of ``fork`` for a DataLoader, whose workers are known to have begun."""
 
-    Process = _CheckedProcess  # type: ignore[assignment]
+    Process = _CheckedProcess
 
 
 def obey_the_parent_only(worker: int) -> None:
