@@ -28,7 +28,7 @@ class InMemoryData(LightningDataModule, ABC):
         flip: mirror half of the training examples of each epoch left to right. Never in evaluation.
 
     Raises:
-        InvalidInput: a device that there is not; data of another shape than stated.
+        InvalidInput: a device that there is not; data of another shape than stated; a split of nothing.
     """
 
     name: str
@@ -70,6 +70,8 @@ class InMemoryData(LightningDataModule, ABC):
         if not self._splits:
             splits = self.load()
             for name, split in splits.items():
+                if not len(split.x):
+                    raise InvalidInput(f"{self.name}: there is no {name} example: each split needs one at least")
                 if tuple(split.x.shape[1:]) != self.event_shape:
                     raise InvalidInput(
                         f"{self.name}: {name} examples have shape {tuple(split.x.shape[1:])}, but data.event_shape is "
