@@ -1,6 +1,7 @@
 """MNIST's files: what is read of them, and what is said of broken ones."""
 
 import hashlib
+import struct
 
 import pytest
 import torch
@@ -76,6 +77,14 @@ def test_a_file_that_is_not_whole_is_refused(tmp_path, kept):
     (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:kept])
     with pytest.raises(InvalidInput, match=r"idx file of bytes|cut short"):
         read_idx(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("shape", "length"), [((), 1), ((1,) * 100, 1), ((2**31, 2**31, 4), 0)], ids=["0", "100", "2^64"])
+def test_no_header_is_believed(tmp_path, shape, length):
+    """Of dimensions that no image has, or whose product is too large for 64 bits."""
+    (tmp_path / "a").write_bytes(bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + bytes(length))
+    with pytest.raises(InvalidInput, match=r"idx file of bytes|cut short"):
+        read_idx(tmp_path / "a")
 
 
 def test_a_broken_archive_is_refused(tmp_path):
