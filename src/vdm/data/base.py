@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch import Tensor
 
-from vdm.data.batches import OrderedBatches, ShuffledBatches
+from vdm.data.batches import OrderedBatches, ShuffledBatches, check_shares
 from vdm.data.split import Split, fits
 from vdm.errors import InvalidInput
 
@@ -63,7 +63,9 @@ class InMemoryData(LightningDataModule, ABC):
         """Examples or samples (n, *event_shape), as a person would look at them."""
 
     def setup(self, stage: str | None = None) -> None:
-        self.splits()
+        """Load what the test needs as well, so that training does not begin without it."""
+        for split in self.splits().values():
+            check_shares(len(split.x), self._place()[1])
 
     def splits(self) -> dict[str, Split]:
         """The three splits, loaded once."""
