@@ -168,6 +168,7 @@ BAD = {
     "a part of the test set": (["+trainer.limit_test_batches=1"], "limit_test_batches would evaluate a part of a split"),
     "a part of the validation": (["+trainer.limit_val_batches=0.5"], "limit_val_batches would evaluate a part of a split"),
     "Lightning's own short run": (["+trainer.fast_dev_run=true"], "evaluate a part of a split"),
+    "one epoch again and again": (["+trainer.reload_dataloaders_every_n_epochs=1"], "would repeat one epoch's order"),
     "an EMA that is none": (["ema_decay=1.5"], "EMA's decay must be in [0, 1)"),
     "NaN": (["optimizer.lr=1e30", "trainer.gradient_clip_val=null"], "training loss is"),
 }

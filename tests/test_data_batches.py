@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,6 +107,17 @@ def test_evaluation_sees_each_example_once_and_never_mirrored(workers, world_siz
     found = {i.item(): x for shard in shards for batch in shard for i, x in zip(batch.index, batch.x, strict=True)}
     assert sum(len(batch.x) for shard in shards for batch in shard) == len(found) == 22
     assert all(torch.equal(found[i], IMAGES.x[i]) for i in range(22))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_more_processes_than_examples_are_refused_before_training(split):
+    data = part("data", "experiment=toy", "data.sizes={train: 300, val: 50, test: 60}", f"data.sizes.{split}=2")
+    data.trainer = SimpleNamespace(global_rank=0, world_size=2)
+    data.setup("fit")
+    data.trainer.world_size = 3
+    for refused in (lambda: data.setup("fit"), lambda: OrderedBatches(data.splits()[split], 4, 0, 3)):
+        with pytest.raises(InvalidInput, match="a split of 2 cannot be evaluated by 3 processes: use at most 2"):
+            refused()
 
 
 def children():

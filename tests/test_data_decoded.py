@@ -3,7 +3,10 @@
 import io
 import json
 import multiprocessing
+import os
 import struct
+import tarfile
+import zipfile
 import zlib
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from catalogue import composed, part
 from image_files import drawn, encoded, small_folder, small_imagenet, small_imagenet_pictures
 from vdm.cli.build import build
+from vdm.data import split as split_module
 from vdm.data.image_files import Archive, Unusable, centre, cropped, decode, stretched
 from vdm.errors import InvalidInput
 
@@ -57,7 +61,8 @@ class TestTheArrays:
         np.savez(path, **{**arrays, "labels": np.array([print], dtype=object)})
         with pytest.raises(InvalidInput, match=r"batch_7.npz cannot be read as an npz file with 'labels'"):
             data.splits()
-        for content in (b"", whole[:100], whole[:-200], b"<html>", whole[:2000] + b"\0" * 50 + whole[2050:]):
+        damaged = (b"", whole[:100], whole[:-200], b"<html>", whole[:2000] + b"\0" * 50 + whole[2050:])
+        for content in (*damaged, *odd_npz()):
             path.write_bytes(content)
             with pytest.raises(InvalidInput, match=r"train_data_batch_7.npz cannot be read as an npz file"):
                 part("data", "data=imagenet32", *overrides).splits()
@@ -65,6 +70,22 @@ class TestTheArrays:
         with pytest.raises(InvalidInput, match=r"there is no .*train_data_batch_7.npz: .*https://image-net.org"):
             part("data", "data=imagenet32", *overrides).splits()
         assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir() and not p.name.endswith(".part")]
+
+
+def odd_npz():
+    """Labels of a header that does not end, of 10¹³ bytes, encrypted, and packed as nobody packs."""
+    for header, flag, value in (("(", 6, 0), (HUGE, 6, 0), (PLAIN, 6, 1), (PLAIN, 8, 99)):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            text = f"{header}\n".encode()
+            archive.writestr("labels.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + b"abc")
+        content = bytearray(buffer.getvalue())
+        content[flag] = content[content.index(b"PK\1\2") + flag + 2] = value
+        yield bytes(content)
+
+
+PLAIN = "{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }"
+HUGE = PLAIN.replace("3", "10000000000000")
 
 
 class TestThePictures:
@@ -103,6 +124,15 @@ class TestThePictures:
         (tmp_path / "broken.tar").write_bytes(b"\x1f\x8b not a tar")
         with pytest.raises(InvalidInput, match=r"broken.tar cannot be read as a tar archive"):
             Archive(tmp_path / "broken.tar")
+
+    def test_a_file_with_holes_is_none_of_an_archive(self, tmp_path):
+        """Its size is whatever it says."""
+        hollow = tarfile.TarInfo("a.png")
+        told = {"major": "0", "minor": "1", "map": "0,0", "size": str(10**13), "name": "a.png"}
+        hollow.pax_headers = {f"GNU.sparse.{key}": value for key, value in told.items()}
+        with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+            archive.addfile(hollow, io.BytesIO())
+        assert Archive(tmp_path / "x.tar").names == []
 
 
 class TestAFolder:
@@ -146,16 +176,38 @@ class TestAFolder:
         fresh = {name: split._replace(known=None).fingerprint() for name, split in again.splits().items()}
         assert fresh == {name: found["sha256"] for name, found in facts["splits"].items()}
 
-    @pytest.mark.parametrize("split", ["val", "test"])
-    def test_what_was_changed_since_is_not_evaluated(self, tmp_path, split):
-        """Not a byte of what a number would be reported of."""
+    @pytest.mark.parametrize("file", [f"{split}.{kind}" for split in SPLITS for kind in ("x", "label")])
+    def test_what_was_changed_since_is_refused(self, tmp_path, file):
+        """Not a byte of what is trained on, or of what a number would be reported of; a copy of the folder is as good."""
         data, _ = self.folder(tmp_path / "pets")
         data.splits()
-        (path,) = data.cache.glob(f"*/{split}.x")
-        held = bytearray(path.read_bytes())
-        held[7] ^= 1
-        path.write_bytes(held)
-        with pytest.raises(InvalidInput, match=rf"{split}\.x is not what was written there: remove .*decoded again"):
+        path = data.decoded.folder / file
+        whole = path.read_bytes()
+        path.write_bytes(whole[:7] + bytes([whole[7] ^ 1]) + whole[8:])
+        with pytest.raises(InvalidInput, match=rf"{file} is damaged: remove .* decoded again"):
+            self.again(tmp_path / "pets").splits()
+        path.write_bytes(whole)
+        assert self.again(tmp_path / "pets").provenance() == data.provenance()
+
+    def test_many_training_images_are_not_read_through(self, tmp_path, monkeypatch):
+        data, _ = self.folder(tmp_path / "pets")
+        data.splits()
+        read, digest = [], split_module._digest
+        monkeypatch.setattr(split_module, "_digest", lambda values: (read.append(len(values)), digest(values))[1])
+        again = self.again(tmp_path / "pets").splits()
+        assert sum(read) == sum(len(split.x) for split in again.values()) + len(again["val"].x) + len(again["test"].x)
+
+    @pytest.mark.parametrize(
+        "content", [None, "", "{", "[]", '{"splits": {}}', '{"splits": {"train": [3, "x"]}, "notes": {}}']
+    )
+    def test_a_folder_that_does_not_say_what_is_in_it_is_one_line(self, tmp_path, content):
+        data, _ = self.folder(tmp_path / "pets")
+        facts = data.decoded.folder / "facts.json"
+        if content is None:
+            facts.unlink()
+        else:
+            facts.write_text(content)
+        with pytest.raises(InvalidInput, match=r"facts\.json is damaged: remove .* decoded again"):
             self.again(tmp_path / "pets").splits()
 
     @pytest.mark.parametrize("change", ["content", "fit", "shape"])
@@ -174,7 +226,7 @@ class TestAFolder:
 
     def test_batches_come_from_a_file_that_they_do_not_change(self, tmp_path):
         data, _ = self.folder(tmp_path / "pets", "data.batch_size=5", "data.workers=2", "data.flip=true")
-        path = data.decoded[0] / "train.x"
+        path = data.decoded.folder / "train.x"
         before = path.read_bytes()
         batches = list(data.train_dataloader())
         data.splits()["train"].x[0] = 0
@@ -198,17 +250,24 @@ class TestAFolder:
         }
         for name, content in bad.items():
             (tmp_path / "pets/cat" / name).write_bytes(content)
+        os.mkfifo(tmp_path / "pets/cat/pipe.png")
         (tmp_path / "pets/cat/.hidden.png").write_bytes(b"")
         (tmp_path / "pets/cat/notes.txt").write_bytes(b"")
         data = part("data", "data=folder", *overrides)
         assert sum(len(split.x) for split in data.splits().values()) == len(images)
-        counts = {"truncated, or no image": 3, "of too many pixels": 2, "transparent": 1, "of mode I;16": 1}
+        counts = {"truncated, or no image": 3, "of too many pixels": 2, "transparent": 1, "of mode I;16": 1, "unreadable": 1}
         assert data.provenance()["left_out"] == counts
         told = capsys.readouterr().err
-        assert "left out of 37 files" in told
+        assert "left out of 38 files" in told
         assert "3 truncated, or no image" in told
         again = part("data", "data=folder", *overrides)
         assert again.provenance()["left_out"] == counts
+
+    def test_a_name_may_be_any_bytes(self, tmp_path):
+        _, images = small_folder(tmp_path / "pets")
+        os.rename(tmp_path / "pets/cat/0.png", os.fsencode(tmp_path) + b"/pets/cat/caf\xe9.png")
+        data = self.again(tmp_path / "pets")
+        assert sum(len(split.x) for split in data.splits().values()) == len(images)
 
     def test_settings_that_cannot_be_are_one_line(self, tmp_path):
         with pytest.raises(InvalidInput, match=r"there is no folder .*/none"):
@@ -233,14 +292,48 @@ class TestAFolder:
         assert torch.isfinite(task.model.elbo(next(iter(data.train_dataloader())).x).total).all()
 
 
-def png_header(width, height):
-    """A PNG file of a few bytes that says it is large."""
+def png(width, height, depth, colours, pixels, **more):
+    """A PNG file by its parts."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    parts = {"IHDR": header, **more, "IDAT": zlib.compress(pixels), "IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind.encode(), content) for kind, content in parts.items())
+
+
+def png_header(width, height):
+    """A PNG file of a few bytes that says it is large."""
+    return png(width, height, 8, 2, bytes(1000))
+
+
+def deep_png(colours, channels, **more):
+    """8×8 pixels of 16 bits a channel: all opaque."""
+    return png(8, 8, 16, colours, (b"\0" + b"\xff\xff" * 8 * channels) * 8, **more)
+
+
+def deep_tiff(packed):
+    """8×8 pixels of 3 × 16 bits, which Pillow cannot write."""
+    pixels = zlib.compress(bytes(384)) if packed else bytes(384)
+    own = {256: 8, 257: 8, 258: 122, 259: 8 if packed else 1, 262: 2, 273: 128, 277: 3, 278: 8, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in own.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(own)) + entries + bytes(4) + struct.pack("<3H", 16, 16, 16) + pixels
+
+
+DEEP = {
+    "grey": deep_png(0, 1),
+    "grey with a transparent level": deep_png(0, 1, tRNS=b"\0\5"),
+    "grey with alpha": deep_png(4, 2),
+    "colour": deep_png(2, 3),
+    "colour with a transparent one": deep_png(2, 3, tRNS=b"\0\1" * 3),
+    "colour with alpha": deep_png(6, 4),
+    "tiff": deep_tiff(packed=False),
+    "packed tiff": deep_tiff(packed=True),
+    "ppm": b"P6 8 8 65535\n" + bytes(384),
+    "ppm in words": b"P3 1 1 300\n 3 4 5",
+    "pgm": b"P5 8 8 65535\n" + bytes(128),
+}
 
 
 def sixteen_bits():
@@ -257,6 +350,13 @@ class TestOneImage:
             for channels, shown in ((3, "RGB"), (1, "L")):
                 found = decode(encoded(x, mode), (channels, 8, 8), cropped)
                 assert np.array_equal(found, np.asarray(image.convert(shown)).reshape(8, 8, channels).transpose(2, 0, 1))
+
+    @pytest.mark.parametrize("name", DEEP)
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_more_than_8_bits_a_channel_are_not_cut_to_8(self, name, channels):
+        Image.open(io.BytesIO(DEEP[name])).load()
+        with pytest.raises(Unusable, match=r"of more than 8 bits a channel|of mode I"):
+            decode(DEEP[name], (channels, 8, 8), cropped)
 
     def test_a_camera_held_upright_is_turned(self):
         image = Image.fromarray(drawn((3, 4, 6)).permute(1, 2, 0).numpy())

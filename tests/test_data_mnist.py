@@ -1,6 +1,7 @@
 """MNIST's files: what is read of them, and what is said of broken ones."""
 
 import hashlib
+import struct
 
 import pytest
 import torch
@@ -66,6 +67,8 @@ def test_missing_files_and_wrong_sizes_are_one_line(tmp_path):
     overrides, _ = small_mnist(tmp_path)
     with pytest.raises(InvalidInput, match=r"12 t10k images and 12 labels .* 13 of each are stated"):
         part("data", "data=mnist", *overrides, "data.sizes.test=13").splits()
+    with pytest.raises(InvalidInput, match="mnist: there is no val example"):
+        part("data", "data=mnist", *overrides, "data.sizes.train=100", "data.sizes.val=0").splits()
 
 
 @pytest.mark.parametrize("kept", [0, 3, 7, 11, 20])
@@ -74,6 +77,14 @@ def test_a_file_that_is_not_whole_is_refused(tmp_path, kept):
     (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:kept])
     with pytest.raises(InvalidInput, match=r"idx file of bytes|cut short"):
         read_idx(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("shape", "length"), [((), 1), ((1,) * 100, 1), ((2**31, 2**31, 4), 0)], ids=["0", "100", "2^64"])
+def test_no_header_is_believed(tmp_path, shape, length):
+    """Of dimensions that no image has, or whose product is too large for 64 bits."""
+    (tmp_path / "a").write_bytes(bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + bytes(length))
+    with pytest.raises(InvalidInput, match=r"idx file of bytes|cut short"):
+        read_idx(tmp_path / "a")
 
 
 def test_a_broken_archive_is_refused(tmp_path):

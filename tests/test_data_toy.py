@@ -63,6 +63,12 @@ def cells(density):
     return places, density.log_prob(places).exp() * (2 * REACH / CELLS) ** 2
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_of_nothing_is_one_line(split):
+    with pytest.raises(Exception, match=rf"sizes\.{split} must be at least 1, got 0"):
+        part("data", "experiment=toy", f"data.sizes.{split}=0")
+
+
 class TestEveryDensity:
     def test_integrates_to_one(self, cells):
         assert abs(cells[1].sum().item() - 1) < 1e-6

@@ -109,6 +109,13 @@ def refused(folder, message, **given):
     assert "\n" not in str(caught.value)
 
 
+def changed(folder, change):
+    """The description as somebody makes it who means it: with no sum of itself."""
+    content = json.loads((folder / "vdm.json").read_text()) | {"own_sha256": None}
+    change(content["model"])
+    (folder / "vdm.json").write_text(json.dumps(content))
+
+
 def test_a_foreign_or_damaged_folder_is_one_line(copied, tmp_path_factory):
     weights, description = copied / "model.safetensors", copied / "vdm.json"
     whole, text = weights.read_bytes(), description.read_text()
@@ -120,41 +127,51 @@ def test_a_foreign_or_damaged_folder_is_one_line(copied, tmp_path_factory):
     weights.unlink()
     refused(copied, "missing, cut short or not the file")
     weights.write_bytes(whole)
-    for content in ("", text[:200], "[1]", "{}", '{"format": 1}', '{"format": 1, "colour": "red"}', "\xff"):
+    deep = "[" * 100_000
+    for content in ("", text[:200], "[1]", "{}", '{"format": 1}', '{"format": 1, "colour": "red"}', "\xff", deep):
         description.write_text(content)
         refused(copied, "is not what vdm-export writes")
     description.write_text(text.replace('"format": 1', '"format": 2'))
     refused(copied, "has format 2, this version of vdm reads 1")
-    description.write_text(text.replace('"channels": 8', '"channels": 16'))
+    description.write_text(text)
+    changed(copied, lambda model: model["denoiser"]["network"].update(channels=16))
+    refused(copied, "does not fit the model")
+    digits = {"_target_": "vdm.data.Digits", "event_shape": [1, 8, 8], "batch_size": 1, "eval_batch_size": 1}
+    changed(copied, lambda model: (model.clear(), model.update(digits)))
     refused(copied, "does not fit the model")
     description.write_text(text)
     with pytest.raises(InvalidInput, match=r"holds a VDM, not a HVAE: call VDM\.from_pretrained"):
         HVAE.from_pretrained(copied)
 
 
+def test_a_description_that_was_changed_is_taken_only_from_those_who_mean_it(copied):
+    """Another γ_max fits the weights, and is another model."""
+    description = copied / "vdm.json"
+    own = json.loads(description.read_text())["model"]["schedule"]["gamma_max"]
+    description.write_text(description.read_text().replace(f'"gamma_max": {own}', '"gamma_max": 1.5'))
+    refused(copied, r"vdm\.json was changed: .* set own_sha256 in it to null if you mean it")
+    changed(copied, lambda model: None)
+    assert VDM.from_pretrained(copied).schedule.gamma_max == 1.5
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_in_a_description_is_refused_before_anything_runs(name, copied):
     file = copied / "exploited"
-    content = json.loads((copied / "vdm.json").read_text())
-    content["model"]["schedule"] = filled(CALLS[name], {"command": f"touch {file}", "file": str(file)})
-    (copied / "vdm.json").write_text(json.dumps(content))
+    call = filled(CALLS[name], {"command": f"touch {file}", "file": str(file)})
+    changed(copied, lambda model: model.update(schedule=call))
     refused(copied, r"model\.schedule")
     assert not file.exists()
 
 
 def test_a_description_holds_no_interpolation(copied):
-    content = json.loads((copied / "vdm.json").read_text())
-    content["model"]["schedule"]["gamma_min"] = "${oc.env:HOME}"
-    (copied / "vdm.json").write_text(json.dumps(content))
+    changed(copied, lambda model: model["schedule"].update(gamma_min="${oc.env:HOME}"))
     refused(copied, "is an interpolation")
 
 
 def test_a_class_of_ones_own_has_to_be_trusted(copied, tmp_path, monkeypatch):
     (tmp_path / "my_schedules.py").write_text("from vdm.schedules import LinearSchedule\nclass Mine(LinearSchedule): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    content = json.loads((copied / "vdm.json").read_text())
-    content["model"]["schedule"]["_target_"] = "my_schedules.Mine"
-    (copied / "vdm.json").write_text(json.dumps(content))
+    changed(copied, lambda model: model["schedule"].update(_target_="my_schedules.Mine"))
     refused(copied, "add trust=my_schedules")
     for trust in ("my_schedules", ["my_schedules"]):
         assert type(VDM.from_pretrained(copied, trust=trust).schedule).__name__ == "Mine"

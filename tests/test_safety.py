@@ -205,6 +205,19 @@ def test_a_config_that_lacks_a_part_describes_no_run(place, content, tmp_path):
             restore(tmp_path / "less.ckpt", ema=True, changes=changes)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value, content, tmp_path):
+    """Their samples look whole: levels that come of no number are levels. Only a step kept for its cause is looked at."""
+    state = dict(content["state_dict"])
+    name = next(name for name in state if name.endswith("weight"))
+    state[name] = state[name].clone()
+    state[name].view(-1)[3] = value
+    torch.save({**content, "state_dict": state}, tmp_path / "bad.ckpt")
+    with pytest.raises(InvalidInput, match=r"bad\.ckpt: the weights are not finite \(.*weight holds NaN or infinity\)"):
+        restore(tmp_path / "bad.ckpt", ema=True)
+    assert restore(tmp_path / "bad.ckpt", ema=True, finite=False)[1].step == 0
+
+
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, monkeypatch):
     """Whoever evaluates it downloads what they want themselves."""

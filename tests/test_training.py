@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import zipfile
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -217,6 +218,12 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path):
     for name, changed in (("config", []), ("provenance", "x")):
         torch.save(content | {"vdm": content["vdm"] | {name: changed}}, tmp_path / f"{name}.ckpt")
     torch.save(content | {"global_step": "x"}, tmp_path / "step.ckpt")
+    torch.save(content | {"state_dict": {5: torch.zeros(2)}}, tmp_path / "state.ckpt")
+    pickles = {"stop": b".", "mark": b"\x80\x02(.", "append": b"\x80\x02]a.", "person": b"\x80\x02K\x01Q."}
+    for name, pickled in pickles.items():
+        with zipfile.ZipFile(whole) as old, zipfile.ZipFile(tmp_path / f"{name}.ckpt", "w") as new:
+            for record in old.namelist():
+                new.writestr(record, pickled if record.endswith("data.pkl") else old.read(record))
     messages = {
         "missing.ckpt": "no checkpoint at",
         "truncated.ckpt": "truncated or not a checkpoint",
@@ -227,12 +234,42 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path):
         "config.ckpt": "its config is no dict",
         "provenance.ckpt": "its provenance is no dict",
         "step.ckpt": "its step is no int",
+        "state.ckpt": "its state is more than tensors by name",
+        **{f"{name}.ckpt": "damaged, truncated or not a checkpoint" for name in pickles},
         ".": "is a folder",
     }
     for name, message in messages.items():
         with pytest.raises(InvalidInput, match=message) as caught:
             read_checkpoint(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    """In any byte of a weight, of which torch would read another number."""
+    path, weights = tmp_path / "x.ckpt", torch.arange(50, dtype=torch.float64)
+    own = {"format": 1, "config": {}, "provenance": {}}
+    torch.save({"vdm": own, "state_dict": {"w": weights}, "global_step": 0}, path)
+    whole = path.read_bytes()
+    for byte in range(0, weights.nbytes, 37):
+        flipped = bytearray(whole)
+        flipped[whole.index(weights.numpy().tobytes()) + byte] ^= 4
+        path.write_bytes(flipped)
+        with pytest.raises(InvalidInput, match=r"x\.ckpt cannot be read .*\(x/data/0 in it is not what was written\)"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("part", ["optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch"])
+def test_a_run_does_not_go_on_from_what_does_not_say_where(part, tmp_path):
+    """Its weights can still be evaluated."""
+    own = {"vdm": {"format": 1, "config": {}, "provenance": {}}, "state_dict": {}, "global_step": 5}
+    whole = own | {"optimizer_states": [], "lr_schedulers": [], "loops": {}, "callbacks": {}, "epoch": 0}
+    torch.save(whole, tmp_path / "x.ckpt")
+    assert read_checkpoint(tmp_path / "x.ckpt", go_on=True).step == 5
+    for changed in ({k: v for k, v in whole.items() if k != part}, whole | {part: "x"}):
+        torch.save(changed, tmp_path / "x.ckpt")
+        assert read_checkpoint(tmp_path / "x.ckpt").step == 5
+        with pytest.raises(InvalidInput, match=f"its {part} is no "):
+            read_checkpoint(tmp_path / "x.ckpt", go_on=True)
 
 
 class Exploit:

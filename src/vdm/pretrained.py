@@ -1,7 +1,8 @@
 """A trained model as two files that need neither Hydra nor Lightning: weights, and what to put them into.
 
 ``model.safetensors`` holds tensors by the model's own names; ``vdm.json`` the format's version, the tree of constructor
-calls (see ``vdm.construction``), the shape and levels of the data, the weights' SHA-256, and where they come from.
+calls (see ``vdm.construction``), the shape and levels of the data, the weights' SHA-256, where they come from, and its own
+SHA-256.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ class Description(NamedTuple):
     """What stands in ``vdm.json``.
 
     model: the tree of constructor calls. event_shape, levels: of the data; levels is 0 for real numbers.
-    weights: ``ema`` or ``raw``. sha256: of the file of weights. provenance: of the run.
+    weights: ``ema`` or ``raw``. sha256: of the file of weights. provenance: of the run. own_sha256: of all of this but
+    itself; None where a person has changed it and means it.
     """
 
     format: int
@@ -36,6 +38,11 @@ class Description(NamedTuple):
     weights: str
     sha256: str
     provenance: dict[str, Any]
+    own_sha256: str | None = None
+
+    def digest(self) -> str:
+        """What ``own_sha256`` is to be."""
+        return hashlib.sha256(json.dumps(self._replace(own_sha256=None)).encode()).hexdigest()
 
 
 def encoded(state: dict[str, Tensor]) -> bytes:
@@ -47,7 +54,7 @@ def read_description(folder: Path) -> Description:
     """What ``folder`` holds.
 
     Raises:
-        InvalidInput: a folder that vdm-export did not write, or not to its end, or another version's.
+        InvalidInput: a folder that vdm-export did not write, or not to its end, or another version's; or what was changed.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
@@ -57,8 +64,11 @@ def read_description(folder: Path) -> Description:
         version = content["format"]
         if version != FORMAT:
             raise InvalidInput(f"{path} has format {version}, this version of vdm reads {FORMAT}: export it again")
-        return Description(**content)
-    except (ValueError, KeyError, TypeError) as error:
+        description = Description(**content)
+        if description.own_sha256 not in (None, description.digest()):
+            raise InvalidInput(f"{path} was changed: export the model again, or set own_sha256 in it to null if you mean it")
+        return description
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(f"{path} is not what vdm-export writes, or was cut short: export the model again") from error
@@ -80,10 +90,10 @@ def load_pretrained(folder: str | Path, trust: str | Sequence[str] | None = None
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise InvalidInput(f"{path} is missing, cut short or not the file that {DESCRIPTION} describes: export it again")
-    plain(description.model, "model")
-    model = construct(description.model, PartsTrusted(trust), "model")
     try:
+        plain(description.model, "model")
+        model = construct(description.model, PartsTrusted(trust), "model")
         model.load_state_dict(load(content))
+        return model.eval()
     except (SafetensorError, RuntimeError, AttributeError) as error:
         raise InvalidInput(f"{path} does not fit the model that {DESCRIPTION} describes: export it again") from error
-    return model.eval()

@@ -95,7 +95,11 @@ def make(config: Any, place: str) -> Any:
 
 
 def restore(
-    path: str, ema: bool, changes: Mapping[str, Any] | None = None, trust: str | Sequence[str] | None = None
+    path: str,
+    ema: bool,
+    changes: Mapping[str, Any] | None = None,
+    trust: str | Sequence[str] | None = None,
+    finite: bool = True,
 ) -> tuple[Parts, Checkpoint]:
     """The parts of a trained run, from its checkpoint alone.
 
@@ -104,9 +108,11 @@ def restore(
         ema: whether the averaged or the raw weights are loaded as those to evaluate.
         changes: settings, by dotted path, that differ from the run's own; None values are passed over.
         trust: packages, besides this one, that the checkpoint's config may call.
+        finite: refuse weights that are not: their samples can look whole.
 
     Raises:
-        InvalidInput: see ``read_checkpoint``; a config that calls anything else; weights that do not fit it.
+        InvalidInput: see ``read_checkpoint``; a config that calls anything else; weights that do not fit it, or that are no
+            numbers.
     """
     checkpoint = read_checkpoint(path)
     tree = deepcopy(checkpoint.config)
@@ -126,6 +132,9 @@ def restore(
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise InvalidInput(f"{path}: the weights do not fit the config beside them: {first}") from error
+    for name, value in parts.task.evaluated.state_dict().items():
+        if finite and not torch.isfinite(value).all():
+            raise InvalidInput(f"{path}: the weights are not finite ({name} holds NaN or infinity): use an earlier one")
     return parts, checkpoint
 
 

@@ -32,6 +32,7 @@ def export(config: DictConfig) -> None:
         sha256=hashlib.sha256(weights).hexdigest(),
         provenance={**checkpoint.provenance, "checkpoint": str(checkpoint.path), "step": checkpoint.step},
     )
+    description = description._replace(own_sha256=description.digest())
     write_atomically(folder / WEIGHTS, weights)
     write_atomically(folder / DESCRIPTION, (json.dumps(description._asdict(), indent=2) + "\n").encode())
     kind = type(VariationalModel.from_pretrained(folder, config.trust)).__name__

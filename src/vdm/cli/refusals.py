@@ -73,8 +73,8 @@ def check_whole(trainer: pl.Trainer) -> None:
 
 
 def check_same_data(checkpoint: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data than before."""
-    changed = guards.changed_splits(facts["data"], read_checkpoint(checkpoint).provenance.get("data"))
+    """Refuse to go on with other data than before, or from a file that does not say where."""
+    changed = guards.changed_splits(facts["data"], read_checkpoint(checkpoint, go_on=True).provenance.get("data"))
     if changed:
         raise InvalidInput(
             f"{screen.near(checkpoint)} was trained on other data ({', '.join(changed)} differ): put those back, or begin "

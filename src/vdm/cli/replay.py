@@ -34,7 +34,7 @@ def replay(path: str | Path, trust: str | Sequence[str] | None = None) -> Replay
     content = read_content(Path(path))
     if "batch" not in content:
         raise InvalidInput(f"{path} is a checkpoint, and no step that StopOnNonFinite kept: name non_finite_step_….ckpt")
-    parts, checkpoint = restore(str(path), ema=False, trust=trust)
+    parts, checkpoint = restore(str(path), ema=False, trust=trust, finite=False)
     model, batch = parts.task.evaluated, Batch(**content["batch"])
     draws = Draws(parts.task.seed, checkpoint.step, content["rank"], content["world_size"])
     loss = rerun(model, batch, draws)

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch import Tensor
 
-from vdm.data.batches import OrderedBatches, ShuffledBatches
+from vdm.data.batches import OrderedBatches, ShuffledBatches, check_shares
 from vdm.data.split import Split, fits
 from vdm.errors import InvalidInput, at_least, at_most
 
@@ -29,7 +29,8 @@ class InMemoryData(LightningDataModule, ABC):
         flip: mirror half of the training examples of each epoch left to right. Never in evaluation.
 
     Raises:
-        InvalidInput: a device that there is not; evaluation batches of no examples; data of another shape than stated.
+        InvalidInput: a device that there is not; evaluation batches of no examples; a split of nothing; data of another
+            shape than stated.
     """
 
     name: str
@@ -68,7 +69,9 @@ class InMemoryData(LightningDataModule, ABC):
         """Examples or samples (n, *event_shape), as a person would look at them."""
 
     def setup(self, stage: str | None = None) -> None:
-        self.splits()
+        """Load what the test needs as well, so that training does not begin without it."""
+        for split in self.splits().values():
+            check_shares(len(split.x), self._place()[1])
 
     def splits(self) -> dict[str, Split]:
         """The three splits, loaded once.
@@ -81,6 +84,8 @@ class InMemoryData(LightningDataModule, ABC):
                 check_sizes(self.sizes)
             splits = self.load()
             for name, split in splits.items():
+                if not len(split.x):
+                    raise InvalidInput(f"{self.name}: there is no {name} example: each split needs one at least")
                 if tuple(split.x.shape[1:]) != self.event_shape:
                     raise InvalidInput(
                         f"{self.name}: {name} examples have shape {tuple(split.x.shape[1:])}, but data.event_shape is "

@@ -72,6 +72,12 @@ def check_batch_size(batch_size: int, size: int) -> None:
         )
 
 
+def check_shares(size: int, processes: int) -> None:
+    """Raises InvalidInput for fewer examples than the processes that evaluate them together."""
+    if size < processes:
+        raise InvalidInput(f"a split of {size} cannot be evaluated by {processes} processes: use at most {size}")
+
+
 class ShuffledRows:
     """This process's share of each global batch of an epoch, in the order of a (seed, epoch) permutation.
 
@@ -151,11 +157,16 @@ class ShuffledBatches:
 
 
 class OrderedBatches:
-    """Every example of this process's shard once, in order: rows rank, rank + W, rank + 2W, …; the last batch is short."""
+    """Every example of this process's shard once, in order: rows rank, rank + W, rank + 2W, …; the last batch is short.
+
+    Raises:
+        InvalidInput: batches of nothing, or a shard of nothing.
+    """
 
     def __init__(self, split: Split, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0) -> None:
         if batch_size < 1:
             raise InvalidInput(f"eval_batch_size must be at least 1, got {batch_size}")
+        check_shares(len(split.x), world_size)
         index = torch.arange(rank, len(split.x), world_size, device=split.x.device)
         self._rows = [Rows(rows) for rows in index.split(batch_size) if len(rows)]
         self._batches = read(split, self._rows, workers)

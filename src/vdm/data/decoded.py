@@ -24,7 +24,7 @@ from vdm.data.split import Split
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
-DECODING = 1
+DECODING = 2
 """To be raised whenever the same files come to other bytes."""
 
 
@@ -36,11 +36,29 @@ class Block(NamedTuple):
     label: np.ndarray
 
 
+class Kept(NamedTuple):
+    """What is told of a decoded split: number of images, fingerprints of the two files, stamp of that of the images."""
+
+    size: int
+    x: str
+    label: str
+    stamp: list[int]
+
+
+class Decoded(NamedTuple):
+    """A folder of decoded images: its splits by name, and the ``notes`` of their decoding."""
+
+    folder: Path
+    splits: dict[str, Kept]
+    notes: dict[str, Any]
+
+
 class DecodedImages(InMemoryData, ABC):
     """Images of 256 levels whose files are read once, into a folder of plain bytes that is mapped into memory.
 
     The folder is below ``cache``, under a name made from ``source()``: other files or settings have another folder. It is
-    written beside its place and renamed, by one process while others wait, so it is whole or not there.
+    written beside its place and renamed, by one process while others wait, so it is whole or not there. What has changed in
+    it since is refused; training images, which may be many, are read through for that only if their file's stamp is another.
 
     Args:
         root: where the files are.
@@ -80,26 +98,29 @@ class DecodedImages(InMemoryData, ABC):
         return image_grid(x, levels=256)
 
     def load(self) -> dict[str, Split]:
-        folder, facts = self.decoded
+        folder, found, _ = self.decoded
         splits = {}
-        for name, (count, fingerprint) in facts["splits"].items():
-            label = torch.from_numpy(np.fromfile(folder / f"{name}.label", np.int64))
-            x = mapped(folder / f"{name}.x", (count, *self.event_shape))
-            if name != "train" and Split(x).fingerprint() != fingerprint:
-                raise InvalidInput(
-                    f"{self.name}: {folder / name}.x is not what was written there: remove {folder}, and its images are "
-                    "decoded again"
-                )
-            splits[name] = Split(x, label if self.labels else None, fingerprint)
+        for name, kept in found.items():
+            path = folder / f"{name}.x"
+            x, label = self._mapped(folder, name, kept.size)
+            if Split(label).fingerprint() != kept.label:
+                raise damaged(path.with_suffix(".label"))
+            if (name != "train" or [*stamp(path)] != kept.stamp) and Split(x).fingerprint() != kept.x:
+                raise damaged(path)
+            splits[name] = Split(x, label if self.labels else None, kept.x)
         return splits
 
     def provenance(self) -> dict[str, object]:
         """As for every data set, and what the decoding noted."""
-        return {**super().provenance(), **self.decoded[1]["notes"]}
+        return {**super().provenance(), **self.decoded.notes}
 
     @cached_property
-    def decoded(self) -> tuple[Path, dict[str, Any]]:
-        """The folder, and its facts: ``splits``, size and fingerprint of each, and ``notes``."""
+    def decoded(self) -> Decoded:
+        """The folder, written if it is not there.
+
+        Raises:
+            InvalidInput: no place to write it; a folder that does not say what is in it.
+        """
         source = {"decoding": DECODING, "shape": self.event_shape, **self.source()}
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
         folder, part = self.cache / f"{self.name}-{key}", self.cache / f".{self.name}-{key}.part"
@@ -112,7 +133,11 @@ class DecodedImages(InMemoryData, ABC):
                 if not folder.exists():
                     self._write(part)
                     os.rename(part, folder)
-        return folder, json.loads((folder / "facts.json").read_text())
+        try:
+            facts = json.loads((folder / "facts.json").read_text())
+            return Decoded(folder, {name: Kept(**kept) for name, kept in facts["splits"].items()}, {**facts["notes"]})
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise damaged(folder / "facts.json") from error
 
     @contextmanager
     def _keeping(self) -> Iterator[None]:
@@ -139,10 +164,18 @@ class DecodedImages(InMemoryData, ABC):
         empty = [name for name, count in counts.items() if not count]
         if empty:
             raise InvalidInput(f"{self.name}: there is no image for {', '.join(empty)} in {self.root}: give it more images")
-        splits = {name: Split(mapped(part / f"{name}.x", (n, *self.event_shape))) for name, n in counts.items()}
-        facts = {"splits": {name: (len(s.x), s.fingerprint()) for name, s in splits.items()}, "notes": self.notes()}
+        kept = {}
+        for name, count in counts.items():
+            x, label = (Split(values).fingerprint() for values in self._mapped(part, name, count))
+            kept[name] = Kept(count, x, label, [*stamp(part / f"{name}.x")])._asdict()
+        facts = json.dumps({"splits": kept, "notes": self.notes()}, indent=2) + "\n"
         with self._keeping():
-            (part / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+            _append(part / "facts.json", np.frombuffer(facts.encode(), np.uint8))
+
+    def _mapped(self, folder: Path, name: str, count: int) -> tuple[Tensor, Tensor]:
+        """Images and classes of a split."""
+        label = mapped(folder / f"{name}.label", (count, 8)).view(torch.int64)
+        return mapped(folder / f"{name}.x", (count, *self.event_shape)), label.flatten()
 
 
 def _append(path: Path, values: np.ndarray) -> None:
@@ -156,11 +189,16 @@ def mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
     """A file of bytes as a tensor, read where it is looked at; writing to the tensor does not reach the file.
 
     Raises:
-        InvalidInput: a file of another size.
+        InvalidInput: a file of another size, or none.
     """
     if not path.is_file() or path.stat().st_size != math.prod(shape):
-        raise InvalidInput(f"{path} is damaged: remove {path.parent} to have it decoded again")
+        raise damaged(path)
     return torch.from_numpy(np.memmap(path, np.uint8, mode="c", shape=shape))
+
+
+def damaged(path: Path) -> InvalidInput:
+    """The line about a file that is not as it was written when images were decoded."""
+    return InvalidInput(f"{path} is damaged: remove {path.parent} to have it decoded again")
 
 
 def stamp(path: Path) -> tuple[int, int]:

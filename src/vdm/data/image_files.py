@@ -21,6 +21,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 """Modes of at most 8 bits a channel, without transparency."""
+ALPHA = ("RGBA", "LA", "PA")
+"""Those with it."""
 PIXELS = 100_000_000
 """A picture that says it has more is refused unseen: it may be a small file that fills the memory."""
 TOO_MANY = "of too many pixels"
@@ -84,18 +86,29 @@ def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
         opened = Image.open(BytesIO(content), formats=FORMATS)
         if opened.width * opened.height > PIXELS:
             raise Unusable(TOO_MANY)
+        deep = more_than_8_bits(opened)
         image = ImageOps.exif_transpose(opened)
     except (Unusable, Image.DecompressionBombError) as error:
         raise Unusable(TOO_MANY) from error
     except Exception as error:  # a broken file may raise anything
         raise Unusable("truncated, or no image") from error
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-            raise Unusable("transparent")
-    elif image.mode not in MODES:
+    if image.mode not in MODES + ALPHA:
         raise Unusable(f"of mode {image.mode}")
+    if deep:
+        raise Unusable("of more than 8 bits a channel")
+    alpha = image.mode in ALPHA or "transparency" in image.info
+    if alpha and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise Unusable("transparent")
     fitted = fit(image.convert("L" if channels == 1 else "RGB"), (width, height))
     return np.asarray(fitted, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def more_than_8_bits(opened: Image.Image) -> bool:
+    """Whether a file in colour, whose pixels have not been read yet, has more than Pillow will keep of them."""
+    how = [tile[3] for tile in getattr(opened, "tile", ())]
+    if opened.format == "PPM":
+        return any(isinstance(each, tuple) and each[1] > 255 for each in how)
+    return opened.format in ("PNG", "TIFF") and ";16" in str(how)
 
 
 class ImageFiles(ABC):
@@ -139,12 +152,15 @@ class Folder(ImageFiles):
         self.names = sorted(_visible(root))
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        path = self.root / name
+        if not path.is_file():  # a pipe would be waited for
+            raise Unusable("unreadable")
+        return path.read_bytes()
 
     def stamps(self) -> Any:
         digest = hashlib.sha256()
         for name in self.names:
-            digest.update(f"{name} {stamp(self.root / name)}\n".encode())
+            digest.update(os.fsencode(f"{name} {stamp(self.root / name)}\n"))
         return digest.hexdigest()
 
 
@@ -158,7 +174,7 @@ def _visible(root: Path) -> Iterator[str]:
 
 
 class Archive(ImageFiles):
-    """Those in a tar archive that is not compressed, by their names without folders.
+    """Those in a tar archive that is not compressed, by their names without folders; none that has holes.
 
     Raises:
         InvalidInput: a file that is no such archive, or not whole.
@@ -171,7 +187,7 @@ class Archive(ImageFiles):
                 self.places = {
                     PurePosixPath(member.name).name: (member.offset_data, member.size)
                     for member in archive
-                    if member.isfile() and member.name.lower().endswith(ENDINGS)
+                    if member.isfile() and not member.issparse() and member.name.lower().endswith(ENDINGS)
                 }
         except (tarfile.TarError, OSError, EOFError) as error:
             raise InvalidInput(f"{path} cannot be read as a tar archive ({error}): fetch it again") from error
@@ -188,4 +204,4 @@ class Archive(ImageFiles):
 
 def by_key(names: Sequence[str], seed: int) -> list[str]:
     """``names`` in the order of the SHA-256 of seed and name: a permutation that another name does not change."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    return sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest())

@@ -21,6 +21,8 @@ KEY = "vdm"
 Content = dict[str, Any]
 MIGRATIONS: dict[int, Callable[[Content], Content]] = {}
 """From the content of a checkpoint of an old format to that of the next."""
+PROGRESS = {"optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int}
+"""What a run needs to go on, besides its weights; without ``loops`` Lightning would silently begin anew."""
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -64,19 +66,25 @@ def read_content(path: Path) -> dict[str, Any]:
     """All that a checkpoint of this project holds: tensors and plain values only, nothing that could run.
 
     Raises:
-        InvalidInput: a file that is missing, truncated or foreign, or of another format version; one line says which.
+        InvalidInput: a file that is missing, damaged, truncated or foreign, or of another format version; one line says
+            which.
     """
     if path.is_dir():
         raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
     if not path.is_file():
         raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the sums of what it reads
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except Exception as error:  # a broken file may raise anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "more in it than tensors and plain values" if isinstance(error, pickle.UnpicklingError) else first
         raise InvalidInput(
-            f"{path} cannot be read as a checkpoint ({reason[:120]}): it is truncated or not a checkpoint; use another one"
+            f"{path} cannot be read as a checkpoint ({reason[:120]}): it is damaged, truncated or not a checkpoint; use "
+            "another one"
         ) from error
     if not isinstance(content, dict) or KEY not in content:
         raise InvalidInput(f"{path} is not a checkpoint of vdm: it carries no {KEY!r} entry")
@@ -102,15 +110,22 @@ def migrated(content: Content, path: Path, migrations: Mapping[int, Callable[[Co
     return content
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """What ``read_content`` gives, for those who evaluate; it raises the same."""
+def read_checkpoint(path: str | Path, go_on: bool = False) -> Checkpoint:
+    """What ``read_content`` gives, for those who evaluate; it raises the same.
+
+    Args:
+        go_on: refuse a file from which no run can go on.
+    """
     content = read_content(Path(path))
     own = content[KEY]
     try:
         found = Checkpoint(Path(path), own["config"], own["provenance"], content["state_dict"], content["global_step"])
     except KeyError as error:
         raise InvalidInput(f"{path} is not a whole checkpoint of vdm: it has no {error}") from error
-    for name, kind in (("config", dict), ("provenance", dict), ("state", dict), ("step", int)):
-        if not isinstance(getattr(found, name), kind):
+    kinds = {"config": dict, "provenance": dict, "state": dict, "step": int}
+    for name, kind in (kinds | PROGRESS if go_on else kinds).items():
+        if not isinstance((content | found._asdict()).get(name), kind):
             raise InvalidInput(f"{path} is not a checkpoint of vdm: its {name} is no {kind.__name__}; use another one")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in found.state.items()):
+        raise InvalidInput(f"{path} is not a checkpoint of vdm: its state is more than tensors by name; use another one")
     return found

@@ -84,13 +84,20 @@ class VariationalTask(pl.LightningModule):
 
 
 def check_settings(trainer: pl.Trainer) -> None:
-    """Raises InvalidInput for no epoch, a step or a validation of no batches, and a bound on gradients that is no number."""
+    """Raises InvalidInput for no epoch, the same one again, a step or a validation of no batches, and a bound on gradients
+    that is no number.
+    """
     at_least(1, **{"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
     clip = trainer.gradient_clip_val
     if clip is not None and not clip >= 0:
         raise InvalidInput(f"trainer.gradient_clip_val must be a positive number, or null for no clipping, got {clip}")
     if trainer.max_epochs == 0:
         raise InvalidInput("trainer.max_epochs=0 trains nothing: it must be at least 1, or -1 to go by trainer.max_steps")
+    if trainer.reload_dataloaders_every_n_epochs:
+        raise InvalidInput(
+            "trainer.reload_dataloaders_every_n_epochs would repeat one epoch's order, and never train on what that leaves "
+            "over: leave it out"
+        )
     if trainer.val_check_interval == 0:
         raise InvalidInput("trainer.val_check_interval=0 is no number of batches: it must be at least 1")
 
