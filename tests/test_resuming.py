@@ -365,6 +365,8 @@ def test_each_row_is_of_whole_steps_where_gradients_are_accumulated(tmp_path):
         ("metrics.json", "{"),
         ("metrics.json", "{}"),
         ("metrics.json", "[]"),
+        ("metrics.json", f'{{"test": {{"bits_per_dim": {{"value": 1{400 * "0"}, "mc_se": 1, "data_se": 1}}}}}}'),
+        ("config.yaml", "a: '${b'"),
     ],
 )
 def test_a_run_whose_files_were_changed_does_not_go_on(tmp_path, name, content):

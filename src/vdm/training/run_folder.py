@@ -159,7 +159,7 @@ class RunFolder:
         with reading_own(self.metrics):
             metrics = json.loads(self.metrics.read_text())
             stages = ("test", "val") if "val" in metrics else ("test",)
-            return {name: Estimate(**metrics[name]["bits_per_dim"]) for name in stages}
+            return {name: read_estimate(metrics[name]["bits_per_dim"]) for name in stages}
 
     def told(self) -> list[str]:
         """What the run was told on its command line; of one that has not begun, what Hydra noted."""
@@ -175,6 +175,11 @@ class RunFolder:
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """metrics.json, whole or not at all."""
         write_atomically(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def read_estimate(entry: Mapping[str, Any]) -> Estimate:
+    """An estimate as it stands in metrics.json; TypeError, ValueError or OverflowError of what is none."""
+    return Estimate(**{name: float(value) for name, value in entry.items()})
 
 
 def check_same_settings(place: Path, own: Mapping[str, Any], config: DictConfig) -> None:
