@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -112,7 +113,7 @@ def test_a_run_without_a_result_is_shown_as_such(run, state, says):
 
 def test_a_result_that_cannot_be_read_is_no_result(run):
     (run / "metrics.json").write_text('{"test": {')
-    assert "failed: metrics.json cannot be read" in "".join(Reader(page(run)).text)
+    assert "metrics.json holds something else than vdm writes" in "".join(Reader(page(run)).text)
 
 
 def test_a_run_that_has_hardly_begun_has_a_page(tmp_path):
@@ -145,6 +146,13 @@ def test_a_link_out_of_the_folder_is_refused(run, tmp_path, capsys):
     assert not (run / "report").exists()
 
 
+def test_a_pipe_in_the_place_of_a_file_is_refused(run, capsys):
+    """Reading it would never end."""
+    os.mkfifo(run / "metrics.json")
+    assert invoke(report, f"run={run}") == 2
+    assert "metrics.json is neither a file nor a folder" in capsys.readouterr().err
+
+
 STEERING = "\x1b]52;c;ZXZpbA==\x07 \x1b[2J gone"
 
 
@@ -175,6 +183,7 @@ def test_what_steers_a_terminal_does_not_reach_it(run, name, content, capsys):
         ("config.yaml", b"a: [1"),
         ("config.yaml", b"{}"),
         ("metrics.csv", b"step,train/bits_per_dim\nx,y\n"),
+        ("metrics.csv", b"step,train/bits_per_dim\n1" + 400 * b"0" + b",1\n"),
         ("metrics.json", b'{"test": [1]}'),
         ("failure.txt", b"\xff\xfe\xff"),
         ("pictures/samples_step_x.png", b"junk"),

@@ -308,6 +308,38 @@ def test_a_run_does_not_go_on_with_other_data(whole, tmp_path, capsys):
     assert "last.ckpt was trained on other data (test differ): put those back" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("left", ["metrics.json", "checkpoints/last.ckpt"])
+@pytest.mark.parametrize("known", [[], ["config.yaml"], ["run_id"]])
+def test_what_nobody_knows_of_which_run_it_is_is_not_gone_on_from(whole, tmp_path, capsys, left, known):
+    """Such as what vdm-evaluate wrote there: it would be told as this run's."""
+    (tmp_path / "checkpoints").mkdir()
+    for name in (left, *known):
+        shutil.copy(whole / name, tmp_path / name)
+    assert vdm_train(tmp_path, "resume=true") == 2
+    assert f"{left} lies without the config.yaml and run_id" in capsys.readouterr().err
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("known", [[], ["config.yaml"], ["config.yaml", "run_id"]])
+def test_a_run_that_was_killed_before_its_first_checkpoint_may_be_resumed(whole, tmp_path, known):
+    for name in known:
+        shutil.copy(whole / name, tmp_path / name)
+    RunFolder(tmp_path).check(OmegaConf.load(whole / "config.yaml"), resume=True)
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_of_other_settings(whole, tmp_path, capsys):
+    """One that was put there: config.yaml does not know of it. What may change when a run goes on may differ here too."""
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("config.yaml", "run_id"):
+        shutil.copy(whole / name, tmp_path / name)
+    content = torch.load(whole / "checkpoints/last.ckpt", weights_only=True)
+    content["vdm"]["config"]["trainer"]["devices"] = 7
+    content["vdm"]["config"]["seed"] = 9
+    torch.save(content, tmp_path / "checkpoints/last.ckpt")
+    assert vdm_train(tmp_path, "resume=true") == 2
+    assert "last.ckpt holds a run with seed=9, not 0" in capsys.readouterr().err
+
+
 def test_the_weights_of_the_last_step_are_tested_and_kept_whatever_ended_the_run(tmp_path):
     """An epoch of 21 steps, no validation in it, a save every 8."""
     epoch = ("trainer.max_steps=-1", "trainer.max_epochs=1", "trainer.val_check_interval=1000", "callbacks.last.every=8")
@@ -352,6 +384,8 @@ def test_each_row_is_of_whole_steps_where_gradients_are_accumulated(tmp_path):
         ("metrics.json", "{"),
         ("metrics.json", "{}"),
         ("metrics.json", "[]"),
+        ("metrics.json", f'{{"test": {{"bits_per_dim": {{"value": 1{400 * "0"}, "mc_se": 1, "data_se": 1}}}}}}'),
+        ("config.yaml", "a: '${b'"),
     ],
 )
 def test_a_run_whose_files_were_changed_does_not_go_on(tmp_path, name, content):
@@ -386,11 +420,18 @@ def test_a_run_that_has_used_its_budget_keeps_its_last_step(tmp_path):
 
 @pytest.mark.slow
 def test_a_checkpoint_that_lies_about_is_not_taken_for_this_run_s(whole, tmp_path):
-    """A best one without a last one: of a run killed early, or of nobody knows whom."""
+    """A best one without a last one: of nobody knows whom, or in the folder of a run that was killed early."""
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(whole / "checkpoints/best.ckpt", tmp_path / "checkpoints")
-    assert vdm_train(tmp_path, "seed=1") == 2
-    assert vdm_train(tmp_path, "seed=1", "resume=true", "trainer.max_steps=3", "trainer.val_check_interval=999") == 0
+    short = ("seed=1", "trainer.max_steps=3", "trainer.val_check_interval=999")
+    assert vdm_train(tmp_path, *short) == 2
+    assert vdm_train(tmp_path, *short, "resume=true") == 2
+    (tmp_path / "checkpoints/best.ckpt").unlink()
+    assert vdm_train(tmp_path, *short) == 0
+    for name in ("metrics.json", "checkpoints/last.ckpt"):
+        (tmp_path / name).unlink()
+    shutil.copy(whole / "checkpoints/best.ckpt", tmp_path / "checkpoints")
+    assert vdm_train(tmp_path, *short, "resume=true") == 0
     trained, foreign = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, whole))
     assert trained["provenance"]["checkpoint"] == "last.ckpt"
     assert trained["test"] != foreign["test"]

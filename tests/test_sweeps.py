@@ -94,6 +94,7 @@ def test_every_run_is_accounted_for(sweep):
     ("asked", "missing"),
     [
         ("seed=range(0,7)", 6),
+        ("seed=1,1", 1),
         ("seed=shuffle(range(0,7))", 6),
         ("seed=range(0,1000000000000)", 0),
         ("seed=shuffle(range(0,1000000000000))", 0),
@@ -126,6 +127,49 @@ def test_means_and_standard_errors_are_those_over_the_finished_seeds(sweep):
     assert linear.summary("denoising_matching") == pytest.approx((1.75, 0.25, 0.01, 0.02))
     assert cosine.summary("bits_per_dim").mean == 3.25
     assert math.isnan(cosine.summary("bits_per_dim").se)
+
+
+def test_a_seed_that_is_repeated_counts_once(tmp_path, capsys):
+    """3 and 4, and 4 again: still 3.5 ± 0.5. What a run says of its own seed goes before what it was told."""
+    rows = [("0", "1", 1, 3.0), ("1", "2", 2, 4.0), ("2", "0x2", 2, 4.0)]
+    for name, told, seed, value in rows:
+        make_run(tmp_path, name, [f"seed={told}"], (value, 1.0, 0.5, 1.5), (50,), provenance={"seed": seed})
+    (group,) = groups(read_sweep(tmp_path))
+    assert group.summary("bits_per_dim") == pytest.approx((3.5, 0.5, 0.01, 0.02))
+    assert invoke(report, f"sweep={tmp_path}") == 0
+    assert "| all | 3 of 3, seeds: 2 | 3.50 ± 0.50 |" in (tmp_path / "report/report.md").read_text()
+
+
+@pytest.mark.parametrize(("told", "status"), [("seed=2", 2), ("data=other", 0)])
+def test_there_is_no_mean_over_different_data(tmp_path, capsys, told, status):
+    """Where nothing but the seed differs it is refused, elsewhere said."""
+    for name, setting, sha256 in (("0", "seed=1", "a"), ("1", told, "b")):
+        facts = {"data": {"splits": {"test": {"sha256": sha256}}}}
+        make_run(tmp_path, name, [setting], (3.0, 1.0, 0.5, 1.5), (50,), provenance=facts)
+    assert invoke(report, f"sweep={tmp_path}") == status
+    said = capsys.readouterr()
+    refused, warned = "have the same settings and other data, and so no mean", "the runs are on different data"
+    assert (refused if status else warned) in " ".join((said.err if status else said.out).split())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.csv", "step,val/bits_per_dim\nx,1\n"),
+        ("metrics.csv", f"step,val/bits_per_dim\n1{400 * '0'},1\n"),
+        ("metrics.csv", f"step,val/bits_per_dim\n1,{200_000 * '9'}\n"),
+        ("profile.csv", "step\n1\n"),
+        ("metrics.json", json.dumps({"test": {term: {"value": 10**400, "mc_se": 1, "data_se": 1} for term in TERMS}})),
+        ("metrics.json", json.dumps({"test": {term: {"value": "3 or 4", "mc_se": 1, "data_se": 1} for term in TERMS}})),
+        ("overrides.yaml", "- 'a=${b'\n"),
+    ],
+)
+def test_a_job_that_cannot_be_read_costs_the_others_nothing(sweep, capsys, name, content):
+    (sweep / "1" / name).write_text(content)
+    assert invoke(report, f"sweep={sweep}") == 0
+    assert {run.state for run in read_sweep(sweep) if run.folder and run.folder.root.name == "1"} == {"failed"}
+    assert "2 finished, 2 failed, 1 unfinished" in capsys.readouterr().out
+    assert "holds something else than vdm writes" in (sweep / "report/runs.csv").read_text()
 
 
 def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys):

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from vdm.bound import term_names
 from vdm.cli import screen
@@ -18,6 +19,7 @@ from vdm.training.callbacks import BoundTerms
 from vdm.training.checkpoints import read_checkpoint
 from vdm.training.module import check_settings
 from vdm.training.resuming import KeepBest
+from vdm.training.run_folder import check_same_settings
 from vdm.training.score_samples import ScoreSamples
 
 
@@ -72,11 +74,14 @@ def check_whole(trainer: pl.Trainer) -> None:
         )
 
 
-def check_same_data(checkpoint: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data than before, or from a file that does not say where."""
-    changed = guards.changed_splits(facts["data"], read_checkpoint(checkpoint, go_on=True).provenance.get("data"))
+def check_same_run(path: Path, config: DictConfig, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint of other settings, which config.yaml does not know of, with other data, or from a
+    file that does not say where."""
+    checkpoint = read_checkpoint(path, go_on=True)
+    check_same_settings(path, checkpoint.config, config)
+    changed = guards.changed_splits(facts["data"], checkpoint.provenance.get("data"))
     if changed:
         raise InvalidInput(
-            f"{screen.near(checkpoint)} was trained on other data ({', '.join(changed)} differ): put those back, or begin "
+            f"{screen.near(path)} was trained on other data ({', '.join(changed)} differ): put those back, or begin "
             "anew in another folder, hydra.run.dir=…"
         )

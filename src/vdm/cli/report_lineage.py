@@ -12,12 +12,12 @@ from vdm.cli import screen
 from vdm.cli.build import as_metrics
 from vdm.cli.page import Page, Picture, Section, warnings_section, write_page
 from vdm.cli.page import Table as Cells
-from vdm.cli.sweep import UNREADABLE, trained_with_flips, warnings_of, with_flips
+from vdm.cli.sweep import data_of, trained_with_flips, warnings_of, with_flips
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import Estimate
 from vdm.figures import ladder_figure
-from vdm.training.files import only_own_files
-from vdm.training.run_folder import RunFolder
+from vdm.training.files import UNREADABLE, only_own_files
+from vdm.training.run_folder import RunFolder, read_estimate
 
 HOME = Path("logs/lineage")
 
@@ -46,8 +46,9 @@ def read_runs(sweep: Path) -> list[Run]:
     """The finished runs of a multirun, in the order of its jobs.
 
     Raises:
-        InvalidInput: no finished run there; or runs on different data.
+        InvalidInput: no finished run there; runs on different data; a link out of the folder.
     """
+    only_own_files(sweep)
     jobs = sorted(sweep.glob("*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     runs = []
     for path in jobs:
@@ -59,7 +60,7 @@ def read_runs(sweep: Path) -> list[Run]:
             raise InvalidInput(f"{path.parent} holds no run of vdm ({type(error).__name__}: {error}): remove it") from error
     if not runs:
         raise InvalidInput(f"{sweep} holds no finished run: name the folder of a multirun by runs=…")
-    if len({json.dumps(run.facts["data"]) for run in runs}) > 1:
+    if len({data_of(run.facts) for run in runs}) > 1:
         raise InvalidInput(f"the runs in {sweep} are on different data and cannot be compared: sweep over models alone")
     return runs
 
@@ -67,7 +68,9 @@ def read_runs(sweep: Path) -> list[Run]:
 def _read_run(path: Path) -> Run:
     only_own_files(path.parent)
     metrics, overrides = json.loads(path.read_text()), RunFolder(path.parent).told()
-    test = {term: Estimate(**entry) for term, entry in metrics["test"].items() if term in TERMS or term.startswith("layer_")}
+    test = {
+        term: read_estimate(entry) for term, entry in metrics["test"].items() if term in TERMS or term.startswith("layer_")
+    }
     chosen = [line.removeprefix("model=") for line in overrides if line.startswith("model=")]
     name = printable(chosen[-1] if chosen else path.parent.name)
     samples = path.parent / "pictures" / "samples.png"

@@ -29,7 +29,7 @@ from vdm.figures import (
 from vdm.pictures import TERM_LABELS
 from vdm.training.metrics_file import read_curves
 from vdm.training.profile_file import read_profiles
-from vdm.training.run_folder import RunFolder
+from vdm.training.run_folder import RunFolder, read_estimate
 from vdm.training.schedule_file import read_schedules
 
 SINGLE = {
@@ -125,7 +125,7 @@ def _bound(metrics: Mapping[str, Any], facts: Mapping[str, Any], curves: Mapping
 
 def _estimate(metrics: Mapping[str, Any], curves: Mapping[str, Curve], stage: str, name: str) -> Estimate | None:
     if name in metrics.get(stage, {}):
-        return Estimate(**metrics[stage][name])
+        return read_estimate(metrics[stage][name])
     columns = [curves.get(f"{stage}/{name}{suffix}", NONE)[1] for suffix in ("", "_mc_se", "_data_se")]
     return Estimate(*(column[-1] for column in columns)) if all(columns) else None
 

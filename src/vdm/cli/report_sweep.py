@@ -16,16 +16,15 @@ from vdm.cli.page import Table as Cells
 from vdm.cli.sweep import Group, Run, groups, read_sweep
 from vdm.errors import printable
 from vdm.evaluation import TERMS
-from vdm.figures import NONE, Curve, profile_figure, sweep_curves, variance_figure
+from vdm.figures import Curve, profile_figure, sweep_curves, variance_figure
 from vdm.gamma_profile import Profile, one_t_variance
 from vdm.pictures import TERM_LABELS
 from vdm.training.files import write_atomically
-from vdm.training.metrics_file import read_curves
-from vdm.training.profile_file import read_profiles
 
 HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS), "mc_se", "data_se", "one-t variance")
 NOTE = (
-    "Test set, averaged weights, bits/dim: mean ± standard error over the seeds of the finished runs (none for one run). "
+    "Test set, averaged weights, bits/dim: mean ± standard error over the seeds of the finished runs (none for one seed; "
+    "of the runs that repeat one, the first counts). "
     "± is over training seeds only; all runs share the test set and the draws, so it contains neither mc_se nor data_se. "
     f"Those are the total's, as means over the runs. {screen.ERRORS} One-t variance: of one draw of t, example and noise at "
     "the end of training, in (bits/dim)²."
@@ -91,10 +90,10 @@ def _heading(sweep: Path, runs: Sequence[Run]) -> str:
 
 def _row(group: Group) -> list[str]:
     total, *terms = (("—",) * 3 if (found := group.summary(term)) is None else found.shown() for term in TERMS)
-    variances = [one_t_variance(profile) for profile in _profiles(group)]
+    variances, seeds = [one_t_variance(profile) for profile in _profiles(group)], len(group.seeds)
     return [
         group.name,
-        f"{len(group.finished)} of {len(group.runs)}",
+        f"{len(group.finished)} of {len(group.runs)}" + (f", seeds: {seeds}" if seeds < len(group.finished) else ""),
         total[0],
         *(value for value, *_ in terms),
         *total[1:],
@@ -103,9 +102,8 @@ def _row(group: Group) -> list[str]:
 
 
 def _profiles(group: Group) -> list[Profile]:
-    """The last one of each finished run that has any."""
-    files = [read_profiles(run.folder.profile) for run in group.finished if run.folder is not None]
-    return [list(profiles.values())[-1] for profiles in files if profiles]
+    """The last one of each seed's run that has any."""
+    return [run.profile for run in group.seeds if run.profile]
 
 
 def _open(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -114,8 +112,10 @@ def _open(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
 
 
 def _warnings(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """(settings, sentence) of the finished runs."""
-    return [(_name(run), sentence) for run in runs for sentence in run.warnings]
+    """(settings, sentence) of the finished runs, and what is to be said of all of them."""
+    said = [(_name(run), sentence) for run in runs for sentence in run.warnings]
+    mixed = len({run.data for run in runs if run.state == "finished"}) > 1
+    return [*said, *([("all", "the runs are on different data: compare those on the same only")] if mixed else [])]
 
 
 def _name(run: Run) -> str:
@@ -123,8 +123,7 @@ def _name(run: Run) -> str:
 
 
 def _curves(group: Group) -> list[Curve]:
-    paths = [run.folder.curves for run in group.runs if run.folder is not None and run.folder.curves.exists()]
-    return [read_curves(path).get("val/bits_per_dim", NONE) for path in paths]
+    return [run.curve for run in group.runs if run.curve[0]]
 
 
 def _markdown(
@@ -148,11 +147,25 @@ def _literal(text: str) -> str:
 
 def _groups_csv(found: Sequence[Group]) -> str:
     lines: list[list[object]] = [
-        ["group", "runs", "finished", *(f"{t}{suffix}" for t in TERMS for suffix in ("", "_se", "_mc_se", "_data_se"))]
+        [
+            "group",
+            "runs",
+            "finished",
+            "seeds",
+            *(f"{t}{suffix}" for t in TERMS for suffix in ("", "_se", "_mc_se", "_data_se")),
+        ]
     ]
     for group in found:
         summaries = [group.summary(term) or ("",) * 4 for term in TERMS]
-        lines.append([group.name, len(group.runs), len(group.finished), *(cell for each in summaries for cell in each)])
+        lines.append(
+            [
+                group.name,
+                len(group.runs),
+                len(group.finished),
+                len(group.seeds),
+                *(cell for each in summaries for cell in each),
+            ]
+        )
     return _csv(lines)
 
 

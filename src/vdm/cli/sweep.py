@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,30 +14,19 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from yaml import YAMLError
 
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import TERMS, Estimate
 from vdm.evaluation.estimator import decimals
-from vdm.training.files import only_own_files, read_yaml
-from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder
+from vdm.figures import NONE, Curve
+from vdm.gamma_profile import Profile
+from vdm.training.files import UNREADABLE, only_own_files, read_yaml
+from vdm.training.metrics_file import read_curves, read_rows
+from vdm.training.profile_file import read_profiles
+from vdm.training.run_folder import RunFolder, read_estimate
 
 Settings = dict[str, str]
 """What a job was told on its command line, by name."""
-
-UNREADABLE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    OSError,
-    RecursionError,
-    YAMLError,
-    HydraException,
-)
-"""What reading a file raises that only bears the name of one that vdm writes."""
 
 MOST = 100_000
 """Jobs that a sweep may announce: a stranger's range costs a reader neither time nor memory."""
@@ -46,19 +36,23 @@ ASIDE = ("resume", "sweep")
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[None]:
-    """Raises InvalidInput, in one line, for whatever comes of a folder with other files than vdm writes."""
+def reading(place: Path) -> Iterator[None]:
+    """Raises InvalidInput, in one line, for whatever comes of a file or folder that is not as vdm writes it."""
     try:
         yield
     except InvalidInput:
         raise
-    except UNREADABLE as error:
+    except (*UNREADABLE, HydraException) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInput(f"{folder} holds something else than vdm writes ({reason})") from error
+        raise InvalidInput(f"{place} holds something else than vdm writes ({reason})") from error
 
 
 class Run(NamedTuple):
-    """One job: its settings, ``finished``, ``failed``, ``unfinished`` or ``missing``, and what there is to say of that."""
+    """One job: its settings, ``finished``, ``failed``, ``unfinished`` or ``missing``, and what there is to say of that.
+
+    ``seed`` and ``data`` are those of a finished run, as its provenance has them; ``curve`` is the validation bound over
+    training, ``profile`` the last one.
+    """
 
     folder: RunFolder | None
     settings: Settings
@@ -67,6 +61,10 @@ class Run(NamedTuple):
     test: dict[str, Estimate]
     warnings: Sequence[str] = ()
     flipped: bool = False
+    seed: str = ""
+    data: str = ""
+    curve: Curve = NONE
+    profile: Profile | None = None
 
 
 class Summary(NamedTuple):
@@ -103,6 +101,11 @@ def trained_with_flips(provenance: Mapping[str, Any]) -> bool:
     return bool(provenance.get("data", {}).get("flip"))
 
 
+def data_of(provenance: Mapping[str, Any]) -> str:
+    """What tells whether two runs are on the same data."""
+    return json.dumps(provenance.get("data"))
+
+
 def with_flips(name: str, flipped: bool) -> str:
     """A run's name as tables give it."""
     return f"{name}, trained with flips" if flipped else name
@@ -123,26 +126,35 @@ class Group(NamedTuple):
         """For a table: the label, and whether a finished run was trained with flips."""
         return with_flips(self.label, any(run.flipped for run in self.finished))
 
+    @property
+    def seeds(self) -> list[Run]:
+        """The first finished run of each seed: one that repeats it is no further evidence."""
+        first: dict[str, Run] = {}
+        for run in self.finished:
+            first.setdefault(run.seed, run)
+        return list(first.values())
+
     def summary(self, term: str) -> Summary | None:
-        """Over the finished runs; None if there is none."""
-        return over_seeds([run.test[term] for run in self.finished])
+        """Over the seeds of the finished runs; None if there is none."""
+        return over_seeds([run.test[term] for run in self.seeds])
 
 
 def read_sweep(root: Path) -> list[Run]:
     """Every run of a sweep: those with a folder, and those that ``multirun.yaml`` announces and that have none.
 
     Raises:
-        InvalidInput: a folder that no sweep wrote.
+        InvalidInput: a folder that no sweep wrote; a link out of it.
     """
+    only_own_files(root)
     homes = sorted(path.parents[1] for path in root.glob("**/.hydra/overrides.yaml"))
     if not homes:
         raise InvalidInput(
             f"{root} holds no run of a sweep: name the folder that vdm-train -m wrote, with its multirun.yaml"
         )
     runs = [read_run(home) for home in homes]
-    there = [run.settings for run in runs]
-    announced = _announced(root / "multirun.yaml")
-    return runs + [Run(None, job, "missing", "no folder yet", {}) for job in announced if job not in there]
+    there = Counter(frozenset(run.settings.items()) for run in runs)
+    announced = Counter(frozenset(job.items()) for job in _announced(root / "multirun.yaml"))
+    return runs + [Run(None, dict(job), "missing", "no folder yet", {}) for job in (announced - there).elements()]
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -152,7 +164,11 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    """Runs by the settings in which they differ, the seed apart; the best mean first, those without a result last."""
+    """Runs by the settings in which they differ, the seed apart; the best mean first, those without a result last.
+
+    Raises:
+        InvalidInput: finished runs of one group on different data.
+    """
     names = differing(runs)
 
     def label(run: Run) -> str:
@@ -160,6 +176,12 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 
     ordered = sorted(runs, key=label)
     found = [Group(name, list(members)) for name, members in itertools.groupby(ordered, key=label)]
+
+    for group in found:
+        on = {run.data: run.folder and run.folder.root for run in group.finished}
+        if len(on) > 1:
+            one, other, *_ = on.values()
+            raise InvalidInput(f"{one} and {other} have the same settings and other data, and so no mean: move one away")
 
     def rank(group: Group) -> float:
         summary = group.summary("bits_per_dim")
@@ -177,26 +199,37 @@ def read_run(home: Path) -> Run:
         InvalidInput: a link out of the folder.
     """
     only_own_files(home)
+    folder, settings = RunFolder(home), Settings()
     try:
-        run = _read_run(RunFolder(home))
-    except UNREADABLE as error:
-        run = Run(RunFolder(home), {}, "failed", f"its files cannot be read: {type(error).__name__}: {error}", {})
+        with reading(home):
+            settings = _settings(folder.told())
+            run = _read_run(folder, settings)
+    except InvalidInput as error:
+        run = Run(folder, settings, "failed", str(error), {})
     return run._replace(note=printable(run.note))
 
 
-def _read_run(folder: RunFolder) -> Run:
-    settings = _settings(folder.told())
+def _read_run(folder: RunFolder, settings: Settings) -> Run:
+    with reading(folder.curves):
+        curve = read_curves(folder.curves).get("val/bits_per_dim", NONE)
+    with reading(folder.profile):
+        profile = next(reversed(read_profiles(folder.profile).values()), None)
+    run = Run(folder, settings, "unfinished", "", {}, curve=curve, profile=profile)
     if folder.metrics.exists():
-        try:
+        with reading(folder.metrics):
             metrics = json.loads(folder.metrics.read_text())
-            test = {name: Estimate(**metrics["test"][name]) for name in TERMS}
-            flipped = trained_with_flips(metrics.get("provenance", {}))
-            return Run(folder, settings, "finished", "", test, warnings_of(metrics), flipped)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return Run(folder, settings, "failed", f"metrics.json cannot be read: {error}", {})
+            facts = metrics.get("provenance", {})
+            return run._replace(
+                state="finished",
+                test={name: read_estimate(metrics["test"][name]) for name in TERMS},
+                warnings=warnings_of(metrics),
+                flipped=trained_with_flips(facts),
+                seed=str(facts.get("seed", settings.get("seed"))),
+                data=data_of(facts),
+            )
     if folder.failure.exists():
-        return Run(folder, settings, "failed", folder.failure.read_text().strip(), {})
-    return Run(folder, settings, "unfinished", _progress(folder), {})
+        return run._replace(state="failed", note=folder.failure.read_text().strip())
+    return run._replace(note=_progress(folder))
 
 
 def _progress(folder: RunFolder) -> str:

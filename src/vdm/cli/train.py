@@ -14,7 +14,7 @@ from torch import distributed
 
 from vdm.cli import command, screen
 from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
-from vdm.cli.refusals import check_callbacks, check_same_data, check_trainer
+from vdm.cli.refusals import check_callbacks, check_same_run, check_trainer
 from vdm.construction import check
 from vdm.data import InMemoryData
 from vdm.data.batches import check_batch_size
@@ -83,7 +83,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     check_trainer(trainer, task)
     start = folder.last if folder.last.exists() else None
     if start is not None:
-        check_same_data(start, facts)
+        check_same_run(start, config, facts)
     if trainer.is_global_zero:
         leg = begin(config, folder, start)
         cut_back(folder.curves, leg.kept)

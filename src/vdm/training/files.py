@@ -1,5 +1,6 @@
 """Files that are whole or not there, and what is said of those that cannot be written or read."""
 
+import csv
 import errno
 import os
 from collections.abc import Iterator
@@ -13,6 +14,20 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vdm.errors import InvalidInput
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    csv.Error,
+    YAMLError,
+    OmegaConfBaseException,
+)
+"""What reading a file raises that only bears the name of one that vdm writes."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -59,17 +74,10 @@ def read_yaml(path: Path) -> Any:
 def reading_own(path: Path) -> Iterator[None]:
     """Raises InvalidInput for a file of a run that is to go on, and that is not as it was written."""
     try:
+        if not path.is_file():
+            raise OSError("no regular file")
         yield
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        YAMLError,
-        OmegaConfBaseException,
-    ) as error:
+    except UNREADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InvalidInput(
             f"{path} cannot be read ({reason[:120]}): restore it, or choose another hydra.run.dir="
@@ -77,11 +85,16 @@ def reading_own(path: Path) -> Iterator[None]:
 
 
 def only_own_files(folder: Path) -> None:
-    """Raises InvalidInput for a link out of a folder that may come from anybody: a report would show what it leads to."""
+    """Raises InvalidInput for what may lie in a folder that comes from anybody, and leads a report out of it, or nowhere.
+
+    A report would show, or write to, what a link leads to, and wait for ever for what a pipe has to say.
+    """
     home = folder.resolve()
     for path in (each for depth in ("*", "pictures/*", ".hydra/*") for each in folder.glob(depth)):
         if not path.resolve().is_relative_to(home):
             raise InvalidInput(f"{path} is a link out of {folder}: a report shows what lies in the folder, so remove it")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InvalidInput(f"{path} is neither a file nor a folder: a report reads what lies in {folder}, so remove it")
 
 
 def remove_remnants(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -68,11 +69,11 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """(steps, values) of every column that has any."""
+    """(steps, values) of every column that has any; OverflowError of a step that no figure takes."""
     columns, rows = read_rows(path)
     curves = {}
     for name in columns[1:]:
-        found = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
+        found = [(int(np.int64(row["step"])), float(row[name])) for row in rows if row[name]]
         curves[name] = ([step for step, _ in found], [value for _, value in found])
     return curves
 

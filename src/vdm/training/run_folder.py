@@ -81,22 +81,23 @@ class RunFolder:
 
         Raises:
             InvalidInput: a file in the folder's place; without ``resume``, another run's result or checkpoint; with it, a
-                run of other settings, or one whose files were changed.
+                run of other settings, one whose files were changed, or a result or checkpoint of nobody knows which run.
         """
         self._check_place()
-        if resume and self.config.exists():
-            with reading_own(self.config):
-                own = dict(read_yaml(self.config).items())
-            own, new = dict(_leaves(own)), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
-            for name in sorted(own.keys() | new.keys()):
-                if own.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in HOW_NOT_WHAT):
-                    raise InvalidInput(
-                        f"{self.root} holds a run with {name}={own.get(name)}, not {new.get(name)}: resume it with its own "
-                        "settings, or choose another hydra.run.dir="
-                    )
-        elif not resume and self.metrics.exists():
+        left = [path for path in (self.metrics, *self.checkpoints.glob("*.ckpt")) if path.exists()]
+        if resume:
+            if left and not (self.config.exists() and self.id.exists()):  # begin() writes both before there is anything
+                raise InvalidInput(
+                    f"{left[0]} lies without the config.yaml and run_id of the run that it is of: choose another "
+                    "hydra.run.dir=, or restore them"
+                )
+            if self.config.exists():
+                with reading_own(self.config):
+                    own = dict(read_yaml(self.config).items())
+                check_same_settings(self.root, own, config)
+        elif self.metrics.exists():
             raise InvalidInput(f"{self.root} holds an earlier run's result: choose another hydra.run.dir=, or remove it")
-        elif not resume and any(self.checkpoints.glob("*.ckpt")):
+        elif left:
             raise InvalidInput(
                 f"{self.root} holds an earlier run that did not finish: add resume=true, or choose another hydra.run.dir="
             )
@@ -158,7 +159,7 @@ class RunFolder:
         with reading_own(self.metrics):
             metrics = json.loads(self.metrics.read_text())
             stages = ("test", "val") if "val" in metrics else ("test",)
-            return {name: Estimate(**metrics[name]["bits_per_dim"]) for name in stages}
+            return {name: read_estimate(metrics[name]["bits_per_dim"]) for name in stages}
 
     def told(self) -> list[str]:
         """What the run was told on its command line; of one that has not begun, what Hydra noted."""
@@ -174,6 +175,22 @@ class RunFolder:
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """metrics.json, whole or not at all."""
         write_atomically(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def read_estimate(entry: Mapping[str, Any]) -> Estimate:
+    """An estimate as it stands in metrics.json; TypeError, ValueError or OverflowError of what is none."""
+    return Estimate(**{name: float(value) for name, value in entry.items()})
+
+
+def check_same_settings(place: Path, own: Mapping[str, Any], config: DictConfig) -> None:
+    """Raises InvalidInput where ``own``, the settings of what lies at ``place``, are not ``config`` in what a run is."""
+    before, now = dict(_leaves(own)), dict(_leaves(OmegaConf.to_container(config, resolve=True)))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in HOW_NOT_WHAT):
+            raise InvalidInput(
+                f"{place} holds a run with {name}={before.get(name)}, not {now.get(name)}: resume it with its own "
+                "settings, or choose another hydra.run.dir="
+            )
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
