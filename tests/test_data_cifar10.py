@@ -82,6 +82,15 @@ def test_a_file_that_is_not_whole_is_refused(kept):
         read_pickled(content[:kept], "file")
 
 
+@pytest.mark.parametrize("wrong", [0.7, -5, 10, "a", None, [1, 2], 2**80, float("nan")], ids=str)
+def test_labels_that_are_no_classes_are_refused(tmp_path, wrong):
+    overrides, _ = small_cifar10(tmp_path)
+    held = {b"data": np.zeros((20, 3072), np.uint8), b"labels": [wrong] + 19 * [0]}
+    (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(pickled(held))
+    with pytest.raises(InvalidInput, match=r"labels in .*data_batch_3 are not one whole number from 0 to 9"):
+        part("data", "data=cifar10", *overrides, "data.labels=true").splits()
+
+
 def test_missing_wrong_and_foreign_files_are_one_line(tmp_path):
     with pytest.raises(InvalidInput, match=r"no data_batch_1 in .*cifar-10-python.tar.gz .*data.download=true"):
         part("data", "data=cifar10", f"data.root={tmp_path}").splits()

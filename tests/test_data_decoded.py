@@ -66,6 +66,17 @@ class TestTheArrays:
             part("data", "data=imagenet32", *overrides).splits()
         assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir() and not p.name.endswith(".part")]
 
+    @pytest.mark.parametrize(
+        "wrong",
+        [range(3), np.ones((3, 4), int), 3, [1.6, 2, 3], 3 * [np.nan], 3 * [1001], ["a", "b", "c"]],
+        ids=["0-based", "2-D", "0-D", "fractions", "NaN", "too large", "words"],
+    )
+    def test_labels_that_are_no_classes_are_refused(self, tmp_path, wrong):
+        overrides, (x, _) = small_imagenet(tmp_path)
+        np.savez(tmp_path / "train_data_batch_3.npz", data=x[:3].flatten(1).numpy(), labels=wrong)
+        with pytest.raises(InvalidInput, match=r"labels in .*batch_3.npz are not one whole number from 1 to 1000"):
+            part("data", "data=imagenet32", *overrides).splits()
+
 
 class TestThePictures:
     @pytest.mark.parametrize("archives", [False, True])

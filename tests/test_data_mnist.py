@@ -30,6 +30,22 @@ def test_labels_are_conditions_only_if_asked_for(tmp_path):
     assert part("data", "data=mnist", *overrides).splits()["train"].condition is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "wrong"), [(True, torch.full((100,), 77)), (True, torch.ones(100, 3)), (False, torch.ones(100, 3))]
+)
+def test_labels_that_are_no_classes_of_the_images_are_refused(tmp_path, labels, wrong):
+    overrides, _ = small_mnist(tmp_path, ending="")
+    write_idx(tmp_path / "train-labels-idx1-ubyte", wrong.to(torch.uint8))
+    with pytest.raises(InvalidInput, match=r"labels in .*train-labels-idx1-ubyte are not one whole number from 0 to"):
+        part("data", "data=mnist", *overrides, f"data.labels={labels}").splits()
+
+
+def test_more_classes_than_ten_are_no_matter_to_those_who_do_not_ask(tmp_path):
+    overrides, _ = small_mnist(tmp_path, ending="")
+    write_idx(tmp_path / "train-labels-idx1-ubyte", torch.full((100,), 77, dtype=torch.uint8))
+    assert len(part("data", "data=mnist", *overrides).splits()["train"].x) == 80
+
+
 def test_the_real_ones_are_known_by_their_sum(tmp_path):
     overrides, _ = small_mnist(tmp_path)
     stated = [override for override in overrides if "sha256" not in override]

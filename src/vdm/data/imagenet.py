@@ -12,6 +12,7 @@ import numpy as np
 
 from vdm.data.decoded import Block, DecodedImages, stamp
 from vdm.data.image_files import Archive, Folder, ImageFiles, Unusable, as_stored, by_key
+from vdm.data.split import classes
 from vdm.errors import InvalidInput
 
 
@@ -96,8 +97,8 @@ class ImageNetArrays(SmallImageNet):
     def blocks(self) -> Iterator[Block]:
         *train, test = self.paths
         n_train, n_val, n_test = (self.sizes[split] for split in ("train", "val", "test"))
-        self.check_count("training", sum(len(_array(path, "labels")) for path in train), n_train + n_val)
-        self.check_count("validation", len(_array(test, "labels")), n_test)
+        self.check_count("training", sum(len(_labels(path)) for path in train), n_train + n_val)
+        self.check_count("validation", len(_labels(test)), n_test)
         left = n_train
         for path in train:
             x, label = self._file(path)
@@ -107,13 +108,13 @@ class ImageNetArrays(SmallImageNet):
         yield Block("test", *self._file(test))
 
     def _file(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        x, label = _array(path, "data"), _array(path, "labels")
+        x, label = _array(path, "data"), _labels(path)
         if x.dtype != np.uint8 or x.shape != (len(label), 3 * self.side**2):
             raise InvalidInput(
                 f"{self.name}: {path} holds {x.dtype} of shape {x.shape}, not bytes of ({len(label)}, {3 * self.side**2}): "
                 f"fetch the release again, from {self.get}"
             )
-        return x.reshape(-1, 3, self.side, self.side), label.astype(np.int64) - 1
+        return x.reshape(-1, 3, self.side, self.side), label
 
 
 class ImageNetPictures(SmallImageNet):
@@ -164,6 +165,11 @@ class ImageNetPictures(SmallImageNet):
                     raise InvalidInput(f"{self.name}: in {self.root}, {bad}: fetch the release again")
                 images = np.stack([image for _, image in found if not isinstance(image, Unusable)])
                 yield Block(split, images, np.zeros(len(images), np.int64))
+
+
+def _labels(path: Path) -> np.ndarray:
+    """The classes of the images of an npz file, where they count from 1."""
+    return classes(_array(path, "labels"), 1000, path, first=1)
 
 
 def _array(path: Path, key: str) -> np.ndarray:

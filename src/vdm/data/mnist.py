@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from vdm.data.base import InMemoryData
 from vdm.data.idx import find_idx, read_idx
-from vdm.data.split import Split, cut
+from vdm.data.split import Split, classes, cut
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
@@ -67,7 +68,8 @@ class IdxImages(InMemoryData, ABC):
         return image_grid(x, levels=256)
 
     def _pair(self, stem: str, count: int) -> list[Tensor]:
-        x, label = (read_idx(self._find(f"{stem}-{kind}-ubyte")) for kind in ("images-idx3", "labels-idx1"))
+        images, labels = (self._find(f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+        x, label = read_idx(images), classes(read_idx(labels), 10 if self.labels else 256, labels)
         if len(x) != count or len(label) != count:
             raise InvalidInput(
                 f"{self.name}: {len(x)} {stem} images and {len(label)} labels under {self.root}, where {count} of each are "
@@ -81,7 +83,7 @@ class IdxImages(InMemoryData, ABC):
             )
         if found == HANDWRITTEN and self.collection != "MNIST":
             raise InvalidInput(f"{self.name}: those under {self.root} are MNIST's: set data.root= to {self.collection}'s")
-        return [x[:, None], label]
+        return [x[:, None], torch.from_numpy(label)]
 
     def _find(self, name: str) -> Path:
         path = find_idx(self.root, self.collection, name)
