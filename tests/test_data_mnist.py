@@ -53,13 +53,14 @@ def test_the_real_ones_are_known_by_their_sum(tmp_path):
         part("data", "data=mnist", *stated).splits()
 
 
-def test_mnist_is_not_taken_for_another_of_its_format(tmp_path, monkeypatch):
-    assert composed("data=mnist").data.sha256.train == HANDWRITTEN
+@pytest.mark.parametrize("stem", ["train", "t10k"])
+def test_mnist_is_not_taken_for_another_of_its_format(tmp_path, monkeypatch, stem):
+    assert tuple(composed("data=mnist").data.sha256[part] for part in ("train", "t10k")) == HANDWRITTEN
     overrides, tensors = small_mnist(tmp_path)
     part("data", "data=fashion_mnist", *overrides).splits()
-    found = hashlib.sha256(tensors["train"][0].numpy().data).hexdigest()
-    monkeypatch.setattr("vdm.data.mnist.HANDWRITTEN", found)
-    with pytest.raises(InvalidInput, match=r"fashion_mnist: those under .* are MNIST's: set data.root= to FashionMNIST's"):
+    found = hashlib.sha256(tensors[stem][0].numpy().data).hexdigest()
+    monkeypatch.setattr("vdm.data.mnist.HANDWRITTEN", (found,))
+    with pytest.raises(InvalidInput, match=rf"fashion_mnist: the {stem} images .* are MNIST's: set data.root= to FashionMN"):
         part("data", "data=fashion_mnist", *overrides).splits()
 
 

@@ -16,8 +16,11 @@ from vdm.data.split import Split, classes, cut
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
-HANDWRITTEN = "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"
-"""SHA-256 of MNIST's training images, which others in the same format are not to be taken for."""
+HANDWRITTEN = (
+    "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+)
+"""SHA-256 of MNIST's training and test images, which are not to be taken for others in the same format."""
 
 
 class IdxImages(InMemoryData, ABC):
@@ -81,8 +84,10 @@ class IdxImages(InMemoryData, ABC):
                 f"{self.name}: the {stem} images under {self.root} are not {self.collection}'s (sha256 {found[:16]}…, not "
                 f"{stated[:16]}…): download them again, or set data.sha256=null for others in the same format"
             )
-        if found == HANDWRITTEN and self.collection != "MNIST":
-            raise InvalidInput(f"{self.name}: those under {self.root} are MNIST's: set data.root= to {self.collection}'s")
+        if found in HANDWRITTEN and self.collection != "MNIST":
+            raise InvalidInput(
+                f"{self.name}: the {stem} images under {self.root} are MNIST's: set data.root= to {self.collection}'s"
+            )
         return [x[:, None], torch.from_numpy(label)]
 
     def _find(self, name: str) -> Path:
