@@ -3,6 +3,7 @@
 import io
 import json
 import multiprocessing
+import shutil
 import struct
 import zlib
 
@@ -65,6 +66,21 @@ class TestTheArrays:
         with pytest.raises(InvalidInput, match=r"there is no .*train_data_batch_7.npz: .*https://image-net.org"):
             part("data", "data=imagenet32", *overrides).splits()
         assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir() and not p.name.endswith(".part")]
+
+    def test_a_file_under_another_s_name_is_refused(self, tmp_path):
+        overrides, _ = small_imagenet(tmp_path)
+        shutil.copy(tmp_path / "train_data_batch_4.npz", tmp_path / "train_data_batch_3.npz")
+        with pytest.raises(InvalidInput, match=r"batch_4.npz has the images of .*batch_3.npz: fetch it again"):
+            part("data", "data=imagenet32", *overrides).splits()
+
+    def test_of_two_releases_the_one_in_root_is_read_or_none(self, tmp_path):
+        overrides, (x, _) = small_imagenet(tmp_path / "a")
+        for backup in ("1", "2"):
+            small_imagenet(tmp_path / "a" / backup, 64)
+        assert torch.equal(part("data", "data=imagenet32", *overrides).splits()["test"].x, x[-4:])
+        (tmp_path / "a/val_data.npz").unlink()
+        with pytest.raises(InvalidInput, match=r"both .*a/1/val_data.npz and .*a/2/val_data.npz: set data.root="):
+            part("data", "data=imagenet32", *overrides).splits()
 
     @pytest.mark.parametrize(
         "wrong",

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vdm.data.decoded import Block, DecodedImages, stamp
 from vdm.data.image_files import Archive, Folder, ImageFiles, Unusable, as_stored, by_key
-from vdm.data.split import classes
+from vdm.data.split import Split, classes
 from vdm.errors import InvalidInput
 
 
@@ -84,9 +85,16 @@ class ImageNetArrays(SmallImageNet):
 
     @cached_property
     def paths(self) -> list[Path]:
-        """The ten training files and the validation file, in ``root`` or a folder of it."""
-        names = [*(f"train_data_batch_{i}.npz" for i in range(1, 11)), "val_data.npz"]
-        return [next(iter(sorted(self.root.glob(f"*/{name}"))), self.root / name) for name in names]
+        """The ten training files and the validation file, in ``root`` or else in a folder of it."""
+        return [self._located(name) for name in (*(f"train_data_batch_{i}.npz" for i in range(1, 11)), "val_data.npz")]
+
+    def _located(self, name: str) -> Path:
+        own, below = self.root / name, sorted(self.root.glob(f"*/{name}"))
+        if own.exists() or not below:
+            return own
+        if len(below) > 1:
+            raise InvalidInput(f"{self.name}: both {below[0]} and {below[1]}: set data.root= to the folder of one release")
+        return below[0]
 
     def stamps(self) -> Any:
         for path in self.paths:
@@ -99,9 +107,12 @@ class ImageNetArrays(SmallImageNet):
         n_train, n_val, n_test = (self.sizes[split] for split in ("train", "val", "test"))
         self.check_count("training", sum(len(_labels(path)) for path in train), n_train + n_val)
         self.check_count("validation", len(_labels(test)), n_test)
-        left = n_train
+        left, known = n_train, dict[str, Path]()
         for path in train:
             x, label = self._file(path)
+            twin = known.setdefault(Split(torch.from_numpy(x)).fingerprint(), path)
+            if twin != path:
+                raise InvalidInput(f"{self.name}: {path} has the images of {twin}: fetch it again, from {self.get}")
             yield Block("train", x[:left], label[:left])
             yield Block("val", x[left:], label[left:])
             left = max(0, left - len(x))
