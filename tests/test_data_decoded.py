@@ -107,14 +107,30 @@ class TestThePictures:
         assert torch.equal(splits["test"].x, valid)
         assert data.provenance()["name"] == "imagenet32_oord"
 
-    def test_folders_and_archives_are_one_data_set(self, tmp_path):
-        prints = [
-            part(
-                "data", "data=imagenet32_oord", *small_imagenet_pictures(tmp_path / str(kind), archives=kind)[0]
-            ).provenance()
-            for kind in (False, True)
-        ]
+    @pytest.mark.parametrize("inner", [None, "train_32x32", "a/b"])
+    def test_folders_and_archives_are_one_data_set(self, tmp_path, inner):
+        """However deep in folders they were unpacked."""
+        prints = []
+        for archives in (False, True):
+            root = tmp_path / str(archives)
+            overrides, _ = small_imagenet_pictures(root, archives=archives)
+            if inner and not archives:
+                (root / "train_32x32" / inner).mkdir(parents=True)
+                for path in sorted((root / "train_32x32").glob("*.png"))[::2]:
+                    path.rename(path.parent / inner / path.name)
+            prints.append(part("data", "data=imagenet32_oord", *overrides).provenance())
         assert prints[0] == prints[1]
+
+    @pytest.mark.parametrize(("kept", "found"), [(True, 31), (False, 29)])
+    def test_two_images_of_one_name_are_refused(self, tmp_path, kept, found):
+        """Beside all the others, and in the place of one that is missing."""
+        overrides, _ = small_imagenet_pictures(tmp_path)
+        (tmp_path / "train_32x32/a").mkdir()
+        shutil.copy(tmp_path / "train_32x32/0000001.png", tmp_path / "train_32x32/a/0000001.png")
+        if not kept:
+            (tmp_path / "train_32x32/0000002.png").unlink()
+        with pytest.raises(InvalidInput, match=f"{found} training images in .* this release has 30"):
+            part("data", "data=imagenet32_oord", *overrides).splits()
 
     def test_missing_images_and_wrong_ones_are_one_line(self, tmp_path):
         with pytest.raises(InvalidInput, match=r"there is no .*train_32x32.tar"):

@@ -24,7 +24,7 @@ from vdm.data.split import Split
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
-DECODING = 1
+DECODING = 2
 """To be raised whenever the same files come to other bytes."""
 
 

@@ -5,7 +5,7 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -161,13 +161,13 @@ class ImageNetPictures(SmallImageNet):
         return [files.stamps() for files in self.files.values()]
 
     def blocks(self) -> Iterator[Block]:
-        train, test = (self.files[part].names for part in ("train", "valid"))
-        self.check_count("training", len(train), self.sizes["train"] + self.sizes["val"])
-        self.check_count("validation", len(test), self.sizes["test"])
-        order, n_val = by_key(train, 0), self.sizes["val"]
+        n_val = self.sizes["val"]
+        train = self._named("train", "training", self.sizes["train"] + n_val)
+        test = self._named("valid", "validation", self.sizes["test"])
+        order = [train[name] for name in by_key(list(train), 0)]
         for split, part, names in (
             ("val", "train", order[:n_val]),
-            ("test", "valid", test),
+            ("test", "valid", [test[name] for name in sorted(test)]),
             ("train", "train", order[n_val:]),
         ):
             for found in self.files[part].decoded(names, self.event_shape, as_stored):
@@ -176,6 +176,14 @@ class ImageNetPictures(SmallImageNet):
                     raise InvalidInput(f"{self.name}: in {self.root}, {bad}: fetch the release again")
                 images = np.stack([image for _, image in found if not isinstance(image, Unusable)])
                 yield Block(split, images, np.zeros(len(images), np.int64))
+
+    def _named(self, part: str, called: str, stated: int) -> dict[str, str]:
+        """Where the images of a part are, by their names without folders, which depend on how the release was unpacked."""
+        names = self.files[part].names
+        found = {PurePosixPath(name).name: name for name in names}
+        for count in (len(names), len(found)):
+            self.check_count(called, count, stated)
+        return found
 
 
 def _labels(path: Path) -> np.ndarray:
