@@ -4,6 +4,7 @@ import os
 import pickle
 import pickletools
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,27 @@ def test_a_file_that_is_not_whole_is_refused(kept):
     assert len(content) > 300
     with pytest.raises(InvalidInput, match="file cannot be read as a pickle of byte arrays"):
         read_pickled(content[:kept], "file")
+
+
+@pytest.mark.parametrize("kept", [None, 1000])
+def test_a_file_that_is_missing_or_cut_short_is_fetched(tmp_path, monkeypatch, kept):
+    overrides, (x, _) = small_cifar10(tmp_path)
+    path = tmp_path / "cifar-10-batches-py/data_batch_3"
+    whole = path.read_bytes()
+    path.unlink() if kept is None else path.write_bytes(whole[:kept])
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", lambda folder, download: small_cifar10(Path(folder)))
+    splits = part("data", "data=cifar10", *overrides, "data.download=true").splits()
+    assert torch.equal(splits["train"].x, x[:80])
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("wrong", [0.7, -5, 10, "a", None, [1, 2], 2**80, float("nan")], ids=str)
+def test_labels_that_are_no_classes_are_refused(tmp_path, wrong):
+    overrides, _ = small_cifar10(tmp_path)
+    held = {b"data": np.zeros((20, 3072), np.uint8), b"labels": [wrong] + 19 * [0]}
+    (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(pickled(held))
+    with pytest.raises(InvalidInput, match=r"labels in .*data_batch_3 are not one whole number from 0 to 9"):
+        part("data", "data=cifar10", *overrides, "data.labels=true").splits()
 
 
 def test_missing_wrong_and_foreign_files_are_one_line(tmp_path):

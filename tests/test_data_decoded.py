@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -71,6 +72,32 @@ class TestTheArrays:
             part("data", "data=imagenet32", *overrides).splits()
         assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir() and not p.name.endswith(".part")]
 
+    def test_a_file_under_another_s_name_is_refused(self, tmp_path):
+        overrides, _ = small_imagenet(tmp_path)
+        shutil.copy(tmp_path / "train_data_batch_4.npz", tmp_path / "train_data_batch_3.npz")
+        with pytest.raises(InvalidInput, match=r"batch_4.npz has the images of .*batch_3.npz: fetch it again"):
+            part("data", "data=imagenet32", *overrides).splits()
+
+    def test_of_two_releases_the_one_in_root_is_read_or_none(self, tmp_path):
+        overrides, (x, _) = small_imagenet(tmp_path / "a")
+        for backup in ("1", "2"):
+            small_imagenet(tmp_path / "a" / backup, 64)
+        assert torch.equal(part("data", "data=imagenet32", *overrides).splits()["test"].x, x[-4:])
+        (tmp_path / "a/val_data.npz").unlink()
+        with pytest.raises(InvalidInput, match=r"both .*a/1/val_data.npz and .*a/2/val_data.npz: set data.root="):
+            part("data", "data=imagenet32", *overrides).splits()
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [range(3), np.ones((3, 4), int), 3, [1.6, 2, 3], 3 * [np.nan], 3 * [1001], ["a", "b", "c"]],
+        ids=["0-based", "2-D", "0-D", "fractions", "NaN", "too large", "words"],
+    )
+    def test_labels_that_are_no_classes_are_refused(self, tmp_path, wrong):
+        overrides, (x, _) = small_imagenet(tmp_path)
+        np.savez(tmp_path / "train_data_batch_3.npz", data=x[:3].flatten(1).numpy(), labels=wrong)
+        with pytest.raises(InvalidInput, match=r"labels in .*batch_3.npz are not one whole number from 1 to 1000"):
+            part("data", "data=imagenet32", *overrides).splits()
+
 
 def odd_npz():
     """Labels of a header that does not end, of 10¹³ bytes, encrypted, and packed as nobody packs."""
@@ -101,14 +128,30 @@ class TestThePictures:
         assert torch.equal(splits["test"].x, valid)
         assert data.provenance()["name"] == "imagenet32_oord"
 
-    def test_folders_and_archives_are_one_data_set(self, tmp_path):
-        prints = [
-            part(
-                "data", "data=imagenet32_oord", *small_imagenet_pictures(tmp_path / str(kind), archives=kind)[0]
-            ).provenance()
-            for kind in (False, True)
-        ]
+    @pytest.mark.parametrize("inner", [None, "train_32x32", "a/b"])
+    def test_folders_and_archives_are_one_data_set(self, tmp_path, inner):
+        """However deep in folders they were unpacked."""
+        prints = []
+        for archives in (False, True):
+            root = tmp_path / str(archives)
+            overrides, _ = small_imagenet_pictures(root, archives=archives)
+            if inner and not archives:
+                (root / "train_32x32" / inner).mkdir(parents=True)
+                for path in sorted((root / "train_32x32").glob("*.png"))[::2]:
+                    path.rename(path.parent / inner / path.name)
+            prints.append(part("data", "data=imagenet32_oord", *overrides).provenance())
         assert prints[0] == prints[1]
+
+    @pytest.mark.parametrize(("kept", "found"), [(True, 31), (False, 29)])
+    def test_two_images_of_one_name_are_refused(self, tmp_path, kept, found):
+        """Beside all the others, and in the place of one that is missing."""
+        overrides, _ = small_imagenet_pictures(tmp_path)
+        (tmp_path / "train_32x32/a").mkdir()
+        shutil.copy(tmp_path / "train_32x32/0000001.png", tmp_path / "train_32x32/a/0000001.png")
+        if not kept:
+            (tmp_path / "train_32x32/0000002.png").unlink()
+        with pytest.raises(InvalidInput, match=f"{found} training images in .* this release has 30"):
+            part("data", "data=imagenet32_oord", *overrides).splits()
 
     def test_missing_images_and_wrong_ones_are_one_line(self, tmp_path):
         with pytest.raises(InvalidInput, match=r"there is no .*train_32x32.tar"):

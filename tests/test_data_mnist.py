@@ -1,7 +1,12 @@
 """MNIST's files: what is read of them, and what is said of broken ones."""
 
 import hashlib
+import multiprocessing
 import struct
+import time
+from http.client import IncompleteRead
+from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -9,7 +14,7 @@ import torch
 from catalogue import composed, part
 from idx_files import small_mnist, write_idx
 from vdm.data.idx import read_idx
-from vdm.data.mnist import HANDWRITTEN
+from vdm.data.mnist import HANDWRITTEN, MNIST
 from vdm.errors import InvalidInput
 
 
@@ -31,6 +36,22 @@ def test_labels_are_conditions_only_if_asked_for(tmp_path):
     assert part("data", "data=mnist", *overrides).splits()["train"].condition is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "wrong"), [(True, torch.full((100,), 77)), (True, torch.ones(100, 3)), (False, torch.ones(100, 3))]
+)
+def test_labels_that_are_no_classes_of_the_images_are_refused(tmp_path, labels, wrong):
+    overrides, _ = small_mnist(tmp_path, ending="")
+    write_idx(tmp_path / "train-labels-idx1-ubyte", wrong.to(torch.uint8))
+    with pytest.raises(InvalidInput, match=r"labels in .*train-labels-idx1-ubyte are not one whole number from 0 to"):
+        part("data", "data=mnist", *overrides, f"data.labels={labels}").splits()
+
+
+def test_more_classes_than_ten_are_no_matter_to_those_who_do_not_ask(tmp_path):
+    overrides, _ = small_mnist(tmp_path, ending="")
+    write_idx(tmp_path / "train-labels-idx1-ubyte", torch.full((100,), 77, dtype=torch.uint8))
+    assert len(part("data", "data=mnist", *overrides).splits()["train"].x) == 80
+
+
 def test_the_real_ones_are_known_by_their_sum(tmp_path):
     overrides, _ = small_mnist(tmp_path)
     stated = [override for override in overrides if "sha256" not in override]
@@ -38,13 +59,14 @@ def test_the_real_ones_are_known_by_their_sum(tmp_path):
         part("data", "data=mnist", *stated).splits()
 
 
-def test_mnist_is_not_taken_for_another_of_its_format(tmp_path, monkeypatch):
-    assert composed("data=mnist").data.sha256.train == HANDWRITTEN
+@pytest.mark.parametrize("stem", ["train", "t10k"])
+def test_mnist_is_not_taken_for_another_of_its_format(tmp_path, monkeypatch, stem):
+    assert tuple(composed("data=mnist").data.sha256[part] for part in ("train", "t10k")) == HANDWRITTEN
     overrides, tensors = small_mnist(tmp_path)
     part("data", "data=fashion_mnist", *overrides).splits()
-    found = hashlib.sha256(tensors["train"][0].numpy().data).hexdigest()
-    monkeypatch.setattr("vdm.data.mnist.HANDWRITTEN", found)
-    with pytest.raises(InvalidInput, match=r"fashion_mnist: those under .* are MNIST's: set data.root= to FashionMNIST's"):
+    found = hashlib.sha256(tensors[stem][0].numpy().data).hexdigest()
+    monkeypatch.setattr("vdm.data.mnist.HANDWRITTEN", (found,))
+    with pytest.raises(InvalidInput, match=rf"fashion_mnist: the {stem} images .* are MNIST's: set data.root= to FashionMN"):
         part("data", "data=fashion_mnist", *overrides).splits()
 
 
@@ -94,3 +116,92 @@ def test_a_broken_archive_is_refused(tmp_path):
     for name in ("b.gz", "c.gz"):
         with pytest.raises(InvalidInput, match="cannot be read"):
             read_idx(tmp_path / name)
+
+
+class TestFetching:
+    """With torchvision's part played by a copy of small files, byte after byte."""
+
+    @pytest.fixture
+    def fetched(self, tmp_path, monkeypatch):
+        """The overrides that fetch into an empty folder, the folder, and a list that says for each time how it went."""
+        (tmp_path / "far").mkdir()
+        overrides, _ = small_mnist(tmp_path / "far", ending="")
+        log = tmp_path / "log"
+        log.touch()
+
+        class Far:
+            mirrors = ("http://far/",)
+            fails = None
+
+            def __init__(self, root, download):
+                with log.open("a") as file:
+                    file.write("fetched\n")
+                raw = Path(root) / "MNIST/raw"
+                raw.mkdir(parents=True)
+                for path in (tmp_path / "far").iterdir():
+                    with (raw / path.name).open("wb") as file:
+                        content = path.read_bytes()
+                        file.write(content[: len(content) // 2])
+                        file.flush()
+                        time.sleep(0.02)
+                        if self.fails is not None:
+                            raise self.fails
+                        file.write(content[len(content) // 2 :])
+
+        monkeypatch.setattr(MNIST, "fetcher", lambda self: Far)
+        root = tmp_path / "here"
+        return [f"data.root={root}", *overrides[1:], "data.download=true"], root, Far, log
+
+    @pytest.mark.parametrize("spoilt", [None, "missing", "cut"])
+    def test_what_is_missing_or_broken_is_fetched_once(self, tmp_path, fetched, spoilt):
+        overrides, root, _, log = fetched
+        path = root / "MNIST/raw/t10k-labels-idx1-ubyte"
+        if spoilt:
+            path.parent.mkdir(parents=True)
+            small_mnist(path.parent, ending="")
+            path.write_bytes(path.read_bytes()[:10]) if spoilt == "cut" else path.unlink()
+        for _ in range(2):
+            splits = part("data", "data=mnist", *overrides).splits()
+            assert [len(split.x) for split in splits.values()] == [80, 20, 12]
+        assert log.read_text() == "fetched\n"
+        assert sorted(path.name for path in root.iterdir()) == [".fetched.lock", "MNIST"]
+
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("Error:\nTried"), URLError("no network"), IncompleteRead(b"a"), OSError(28, "full")], ids=repr
+    )
+    def test_what_cannot_be_fetched_is_one_line_and_leaves_nothing(self, fetched, error):
+        overrides, root, far, _ = fetched
+        far.fails = error
+        with pytest.raises(
+            InvalidInput, match=r"^http://far/ cannot be fetched \(.*\): put its files into .*here/MNIST/raw"
+        ):
+            part("data", "data=mnist", *overrides).splits()
+        assert [path.name for path in root.iterdir()] == [".fetched.lock"]
+
+    def test_whole_files_of_others_are_not_replaced(self, fetched):
+        overrides, root, _, log = fetched
+        (root / "MNIST/raw").mkdir(parents=True)
+        small_mnist(root / "MNIST/raw", test=13, ending="")
+        with pytest.raises(InvalidInput, match="13 t10k images"):
+            part("data", "data=mnist", *overrides).splits()
+        with pytest.raises(InvalidInput, match=r"are not MNIST's .*: remove them and set data.download=true"):
+            part("data", "data=mnist", *(o for o in overrides if "sha256" not in o)).splits()
+        assert log.read_text() == ""
+
+    def test_processes_that_start_together_fetch_once(self, fetched):
+        overrides, _, _, log = fetched
+        context = multiprocessing.get_context("fork")
+        start, queue = context.Event(), context.Queue()
+
+        def fetch():
+            start.wait()
+            queue.put(part("data", "data=mnist", *overrides).provenance()["splits"]["test"]["sha256"])
+
+        processes = [context.Process(target=fetch) for _ in range(3)]
+        for process in processes:
+            process.start()
+        start.set()
+        assert len({queue.get(timeout=60) for _ in processes}) == 1
+        for process in processes:
+            process.join()
+        assert log.read_text() == "fetched\n"

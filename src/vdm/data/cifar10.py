@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,14 +11,23 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.data.base import InMemoryData
+from vdm.data.fetch import read_or_fetch
 from vdm.data.pickled import read_pickled
-from vdm.data.split import Split, cut
+from vdm.data.split import Split, classes, cut
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
 FOLDER = "cifar-10-batches-py"
-TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",)
 SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+
+
+class File(NamedTuple):
+    """Where it is, its MD5, and the dictionary in it."""
+
+    path: Path
+    md5: str
+    held: dict[bytes, Any]
 
 
 class CIFAR10(InMemoryData):
@@ -30,7 +40,7 @@ class CIFAR10(InMemoryData):
         root: folder of data_batch_1 … data_batch_5 and test_batch, or the one above it.
         sizes: of train, val and test; they must account for every image.
         md5: of each file; null to take any.
-        download: fetch missing files into ``root`` with torchvision.
+        download: fetch files that are missing or broken into ``root`` with torchvision.
         labels: yield the classes as conditions.
     """
 
@@ -57,46 +67,48 @@ class CIFAR10(InMemoryData):
         self.download, self.labels = download, labels
 
     def load(self) -> dict[str, Split]:
-        size = self.sizes["train"]
-        train, test = self._files(TRAIN, size + self.sizes["val"]), self._files(("test_batch",), self.sizes["test"])
-        return cut(train, test, size, self.labels)
+        size, files = self.sizes["train"], self._fetched() if self.download else self._read()
+        train = self._images(TRAIN, files, size + self.sizes["val"])
+        return cut(train, self._images(TEST, files, self.sizes["test"]), size, self.labels)
 
     def picture(self, x: Tensor) -> Image.Image:
         return image_grid(x, levels=256)
 
-    def _files(self, names: tuple[str, ...], count: int) -> list[Tensor]:
-        parts = [self._file(name) for name in names]
-        x, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+    def _images(self, names: tuple[str, ...], files: dict[str, File], count: int) -> list[Tensor]:
+        x, label = (np.concatenate(part) for part in zip(*(self._checked(name, files[name]) for name in names), strict=True))
         if len(x) != count:
             raise InvalidInput(f"cifar10: {len(x)} images in {', '.join(names)} under {self.root}, where {count} are stated")
         return [torch.from_numpy(x), torch.from_numpy(label)]
 
-    def _file(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(self, name: str, file: File) -> tuple[np.ndarray, np.ndarray]:
         """Images (n, 3, 32, 32) and classes (n,) of one file."""
-        path = self._find(name)
-        content = path.read_bytes()
-        found, stated = hashlib.md5(content, usedforsecurity=False).hexdigest(), self.md5.get(name)
-        if stated is not None and found != stated:
+        path, stated = file.path, self.md5.get(name)
+        if stated is not None and file.md5 != stated:
             raise InvalidInput(
-                f"cifar10: {path} is not CIFAR-10's (md5 {found}, not {stated}): download {SOURCE} again, or set "
-                "data.md5=null for others in the same format"
+                f"cifar10: {path} is not CIFAR-10's (md5 {file.md5}, not {stated}): remove it and set data.download=true, "
+                "or set data.md5=null for others in the same format"
             )
-        held = read_pickled(content, str(path))
-        x, label = held.get(b"data"), held.get(b"labels")
+        x, label = file.held.get(b"data"), file.held.get(b"labels")
         if isinstance(x, np.ndarray) and isinstance(label, list) and x.shape == (len(label), 3 * 32 * 32):
-            return x.reshape(-1, 3, 32, 32), np.array(label, dtype=np.int64)
+            return x.reshape(-1, 3, 32, 32), classes(label, 10, path) if self.labels else np.zeros(len(x), np.int64)
         raise InvalidInput(f"cifar10: {path} does not hold images of 3×32×32 and their labels: download {SOURCE} again")
 
-    def _find(self, name: str) -> Path:
-        folder = next((f for f in (self.root, self.root / FOLDER) if (f / name).is_file()), None)
-        if folder is None and self.download:
-            from torchvision import datasets
+    def _fetched(self) -> dict[str, File]:
+        from torchvision import datasets
 
-            datasets.CIFAR10(str(self.root), download=True)
-            folder = self.root / FOLDER
+        return read_or_fetch(self._read, self.root, FOLDER, lambda folder: datasets.CIFAR10(folder, download=True), SOURCE)
+
+    def _read(self) -> dict[str, File]:
+        """All of the files."""
+        return {name: self._file(name) for name in (*TRAIN, *TEST)}
+
+    def _file(self, name: str) -> File:
+        folder = next((f for f in (self.root, self.root / FOLDER) if (f / name).is_file()), None)
         if folder is None:
             raise InvalidInput(
                 f"cifar10: no {name} in {self.root} or {self.root / FOLDER}: unpack {SOURCE} there and set data.root=, or "
                 "have vdm-train fetch it by data.download=true"
             )
-        return folder / name
+        path = folder / name
+        content = path.read_bytes()
+        return File(path, hashlib.md5(content, usedforsecurity=False).hexdigest(), read_pickled(content, str(path)))

@@ -4,19 +4,32 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from vdm.data.base import InMemoryData
+from vdm.data.fetch import read_or_fetch
 from vdm.data.idx import find_idx, read_idx
-from vdm.data.split import Split, cut
+from vdm.data.split import Split, classes, cut
 from vdm.errors import InvalidInput
 from vdm.pictures import image_grid
 
-HANDWRITTEN = "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"
-"""SHA-256 of MNIST's training images, which others in the same format are not to be taken for."""
+FILES = tuple(f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+HANDWRITTEN = (
+    "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+)
+"""SHA-256 of MNIST's training and test images, which are not to be taken for others in the same format."""
+
+
+class File(NamedTuple):
+    """Where it is, and what is in it."""
+
+    path: Path
+    held: Tensor
 
 
 class IdxImages(InMemoryData, ABC):
@@ -29,7 +42,7 @@ class IdxImages(InMemoryData, ABC):
         root: folder of the files as torchvision leaves them, plain or gzipped.
         sizes: of train, val and test; they must account for every image.
         sha256: of the training and the test images' bytes, without the header; null to take any.
-        download: fetch missing files into ``root`` with torchvision.
+        download: fetch files that are missing or broken into ``root`` with torchvision.
         labels: yield the classes as conditions.
     """
 
@@ -59,15 +72,16 @@ class IdxImages(InMemoryData, ABC):
         """torchvision's class that downloads the files; imported only here."""
 
     def load(self) -> dict[str, Split]:
-        size = self.sizes["train"]
-        train, test = self._pair("train", size + self.sizes["val"]), self._pair("t10k", self.sizes["test"])
+        size, files = self.sizes["train"], self._fetched() if self.download else self._read()
+        train, test = self._pair("train", files, size + self.sizes["val"]), self._pair("t10k", files, self.sizes["test"])
         return cut(train, test, size, self.labels)
 
     def picture(self, x: Tensor) -> Image.Image:
         return image_grid(x, levels=256)
 
-    def _pair(self, stem: str, count: int) -> list[Tensor]:
-        x, label = (read_idx(self._find(f"{stem}-{kind}-ubyte")) for kind in ("images-idx3", "labels-idx1"))
+    def _pair(self, stem: str, files: dict[str, File], count: int) -> list[Tensor]:
+        (_, x), (path, label) = files[f"{stem}-images-idx3-ubyte"], files[f"{stem}-labels-idx1-ubyte"]
+        label = torch.from_numpy(classes(label, 10 if self.labels else 256, path))
         if len(x) != count or len(label) != count:
             raise InvalidInput(
                 f"{self.name}: {len(x)} {stem} images and {len(label)} labels under {self.root}, where {count} of each are "
@@ -77,24 +91,32 @@ class IdxImages(InMemoryData, ABC):
         if stated is not None and found != stated:
             raise InvalidInput(
                 f"{self.name}: the {stem} images under {self.root} are not {self.collection}'s (sha256 {found[:16]}…, not "
-                f"{stated[:16]}…): download them again, or set data.sha256=null for others in the same format"
+                f"{stated[:16]}…): remove them and set data.download=true, or set data.sha256=null for others in the same "
+                "format"
             )
-        if found == HANDWRITTEN and self.collection != "MNIST":
-            raise InvalidInput(f"{self.name}: those under {self.root} are MNIST's: set data.root= to {self.collection}'s")
+        if found in HANDWRITTEN and self.collection != "MNIST":
+            raise InvalidInput(
+                f"{self.name}: the {stem} images under {self.root} are MNIST's: set data.root= to {self.collection}'s"
+            )
         return [x[:, None], label]
 
-    def _find(self, name: str) -> Path:
+    def _fetched(self) -> dict[str, File]:
+        kind = self.fetcher()
+        place, source = f"{self.collection}/raw", kind.mirrors[0]
+        return read_or_fetch(self._read, self.root, place, lambda folder: kind(folder, download=True), source)
+
+    def _read(self) -> dict[str, File]:
+        """All of the files."""
+        return {name: self._file(name) for name in FILES}
+
+    def _file(self, name: str) -> File:
         path = find_idx(self.root, self.collection, name)
-        if path is None and self.download:
-            for train in (True, False):
-                self.fetcher()(str(self.root), train=train, download=True)
-            path = find_idx(self.root, self.collection, name)
         if path is None:
             raise InvalidInput(
                 f"{self.name}: no {name} or {name}.gz in {self.root}: set data.root= to the folder of the files, or "
                 "have vdm-train fetch them by data.download=true"
             )
-        return path
+        return File(path, read_idx(path))
 
 
 class MNIST(IdxImages):

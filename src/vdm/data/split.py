@@ -2,10 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from vdm.errors import InvalidInput
 
 SHARE = 0.25
 """Of an accelerator's free memory, what a split may take there."""
@@ -48,3 +52,21 @@ def cut(train: Sequence[Tensor], test: Sequence[Tensor], size: int, labels: bool
     """The first ``size`` training (images, classes) train, the rest validate; classes become conditions or are dropped."""
     parts = {"train": [part[:size] for part in train], "val": [part[size:] for part in train], "test": test}
     return {name: Split(x, label.long() if labels else None) for name, (x, label) in parts.items()}
+
+
+def classes(label: Any, number: int, path: Path, first: int = 0) -> np.ndarray:
+    """Classes 0 … ``number`` − 1, int64, (n,), from the labels that a file has for its images, which count from ``first``.
+
+    Raises:
+        InvalidInput: anything but whole numbers of that range, in a row.
+    """
+    try:
+        found = np.asarray(label)
+    except ValueError:  # lists of unequal lengths
+        found = np.empty(())
+    if found.ndim != 1 or found.dtype.kind not in "iuf" or not np.isin(found, np.arange(first, first + number)).all():
+        raise InvalidInput(
+            f"the labels in {path} are not one whole number from {first} to {first + number - 1} for each image: get it "
+            "again"
+        )
+    return found.astype(np.int64) - first
