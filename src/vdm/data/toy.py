@@ -10,7 +10,6 @@ from torch.distributions import Distribution
 from vdm.bound import bits_per_dim
 from vdm.data.base import InMemoryData
 from vdm.data.split import Split
-from vdm.errors import at_least
 from vdm.pictures import density_picture
 
 
@@ -39,7 +38,6 @@ class Toy(InMemoryData):
         super().__init__(event_shape, batch_size, eval_batch_size, seed, workers, device)
         self.density = density
         self.sizes = dict(sizes)
-        at_least(1, **{f"sizes.{name}": size for name, size in self.sizes.items()})
 
     def load(self) -> dict[str, Split]:
         with torch.random.fork_rng(devices=[]):
