@@ -89,7 +89,7 @@ def test_missing_files_and_wrong_sizes_are_one_line(tmp_path):
     overrides, _ = small_mnist(tmp_path)
     with pytest.raises(InvalidInput, match=r"12 t10k images and 12 labels .* 13 of each are stated"):
         part("data", "data=mnist", *overrides, "data.sizes.test=13").splits()
-    with pytest.raises(InvalidInput, match="data.sizes.val must be at least 1, got 0"):
+    with pytest.raises(InvalidInput, match=r"data\.sizes\.val must be at least 1, got 0"):
         part("data", "data=mnist", *overrides, "data.sizes.train=100", "data.sizes.val=0").splits()
 
 

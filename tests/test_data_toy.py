@@ -34,6 +34,7 @@ REACH, CELLS = 2 * math.sqrt(3), 400  # the board's edges lie on the edges of ce
     [
         ("~data.sizes.test", "data.sizes must be those of train, val and test, got train, val"),
         ("+data.sizes.extra=5", "those of train, val and test, got train, val, test, extra"),
+        ("data.sizes.train=0", "data.sizes.train must be at least 1, got 0"),
         ("data.sizes.val=0", "data.sizes.val must be at least 1, got 0"),
         ("data.sizes.test=-1", "data.sizes.test must be at least 1, got -1"),
         ("data.sizes.test=60.5", "data.sizes.test must be a whole number, got 60.5"),
@@ -61,12 +62,6 @@ def cells(density):
     side = (torch.arange(CELLS, dtype=torch.float64) + 0.5) * (2 * REACH / CELLS) - REACH
     places = torch.cartesian_prod(side, side)
     return places, density.log_prob(places).exp() * (2 * REACH / CELLS) ** 2
-
-
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_split_of_nothing_is_one_line(split):
-    with pytest.raises(Exception, match=rf"sizes\.{split} must be at least 1, got 0"):
-        part("data", "experiment=toy", f"data.sizes.{split}=0")
 
 
 class TestEveryDensity:
