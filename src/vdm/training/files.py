@@ -89,9 +89,9 @@ def only_own_files(folder: Path) -> None:
 
     A report would show, or write to, what a link leads to, and wait for ever for what a pipe has to say.
     """
-    home = folder.resolve()
+    home = os.path.realpath(folder)  # unlike resolve(), takes a link to itself
     for path in (each for depth in ("*", "pictures/*", ".hydra/*") for each in folder.glob(depth)):
-        if not path.resolve().is_relative_to(home):
+        if not Path(os.path.realpath(path)).is_relative_to(home):
             raise InvalidInput(f"{path} is a link out of {folder}: a report shows what lies in the folder, so remove it")
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InvalidInput(f"{path} is neither a file nor a folder: a report reads what lies in {folder}, so remove it")
