@@ -29,6 +29,9 @@ UNREADABLE = (
 )
 """What reading a file raises that only bears the name of one that vdm writes."""
 
+OUT_OF_REACH = (errno.EIO, errno.ESTALE)
+"""What the operating system says where a disk or a file server failed."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside ``path``, then rename: the file is the old one or the new one, never a part.
@@ -53,9 +56,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> str:
-    """What to say of a file or folder that the operating system did not let be written."""
+    """What to say of a file or folder that the operating system did not let be written, or whose disk it does not reach."""
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return a_file_where(path)
+    if error.errno in OUT_OF_REACH:
+        return (
+            f"{path} is out of reach ({error.strerror}): its disk or file server failed; mend that, or choose another folder"
+        )
     return f"{path} cannot be written ({error.strerror}): make room there, or choose another folder"
 
 
