@@ -1,8 +1,10 @@
 """What goes wrong outside of the program: a run ends as documented or goes on, and no result looks whole and is not."""
 
+import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import time
 from multiprocessing import get_context
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from test_processes import start
-from test_resuming import SMALL, vdm_train
+from test_resuming import SMALL, stopped_run, vdm_train
 from vdm.data.batches import ShuffledBatches
 from vdm.data.decoded import mapped
 from vdm.data.split import Split
@@ -132,6 +134,40 @@ def test_a_read_only_folder_is_one_line(tmp_path, capsys):
     (tmp_path / "closed").mkdir(mode=0o555)
     assert vdm_train(tmp_path / "closed" / "run") == 2
     assert "cannot be written (Permission denied)" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_run_whose_folder_is_removed_ends_in_one_line(tmp_path, monkeypatch, capsys, later):
+    """Also where a checkpoint has made the folder anew by then: its curves would go on without their beginning."""
+    folder = tmp_path / "run"
+
+    def remove():
+        shutil.rmtree(folder)
+        if later:
+            (folder / "checkpoints").mkdir(parents=True)
+
+    assert stopped_run(folder, monkeypatch, 8, "on_train_batch_end", remove) == 2
+    assert f"{folder}/metrics.csv is gone: its folder was removed" in capsys.readouterr().err.splitlines()[-1]
+    assert not (folder / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(("gone", "begun"), [("data.bin", False), ("data.bin", True), ("run/mine.bin", True)])
+def test_another_file_that_is_not_there_is_not_taken_for_the_run_s_folder(tmp_path, gone, begun):
+    folder = RunFolder(tmp_path / "run")
+    if begun:
+        write_atomically(folder.config, b"")
+    with pytest.raises(FileNotFoundError), folder.held():
+        (tmp_path / gone).read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_is_one_line(tmp_path, monkeypatch, capsys, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number), "data.bin")
+
+    monkeypatch.setattr("vdm.cli.train._run", fail)
+    assert vdm_train(tmp_path / "run") == 2
+    assert f"data.bin is out of reach ({os.strerror(number)}): its disk or" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_first_reason_is_told_where_nothing_can_be_written(tmp_path):

@@ -1,7 +1,9 @@
 """The ladder from the free MHVAE to the VDM: its ends meet, and every model goes through the same commands."""
 
 import json
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from catalogue import composed, options, part
 from oracles import GaussianData
 from vdm.bound import TERMS
 from vdm.cli import evaluate, report, sample, train
-from vdm.cli.report_lineage import read_runs
+from vdm.cli.report_lineage import Run, read_runs, samples_of
 from vdm.denoiser import Denoiser
 from vdm.draws import Draws
 from vdm.elbo import DiscreteTime
@@ -200,6 +202,38 @@ def test_what_a_stranger_wrote_is_text_in_the_report(tmp_path, capsys):
     assert all(text in printed for text in ("[/x]�[2J, trained with flips", "[/y]�]0;z�", "[red]of[/x]"))
     assert "[/x]�[2J: not [/u]� to be trusted" in printed
     assert "\x1b" not in printed
+
+
+def png(width, height, rows):
+    """A grey PNG that says it is of some size, with so many of its rows."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    squeeze = zlib.compressobj()
+    data = b"".join(squeeze.compress(bytes(width + 1)) for _ in range(rows)) + squeeze.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        (png(80, 60, 60), (80, 60)),
+        (png(4000, 2000, 2000), (1024, 512)),
+        (png(10_001, 10_000, 0), None),
+        (png(30_000, 30_000, 0), None),
+        (png(800, 600, 600)[:-40], None),
+        (png(80, 60, 60).replace(b"IDAT", b"IDAU"), None),
+        (b"", None),
+    ],
+    ids=["whole", "large", "too many pixels", "more", "cut short", "no rows", "empty"],
+)
+def test_a_damaged_or_enormous_picture_is_left_out(tmp_path, recwarn, content, size):
+    (tmp_path / "samples.png").write_bytes(content)
+    image = samples_of(Run("vae", {}, {}, tmp_path / "samples.png", []))
+    assert (image and image.size) == size
+    assert not recwarn
 
 
 def test_a_report_on_nothing_is_one_line(tmp_path):

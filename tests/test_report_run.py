@@ -147,7 +147,9 @@ def test_a_link_out_of_the_folder_is_refused(run, tmp_path, capsys):
 
 
 def test_a_pipe_in_the_place_of_a_file_is_refused(run, capsys):
-    """Reading it would never end."""
+    """Reading it would never end; a link to itself is nothing."""
+    (run / "of_mine").symlink_to("of_mine")
+    page(run)
     os.mkfifo(run / "metrics.json")
     assert invoke(report, f"run={run}") == 2
     assert "metrics.json is neither a file nor a folder" in capsys.readouterr().err

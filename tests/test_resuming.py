@@ -397,6 +397,15 @@ def test_a_run_whose_files_were_changed_does_not_go_on(tmp_path, name, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json"])
+def test_a_pipe_in_the_place_of_a_run_s_file_is_not_waited_for(tmp_path, name):
+    folder = RunFolder(tmp_path)
+    os.mkfifo(tmp_path / name)
+    read = folder.result if name == "metrics.json" else lambda: folder.check(OmegaConf.create({"a": 1}), resume=True)
+    with pytest.raises(InvalidInput, match=rf"{name} cannot be read \(OSError: no regular file\)"):
+        read()
+
+
 def test_a_folder_is_one_process_s(tmp_path, monkeypatch):
     """Held by another one it is refused, and left as it was; when that one ends, it is free."""
     monkeypatch.setattr("vdm.training.run_folder.HELD_FOR_S", 0)

@@ -172,6 +172,19 @@ def test_a_job_that_cannot_be_read_costs_the_others_nothing(sweep, capsys, name,
     assert "holds something else than vdm writes" in (sweep / "report/runs.csv").read_text()
 
 
+@pytest.mark.parametrize("name", ["report", "5", "multirun.yaml"])
+@pytest.mark.parametrize("kind", ["sweep", "lineage"])
+def test_a_link_out_of_a_sweep_is_refused(sweep, tmp_path_factory, capsys, name, kind):
+    """A job elsewhere would be shown, and a report elsewhere written."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (sweep / name).unlink(missing_ok=True)
+    (sweep / name).symlink_to(elsewhere)
+    asked = [f"sweep={sweep}"] if kind == "sweep" else ["lineage", f"runs={sweep}", f"hydra.run.dir={sweep}/page"]
+    assert invoke(report, *asked) == 2
+    assert f"{name} is a link out of {sweep}" in capsys.readouterr().err
+    assert not any(elsewhere.iterdir())
+
+
 def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys):
     assert invoke(report, f"sweep={sweep}") == 0
     out = capsys.readouterr().out

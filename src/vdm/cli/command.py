@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vdm.cli import suggestions
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.signatures import check_value
-from vdm.training.files import unwritable
+from vdm.training.files import OUT_OF_REACH, unwritable
 from vdm.training.run_folder import RunFolder
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
@@ -46,7 +46,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[s
     except MENDABLE as error:
         stop(_line(config_name, error))
     except OSError as error:
-        if error.errno not in DENIED:
+        if error.errno not in (*DENIED, *OUT_OF_REACH):
             raise
         stop(unwritable(Path(error.filename or "a file"), error))
     except KeyboardInterrupt:

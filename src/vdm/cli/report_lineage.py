@@ -1,6 +1,7 @@
 """``vdm-report lineage``: VAE, HVAE and the rungs from the free MHVAE to the VDM, side by side."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from vdm.cli.build import as_metrics
 from vdm.cli.page import Page, Picture, Section, warnings_section, write_page
 from vdm.cli.page import Table as Cells
 from vdm.cli.sweep import data_of, trained_with_flips, warnings_of, with_flips
+from vdm.data.image_files import PIXELS
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import Estimate
 from vdm.figures import ladder_figure
@@ -20,6 +22,9 @@ from vdm.training.files import UNREADABLE, only_own_files
 from vdm.training.run_folder import RunFolder, read_estimate
 
 HOME = Path("logs/lineage")
+
+SHOWN = 1024
+"""Pixels a side of a picture in the figure, which gives it fewer."""
 
 
 class Run(NamedTuple):
@@ -80,10 +85,14 @@ def _read_run(path: Path) -> Run:
 
 
 def samples_of(run: Run) -> Image.Image | None:
-    """None without a picture that vdm would have written."""
+    """At most ``SHOWN`` pixels a side; None without a picture that vdm would have written."""
     try:
-        return Image.open(run.samples, formats=("PNG",))
-    except (OSError, ValueError, Image.DecompressionBombError):
+        with warnings.catch_warnings(action="ignore"), Image.open(run.samples, formats=("PNG",)) as image:
+            if image.width * image.height > PIXELS:  # PIL would only warn of it
+                return None
+            image.thumbnail((SHOWN, SHOWN))
+            return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    except Exception:  # a broken file may raise anything
         return None
 
 

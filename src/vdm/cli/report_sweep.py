@@ -146,26 +146,12 @@ def _literal(text: str) -> str:
 
 
 def _groups_csv(found: Sequence[Group]) -> str:
-    lines: list[list[object]] = [
-        [
-            "group",
-            "runs",
-            "finished",
-            "seeds",
-            *(f"{t}{suffix}" for t in TERMS for suffix in ("", "_se", "_mc_se", "_data_se")),
-        ]
-    ]
+    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", "_se", "_mc_se", "_data_se")]
+    lines: list[list[object]] = [["group", "runs", "finished", "seeds", *columns]]
     for group in found:
         summaries = [group.summary(term) or ("",) * 4 for term in TERMS]
-        lines.append(
-            [
-                group.name,
-                len(group.runs),
-                len(group.finished),
-                len(group.seeds),
-                *(cell for each in summaries for cell in each),
-            ]
-        )
+        counts = map(len, (group.runs, group.finished, group.seeds))
+        lines.append([group.name, *counts, *(cell for each in summaries for cell in each)])
     return _csv(lines)
 
 

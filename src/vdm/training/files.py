@@ -29,6 +29,9 @@ UNREADABLE = (
 )
 """What reading a file raises that only bears the name of one that vdm writes."""
 
+OUT_OF_REACH = (errno.EIO, errno.ESTALE)
+"""What the operating system says where a disk or a file server failed."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside ``path``, then rename: the file is the old one or the new one, never a part.
@@ -53,9 +56,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> str:
-    """What to say of a file or folder that the operating system did not let be written."""
+    """What to say of a file or folder that the operating system did not let be written, or whose disk it does not reach."""
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return a_file_where(path)
+    if error.errno in OUT_OF_REACH:
+        return (
+            f"{path} is out of reach ({error.strerror}): its disk or file server failed; mend that, or choose another folder"
+        )
     return f"{path} cannot be written ({error.strerror}): make room there, or choose another folder"
 
 
@@ -89,9 +96,9 @@ def only_own_files(folder: Path) -> None:
 
     A report would show, or write to, what a link leads to, and wait for ever for what a pipe has to say.
     """
-    home = folder.resolve()
+    home = os.path.realpath(folder)  # unlike resolve(), takes a link to itself
     for path in (each for depth in ("*", "pictures/*", ".hydra/*") for each in folder.glob(depth)):
-        if not path.resolve().is_relative_to(home):
+        if not Path(os.path.realpath(path)).is_relative_to(home):
             raise InvalidInput(f"{path} is a link out of {folder}: a report shows what lies in the folder, so remove it")
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InvalidInput(f"{path} is neither a file nor a folder: a report reads what lies in {folder}, so remove it")

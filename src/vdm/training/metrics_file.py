@@ -50,7 +50,8 @@ class MetricsFile(LocalLogger):
         if not self._columns:
             self._columns, _ = read_rows(self.path)
         if set(row) <= set(self._columns):
-            with self.path.open("a", newline="") as file:
+            with self.path.open("r+", newline="") as file:  # not "a", which would begin one without a heading
+                file.seek(0, io.SEEK_END)
                 csv.DictWriter(file, self._columns).writerow(row)
             return
         columns, rows = read_rows(self.path)

@@ -118,7 +118,7 @@ class RunFolder:
         """The folder for this process alone, until it leaves or ends; one that has just been told to end is waited for.
 
         Raises:
-            InvalidInput: another process trains here.
+            InvalidInput: another process trains here; or the folder that ``begin`` wrote to was removed meanwhile.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         write = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -136,6 +136,13 @@ class RunFolder:
                 except OSError:  # a file system without locks
                     break
             yield
+        except FileNotFoundError as error:
+            if self.config.exists() or not Path(error.filename or "").is_relative_to(self.root):
+                raise
+            raise InvalidInput(
+                f"{error.filename} is gone: its folder was removed while the run trained; put it back and add resume=true, "
+                "or begin anew"
+            ) from error
         finally:
             os.close(write)
 
@@ -167,7 +174,9 @@ class RunFolder:
         return [str(line) for line in read_yaml(found[0])] if found else []
 
     def note_failure(self, error: Exception) -> None:
-        """One line in failure.txt, for those who look at the folder later."""
+        """One line in failure.txt, for those who look at the folder later, if it is still there."""
+        if not self.root.is_dir():
+            return
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         with suppress(InvalidInput):  # where nothing can be written, the first reason is the one to hear
             write_atomically(self.failure, f"{reason}\n".encode())
