@@ -93,7 +93,7 @@ def check_settings(trainer: pl.Trainer) -> None:
         raise InvalidInput(f"trainer.gradient_clip_val must be a positive number, or null for no clipping, got {clip}")
     if trainer.max_epochs == 0:
         raise InvalidInput("trainer.max_epochs=0 trains nothing: it must be at least 1, or -1 to go by trainer.max_steps")
-    if trainer.reload_dataloaders_every_n_epochs:
+    if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
         raise InvalidInput(
             "trainer.reload_dataloaders_every_n_epochs would repeat one epoch's order, and never train on what that leaves "
             "over: leave it out"
