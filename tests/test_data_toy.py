@@ -146,6 +146,14 @@ class TestToy:
         override = "data.density._target_=vdm.data.densities.checkerboard"
         assert part("data", "experiment=toy", override).entropy("test")[0] == pytest.approx(math.log2(6) / 2)
 
+    def test_other_densities_are_told_apart(self):
+        """By the release that stands beside every number: of one name with other settings, too."""
+        overrides = [f"data.density._target_=vdm.data.densities.{make.__name__}" for make in DENSITIES]
+        overrides += ["+data.density.components=7", "+data.density.deviation=0.2"]
+        found = [part("data", "experiment=toy", override).provenance()["release"] for override in overrides]
+        assert found[0] == "ring(components=8, deviation=0.1), drawn here, seed 20210701"
+        assert len(set(found)) == len(overrides)
+
     def test_picture(self):
         data = part("data", "experiment=toy")
         picture = data.picture(data.splits()["val"].x)

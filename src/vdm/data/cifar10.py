@@ -91,7 +91,10 @@ class CIFAR10(InMemoryData):
         x, label = file.held.get(b"data"), file.held.get(b"labels")
         if isinstance(x, np.ndarray) and isinstance(label, list) and x.shape == (len(label), 3 * 32 * 32):
             return x.reshape(-1, 3, 32, 32), classes(label, 10, path) if self.labels else np.zeros(len(x), np.int64)
-        raise InvalidInput(f"cifar10: {path} does not hold images of 3×32×32 and their labels: download {SOURCE} again")
+        raise InvalidInput(
+            f"cifar10: {path} does not hold images of 3×32×32 and their labels: download {SOURCE} again, or "
+            "give it data, uint8 of shape (n, 3072), and labels, a list of n"
+        )
 
     def _fetched(self) -> dict[str, File]:
         from torchvision import datasets

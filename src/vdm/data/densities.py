@@ -7,47 +7,56 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, Uniform
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, Uniform
 
 from vdm.errors import InvalidInput
 
 
-def gaussians(means: Tensor, deviation: float) -> MixtureSameFamily:
+class Density(MixtureSameFamily):
+    """A mixture that says which it is."""
+
+    def __init__(self, name: str, weights: Categorical, parts: Distribution, validate_args: bool | None = None) -> None:
+        super().__init__(weights, parts, validate_args)
+        self.name = name
+
+
+def gaussians(means: Tensor, deviation: float, name: str = "gaussians") -> Density:
     """Equally weighted N(m_k, s² I), moved and scaled to mean 0 and variance 1 a dimension.
 
     Args:
         means: m_k, (K, 2).
         deviation: s > 0, in the units of ``means``.
+        name: what they are to be known by.
     """
     if not deviation > 0:
         raise InvalidInput(f"the deviation of each Gaussian must be positive, got {deviation}")
     centred = means - means.mean(0)
     scale = 1 / math.sqrt(centred.square().mean().item() + deviation**2)
     parts = Normal(scale * centred, torch.full_like(means, scale * deviation))
-    return MixtureSameFamily(Categorical(torch.ones(len(means), dtype=means.dtype)), Independent(parts, 1))
+    return Density(name, Categorical(torch.ones(len(means), dtype=means.dtype)), Independent(parts, 1))
 
 
-def ring(components: int = 8, deviation: float = 0.1) -> MixtureSameFamily:
+def ring(components: int = 8, deviation: float = 0.1) -> Density:
     """Gaussians evenly spaced on a circle of radius 1."""
     angle = 2 * math.pi * torch.arange(components, dtype=torch.float64) / components
-    return gaussians(torch.stack([angle.cos(), angle.sin()], 1), deviation)
+    return gaussians(torch.stack([angle.cos(), angle.sin()], 1), deviation, f"ring({components=}, {deviation=})")
 
 
-def grid(side: int = 5, deviation: float = 0.15) -> MixtureSameFamily:
+def grid(side: int = 5, deviation: float = 0.15) -> Density:
     """Gaussians on a square grid of unit spacing."""
     place = torch.arange(side, dtype=torch.float64)
-    return gaussians(torch.cartesian_prod(place, place), deviation)
+    return gaussians(torch.cartesian_prod(place, place), deviation, f"grid({side=}, {deviation=})")
 
 
-def moons(components: int = 32, deviation: float = 0.1) -> MixtureSameFamily:
+def moons(components: int = 32, deviation: float = 0.1) -> Density:
     """Two interleaved half circles of radius 1, each a chain of Gaussians."""
     angle = math.pi * torch.linspace(0, 1, components, dtype=torch.float64)
     upper = torch.stack([angle.cos(), angle.sin()], 1)
     lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1)
-    return gaussians(torch.cat([upper, lower]), deviation)
+    return gaussians(torch.cat([upper, lower]), deviation, f"moons({components=}, {deviation=})")
 
 
-def checkerboard(side: int = 4) -> MixtureSameFamily:
+def checkerboard(side: int = 4) -> Density:
     """Uniform on the squares of one colour of a board with ``side`` × ``side`` squares, ``side`` even.
 
     Its edges are at ±√3: every coordinate is uniform with variance 1. log p is −∞ off the squares.
@@ -59,4 +68,4 @@ def checkerboard(side: int = 4) -> MixtureSameFamily:
     low = (2 * corners[corners.sum(1) % 2 == 0] / side - 1) * math.sqrt(3)
     squares = Uniform(low, low + 2 * math.sqrt(3) / side, validate_args=False)
     weights = Categorical(torch.ones(len(low), dtype=low.dtype))
-    return MixtureSameFamily(weights, Independent(squares, 1, validate_args=False), validate_args=False)
+    return Density(f"checkerboard({side=})", weights, Independent(squares, 1, validate_args=False), validate_args=False)

@@ -12,6 +12,9 @@ from vdm.data.base import InMemoryData
 from vdm.data.split import Split
 from vdm.pictures import density_picture
 
+SEED = 20210701
+"""Of the draws."""
+
 
 class Toy(InMemoryData):
     """Independent draws from ``density``, float32, (N, 2); the same for every ``seed`` of the training order.
@@ -22,7 +25,6 @@ class Toy(InMemoryData):
     """
 
     name = "toy"
-    release = "drawn here, seed 20210701"
 
     def __init__(
         self,
@@ -37,11 +39,12 @@ class Toy(InMemoryData):
     ) -> None:
         super().__init__(event_shape, batch_size, eval_batch_size, seed, workers, device)
         self.density = density
+        self.release = f"{getattr(density, 'name', type(density).__name__)}, drawn here, seed {SEED}"
         self.sizes = dict(sizes)
 
     def load(self) -> dict[str, Split]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(20_210_701)
+            torch.manual_seed(SEED)
             return {name: Split(self.density.sample((size,)).float()) for name, size in self.sizes.items()}
 
     def log_prob(self, x: Tensor) -> Tensor:
