@@ -1,5 +1,6 @@
 """Data sets that are decoded once: both releases of small ImageNet, and any folder of images."""
 
+import errno
 import io
 import json
 import multiprocessing
@@ -9,6 +10,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from PIL import Image
 from catalogue import composed, part
 from image_files import drawn, encoded, small_folder, small_imagenet, small_imagenet_pictures
 from vdm.cli.build import build
+from vdm.data import image_files
 from vdm.data import split as split_module
-from vdm.data.image_files import Archive, Unusable, centre, cropped, decode, stretched
+from vdm.data.image_files import Archive, Unusable, centre, cropped, decode, fit_name, stretched
 from vdm.errors import InvalidInput
 
 SPLITS = ("train", "val", "test")
@@ -251,6 +254,64 @@ class TestAFolder:
         else:
             facts.write_text(content)
         with pytest.raises(InvalidInput, match=r"facts\.json is damaged: remove .* decoded again"):
+            self.again(tmp_path / "pets").splits()
+
+    def test_a_fit_is_known_by_its_module_and_arguments(self):
+        def cropped(image, size, margin=0):
+            return image
+
+        own = f"{__name__}.{cropped.__qualname__}"
+        assert fit_name(image_files.cropped) == fit_name(partial(image_files.cropped)) == "cropped"
+        assert fit_name(cropped) == own
+        assert fit_name(partial(cropped, margin=4)) == f"{own}(margin=4)"
+
+    def test_files_of_the_same_names_sizes_and_times_are_told_apart(self, tmp_path):
+        """In another place, and put into the place of those that were read."""
+        found = set()
+        for seed, place in enumerate(("a", "b", "a")):
+            folder = tmp_path / place / "pets"
+            folder.mkdir(parents=True, exist_ok=True)
+            for i, x in enumerate(drawn((30, 3, 32, 32), seed)):
+                (folder / f"{i}.ppm").write_bytes(encoded(x, kind="PPM"))
+                os.utime(folder / f"{i}.ppm", (0, 0))
+            found.add(self.again(folder, f"data.cache={tmp_path}/cache").provenance()["splits"]["train"]["sha256"])
+        assert len(found) == 3
+
+    def test_a_linked_folder_is_looked_through_once(self, tmp_path):
+        """With a class in another place; nobody's images are met twice, and no folder is silently passed over."""
+        data, _ = self.folder(tmp_path / "pets")
+        before = data.provenance()
+        (tmp_path / "pets/dog").rename(tmp_path / "dogs")
+        (tmp_path / "pets/dog").symlink_to(tmp_path / "dogs")
+        assert self.again(tmp_path / "pets").provenance() == before
+        for twin in ("../pets", "cat"):
+            (tmp_path / "pets/fox").symlink_to(twin)
+            with pytest.raises(InvalidInput, match=r"pets.* and .*pets.* are one folder: remove the link"):
+                self.again(tmp_path / "pets").splits()
+            (tmp_path / "pets/fox").unlink()
+
+    def test_what_fails_while_it_is_read_is_not_left_out_for_ever(self, tmp_path, monkeypatch):
+        data, images = self.folder(tmp_path / "pets")
+        read = image_files.Folder.read
+
+        def failing(self, name):
+            if name == "dog/3.png":
+                raise OSError(errno.EIO, "Input/output error")
+            return read(self, name)
+
+        monkeypatch.setattr(image_files.Folder, "read", failing)
+        with pytest.raises(InvalidInput, match=r"dog/3\.png cannot be read \(Input/output error\): mend that"):
+            data.splits()
+        monkeypatch.undo()
+        assert sum(len(split.x) for split in self.again(tmp_path / "pets").splits().values()) == len(images)
+
+        def listed(place, scan=os.scandir):
+            if str(place).endswith("dog"):
+                raise PermissionError(errno.EACCES, "Permission denied", place)
+            return scan(place)
+
+        monkeypatch.setattr(os, "scandir", listed)
+        with pytest.raises(InvalidInput, match=r"dog cannot be looked through \(Permission denied\)"):
             self.again(tmp_path / "pets").splits()
 
     @pytest.mark.parametrize("change", ["content", "fit", "shape"])

@@ -56,7 +56,7 @@ class Decoded(NamedTuple):
 class DecodedImages(InMemoryData, ABC):
     """Images of 256 levels whose files are read once, into a folder of plain bytes that is mapped into memory.
 
-    The folder is below ``cache``, under a name made from ``source()``: other files or settings have another folder. It is
+    The folder is below ``cache``, under a name made from ``root`` and ``source()``: other ones have another folder. It is
     written beside its place and renamed, by one process while others wait, so it is whole or not there. What has changed in
     it since is refused; training images, which may be many, are read through for that only if their file's stamp is another.
 
@@ -121,7 +121,8 @@ class DecodedImages(InMemoryData, ABC):
         Raises:
             InvalidInput: no place to write it; a folder that does not say what is in it.
         """
-        source = {"decoding": DECODING, "shape": self.event_shape, **self.source()}
+        place = str(self.root.resolve())  # files unpacked elsewhere may have the same names, sizes and times
+        source = {"decoding": DECODING, "root": place, "shape": self.event_shape, **self.source()}
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
         folder, part = self.cache / f"{self.name}-{key}", self.cache / f".{self.name}-{key}.part"
         if not folder.exists():
@@ -201,10 +202,13 @@ def damaged(path: Path) -> InvalidInput:
     return InvalidInput(f"{path} is damaged: remove {path.parent} to have it decoded again")
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of last change, by which another file is known without reading it; (0, 0) if it is not there."""
+def stamp(path: Path) -> tuple[int, int, int]:
+    """By which another file is known without reading it: size, time of last change as told, and as the system saw it.
+
+    The last of them nobody can set. (0, 0, 0) if there is no file.
+    """
     try:
         status = os.stat(path)
     except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return 0, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

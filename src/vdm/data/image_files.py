@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -71,8 +72,15 @@ def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def fit_name(fit: Fit) -> str:
-    """A fit as it is recorded; Hydra hands it over as a partial call."""
-    return str(getattr(getattr(fit, "func", fit), "__name__", fit))
+    """A fit as it is recorded: the name of one of these, or one's own with its module and arguments.
+
+    Hydra hands it over as a partial call.
+    """
+    call = fit if isinstance(fit, partial) else partial(fit)
+    name = getattr(call.func, "__qualname__", repr(call.func))
+    place = getattr(call.func, "__module__", __name__)
+    arguments = ", ".join([*map(repr, call.args), *(f"{key}={value!r}" for key, value in call.keywords.items())])
+    return (name if place == __name__ else f"{place}.{name}") + (f"({arguments})" if arguments else "")
 
 
 def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
@@ -135,8 +143,12 @@ class ImageFiles(ABC):
                 return name, decode(self.read(name), shape, fit)
             except Unusable as reason:
                 return name, reason
-            except OSError:
+            except PermissionError:
                 return name, Unusable("unreadable")
+            except OSError as error:  # another time it may be there: left out now, it would be so for ever
+                raise InvalidInput(
+                    f"{name} cannot be read ({error.strerror or error}): mend that, then try again"
+                ) from error
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what PIL finds odd in a file: it is decoded, or counted
@@ -165,12 +177,23 @@ class Folder(ImageFiles):
 
 
 def _visible(root: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(root):
+    """Through links to folders, too, as long as no folder is met twice: it would be trained on and tested on."""
+    met: dict[str, str] = {}
+    for place, folders, files in os.walk(root, onerror=_not_listed, followlinks=True):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        twin = met.setdefault(os.path.realpath(place), place)
+        if twin != place:
+            raise InvalidInput(f"{place} and {twin} are one folder: remove the link to it, lest its images count twice")
         start = Path(place).relative_to(root)
         yield from (
             (start / file).as_posix() for file in files if file.lower().endswith(ENDINGS) and not file.startswith(".")
         )
+
+
+def _not_listed(error: OSError) -> None:
+    raise InvalidInput(
+        f"{error.filename} cannot be looked through ({error.strerror}): make it readable, or remove it"
+    ) from error
 
 
 class Archive(ImageFiles):
