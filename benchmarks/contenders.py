@@ -229,3 +229,17 @@ PARTS: dict[str, Callable[[int], Contender]] = {
     },
 }
 """What each part is worth to the VDM U-Net of levels."""
+
+
+def changed(batch: int, change: Callable[[nn.Module], object]) -> Contender:
+    contender = own(vdm_unet(), batch)
+    change(contender.network)
+    return contender
+
+
+TRIED: dict[str, Callable[[int], Contender]] = {
+    "trainer=fast on a CPU": lambda batch: own(vdm_unet(), batch),
+    "… in channels-last layout": lambda batch: changed(batch, lambda net: net.to(memory_format=torch.channels_last)),
+    "… the whole network compiled": lambda batch: changed(batch, lambda net: net.compile()),
+}
+"""What the VDM U-Net does without, on a CPU."""

@@ -2,6 +2,7 @@
 
     pip install -e '.[benchmarks]'
     python benchmarks/speed.py [--batch 8] [--rounds 5] [--only NAME …] > speed.md
+    python benchmarks/speed.py --tried                   # what was tried and is not used on a CPU; compiles for minutes
 
 One thread, and the unit is the CPU-second of this process: wall time on a shared machine says little. Everybody in a table
 takes turns within a round, so a slow minute is everybody's; ratios are taken within rounds, and printed as median [lowest,
@@ -19,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from contenders import CONTENDERS, PARTS, SHAPE, Contender, levels
+from contenders import CONTENDERS, PARTS, SHAPE, TRIED, Contender, levels
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -87,7 +88,7 @@ def peaks() -> dict[str, tuple[int, Callable[[], object]]]:
 def memory(name: str, batch: int, queue: "multiprocessing.Queue[float]") -> None:
     """MiB by which this process grows over two training steps."""
     torch.set_num_threads(1)
-    contender = (CONTENDERS | PARTS)[name](batch)
+    contender = (CONTENDERS | PARTS | TRIED)[name](batch)
     before = high_water()
     contender.step()
     contender.step()
@@ -224,12 +225,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--tried", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    contenders = {name: CONTENDERS[name](arguments.batch) for name in arguments.only}
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"images {'×'.join(map(str, SHAPE))}, one thread, torch {torch.__version__}, {capability}")
+    if arguments.tried:
+        training({name: build(arguments.batch) for name, build in TRIED.items()}, arguments.batch, arguments.rounds)
+        return
+    contenders = {name: CONTENDERS[name](arguments.batch) for name in arguments.only}
     training(contenders, arguments.batch, arguments.rounds)
     if len(contenders) == len(CONTENDERS):
         parts = {name: build(arguments.batch) for name, build in PARTS.items()}
