@@ -1,7 +1,7 @@
 """Who takes part in ``speed.py``: training steps and denoiser calls on 3×32×32 images, each in its library's own way.
 
-Every network has 2.1 to 2.5 million weights and sees the same batch; every training step is noise, loss, backward pass,
-clipping, AdamW and an average of the weights.
+Every network has 2.1 to 2.5 million weights, the same dropout, and sees the same batch; every training step is noise, loss,
+backward pass, clipping, AdamW and an average of the weights.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,7 @@ from vdm.training.ema import ExponentialAverage
 
 SHAPE = (3, 32, 32)
 ENDS = {"gamma_min": -13.3, "gamma_max": 5.0}
+DROPOUT = 0.1
 
 
 class Contender(NamedTuple):
@@ -52,12 +53,12 @@ def levels(batch: int, seed: int = 0) -> Tensor:
 
 def vdm_unet(outputs: int = 1) -> VDMUNet:
     """The official VDM's network, 64 channels and 8 levels."""
-    return VDMUNet(SHAPE, channels=64, blocks=8, dropout=0.1, fourier=FourierFeatures(), outputs=outputs, **ENDS)
+    return VDMUNet(SHAPE, channels=64, blocks=8, dropout=DROPOUT, fourier=FourierFeatures(), outputs=outputs, **ENDS)
 
 
 def unet(outputs: int = 1) -> UNet:
     """The down-sampling network."""
-    return UNet(SHAPE, channels=48, multipliers=(1, 2), blocks=2, attention=(16,), dropout=0.1, outputs=outputs, **ENDS)
+    return UNet(SHAPE, channels=48, multipliers=(1, 2), blocks=2, attention=(16,), dropout=DROPOUT, outputs=outputs, **ENDS)
 
 
 class Parts(NamedTuple):
@@ -150,6 +151,7 @@ def diffusers(batch: int) -> Contender:
         block_out_channels=(64, 64, 64),
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        dropout=DROPOUT,
     )
     scheduler, average = DDPMScheduler(1000), EMAModel(network.parameters(), 0.9999)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -176,7 +178,7 @@ def denoising_diffusion_pytorch(batch: int) -> Contender:
     from denoising_diffusion_pytorch import ContinuousTimeGaussianDiffusion, Unet
     from ema_pytorch import EMA
 
-    network = Unet(dim=40, dim_mults=(1, 2, 2), channels=3, learned_sinusoidal_cond=True)
+    network = Unet(dim=40, dim_mults=(1, 2, 2), channels=3, learned_sinusoidal_cond=True, dropout=DROPOUT)
     diffusion = ContinuousTimeGaussianDiffusion(network, image_size=32)
     average = EMA(diffusion, beta=0.9999, update_every=10)
     optimizer = torch.optim.AdamW(diffusion.parameters(), lr=1e-4)

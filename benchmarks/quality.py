@@ -5,7 +5,8 @@
 
 The budget is CPU-seconds of training steps on one thread; on a GPU, GPU-seconds. A step is timed first; the learning rate
 then falls to zero over as many steps as the budget holds, and a run that is slower than that is cut off at the budget.
-Every run is a ``vdm-train``, in a folder under --folder; a finished one of the same code and data is not run again.
+Every run is a ``vdm-train``, in a folder under --folder; a finished one of the same code and data is not run again, if all
+of the code was committed.
 
 Settings given by --against (once for each) get the same budgets, seeds and draws, and their difference is taken example by
 example; in continuous time along the straight line in γ for all, since the bound does not depend on the path, but the
@@ -76,7 +77,7 @@ def train(folder: Path, overrides: list[str], budget: float, steps: int | None, 
     """One run, unless it is there already, of the same code and data."""
     if (folder / "metrics.json").exists():
         held, now = json.loads((folder / "metrics.json").read_text())["provenance"], provenance(composed(overrides)[1], seed)
-        if any(held[name] != now[name] for name in ("vdm", "data")):
+        if any(held[name] != now[name] for name in ("vdm", "data")) or held["vdm"].endswith("dirty"):
             sys.exit(f"{folder} holds a run of other code or data ({held['vdm']}): choose another --folder, or remove it")
         return
     steps = steps or max(1, int(SHARE * budget / seconds_a_step(overrides)))
@@ -121,7 +122,7 @@ def main() -> None:
     asked = arguments()
     contenders = [asked.overrides, *([*asked.overrides, *other] for other in asked.against)]
     for budget in asked.budgets:
-        paired, limit = [], f"{asked.steps}_steps" if asked.steps else f"{budget:g}s"
+        paired, limit = [], f"{budget:g}s" + (f"_{asked.steps}_steps" if asked.steps else "")
         for overrides in contenders:
             values, folders = [], []
             for seed in asked.seeds:

@@ -87,8 +87,10 @@ def test_metrics_have_the_promised_shape(run):
     assert metrics["provenance"]["weights"] == "ema"
 
 
-def test_evaluate_gives_the_number_of_training(run, call, tmp_path):
-    status, out, _ = call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu")
+@pytest.mark.parametrize("more", [[], ["estimator=[]", "relative=[]"]], ids=["", "and nothing else"])
+def test_evaluate_gives_the_number_of_training(run, call, tmp_path, more):
+    words = (f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu", *more)
+    status, out, _ = call(evaluate, *words)
     assert status == 0
     trained, evaluated = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, tmp_path))
     assert trained == evaluated
@@ -143,6 +145,10 @@ BAD = {
     "the worst checkpoint": (["callbacks.checkpoint.mode=max"], "would keep the worst val/bits_per_dim"),
     "weights alone": (["+callbacks.checkpoint.save_weights_only=true"], "save_weights_only keeps nothing to evaluate"),
     "weights of no validation": (["+callbacks.checkpoint.every_n_train_steps=3"], "that no validation has measured"),
+    "a checkpoint of another kind": (
+        ["callbacks.checkpoint._target_=lightning.pytorch.callbacks.ModelCheckpoint"],
+        "callbacks.checkpoint must be vdm.training.resuming.KeepBest",
+    ),
     "several of one name": (["+callbacks.checkpoint.save_top_k=2"], "several under one name"),
     "samples in no steps": (["model.sampling.steps=0"], "model.sampling: steps must be at least 1, got 0"),
     "null for a logger": (["logger.csv=null"], "logger.csv must be a mapping, got None"),

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from test_cli import SMALL as RUN
 from test_training import parts, trainer_for
 from vdm.cli import train
 from vdm.cli.build import build, provenance, resolved
+from vdm.cli.refusals import check_precision
 from vdm.cli.replay import replay
 from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
@@ -175,6 +177,13 @@ def test_a_run_under_autocast_is_refused_before_it_trains(tmp_path, capsys):
     assert command("trainer.precision=bf16-mixed", f"hydra.run.dir={tmp_path}") == 2
     assert "not evaluated under autocast" in capsys.readouterr().err
     assert not (tmp_path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
+def test_float16_is_refused(precision):
+    """Its overflows, which are by design, would end the run as gradients that are not finite."""
+    with pytest.raises(InvalidInput, match=f"trainer.precision={precision}: .* choose trainer=fast"):
+        check_precision(SimpleNamespace(precision=precision), parts()[1])
 
 
 def test_warnings_stand_on_the_screen_and_in_the_file(tmp_path, capsys):

@@ -188,6 +188,23 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
     assert Image.open(tmp_path / "report/pictures/lineage.png").size[0] > 500
 
 
+def test_runs_of_one_model_are_told_apart_by_what_differs(tmp_path):
+    def run(number, *overrides):
+        (tmp_path / number / ".hydra").mkdir(parents=True)
+        (tmp_path / number / ".hydra/overrides.yaml").write_text(json.dumps(["trainer.max_steps=5", *overrides]))
+        test = {term: {"value": float(number), "mc_se": 0.1, "data_se": 0.1} for term in TERMS}
+        facts = {"data": {}, "parameters": 9, "steps": 5}
+        (tmp_path / number / "metrics.json").write_text(json.dumps({"test": test, "provenance": facts}))
+
+    run("0", "model=vae", "seed=1")
+    run("1", "model=vae", "seed=2")
+    run("2", "model=vdm", "seed=1", "resume=true")
+    assert [run.name for run in read_runs(tmp_path)] == ["vae, seed=1", "vae, seed=2", "vdm, seed=1"]
+    run("3", "model=vae", "seed=2")
+    with pytest.raises(InvalidInput, match="several finished runs of vae, seed=2, with the same settings"):
+        read_runs(tmp_path)
+
+
 def test_what_a_stranger_wrote_is_text_in_the_report(tmp_path, capsys):
     """A model's name, a number and a folder with the console's mark-up and a terminal's escapes."""
     sweep = tmp_path / "[red]of[/x]"
@@ -231,7 +248,7 @@ def png(width, height, rows):
 )
 def test_a_damaged_or_enormous_picture_is_left_out(tmp_path, recwarn, content, size):
     (tmp_path / "samples.png").write_bytes(content)
-    image = samples_of(Run("vae", {}, {}, tmp_path / "samples.png", []))
+    image = samples_of(Run("vae", {}, {}, {}, tmp_path / "samples.png", []))
     assert (image and image.size) == size
     assert not recwarn
 

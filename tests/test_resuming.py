@@ -19,7 +19,7 @@ from vdm.cli import screen, train
 from vdm.cli.build import as_metrics, restore
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundSummary, Estimate
-from vdm.training import resuming
+from vdm.training import processes
 from vdm.training.metrics_file import MetricsFile, cut_back, read_rows
 from vdm.training.resuming import KeepBest, KeepLast, Signals, forget_earlier_result
 from vdm.training.run_folder import RunFolder
@@ -222,13 +222,19 @@ def test_a_job_that_starts_again_forgets_what_this_process_told_submitit_before(
 
 
 @pytest.mark.parametrize(("tasks", "handler"), [(None, signal.SIG_DFL), ("1", signal.SIG_IGN)])
-def test_in_the_test_sigterm_ends_the_process_and_waits_for_no_other(monkeypatch, tasks, handler):
+@pytest.mark.parametrize("stage", ["test", "validate"])
+def test_after_the_training_sigterm_ends_the_process_and_waits_for_no_other(monkeypatch, tasks, handler, stage):
     """In a job of SLURM, SLURM ends it."""
     if tasks is not None:
         monkeypatch.setenv("SLURM_NTASKS", tasks)
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("SIGTERM was heard"))
     try:
-        KeepLast("unused", every=1).on_test_start(None, None)
+        last = KeepLast("unused", every=1)
+        heard = signal.getsignal(signal.SIGTERM)
+        last.on_validation_start(SimpleNamespace(state=SimpleNamespace(fn="fit")), None)
+        assert signal.getsignal(signal.SIGTERM) == heard
+        start = {"test": last.on_test_start, "validate": last.on_validation_start}[stage]
+        start(SimpleNamespace(state=SimpleNamespace(fn=stage)), None)
         assert signal.getsignal(signal.SIGTERM) == handler
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -247,12 +253,30 @@ def test_in_the_test_sigterm_ends_the_process_and_waits_for_no_other(monkeypatch
 def test_all_processes_obey_one_signal_whichever_of_them_it_has_reached(monkeypatch, own, others, told):
     """At the end of the next step, since none waits for the others' answers in the same one; a lone process at once."""
     of_others = torch.tensor([number in others for number in Signals.by_weight]).int()
-    monkeypatch.setattr(resuming, "greatest", lambda votes: votes.maximum(of_others))
-    last, two = KeepLast("unused", every=1), SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device="cpu"))
+    monkeypatch.setattr(processes, "greatest", lambda votes: votes.maximum(of_others))
+    monkeypatch.setattr(processes, "place", lambda: (0, 2))
+    last, trainer = KeepLast("unused", every=1), SimpleNamespace(strategy=SimpleNamespace(root_device="cpu"))
     last.signals.received = own
-    assert [last._told(two), last._told(two)] == [None, told]
+    assert [last._told(trainer), last._told(trainer)] == [None, told]
+    assert KeepLast("unused", every=1)._told(trainer, now=True) == (max(others) if others else None)
+    monkeypatch.setattr(processes, "place", lambda: (0, 1))
     last.signals.received = own | others
-    assert last._told(SimpleNamespace(world_size=1)) == told
+    assert last._told(trainer) == told
+
+
+@pytest.mark.slow
+def test_the_best_is_known_where_an_epoch_ends_with_its_validation(tmp_path, monkeypatch):
+    """Lightning would tell it only once the epoch has ended, and a signal ends the run before."""
+    folder, settings = tmp_path / "run", ("trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "SMALL", (*SMALL, *settings, "data.batch_size=135"))
+        told = stopped_run(folder, monkeypatch, 20, "on_validation_end", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert told == 143
+    state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    best = next(value["best_model_score"] for key, value in state.items() if "KeepBest" in key)
+    measured = [float(row["val/bits_per_dim"]) for row in logged(folder) if row["val/bits_per_dim"]]
+    assert len(measured) == 2
+    assert best.item() == pytest.approx(min(measured)) == pytest.approx(measured[1])
 
 
 @pytest.mark.slow

@@ -152,6 +152,21 @@ def test_there_is_no_mean_over_different_data(tmp_path, capsys, told, status):
     assert (refused if status else warned) in " ".join((said.err if status else said.out).split())
 
 
+def test_the_same_bytes_are_the_same_data(tmp_path):
+    """Whatever else is said of them: the folder's name, or how many files in it were none."""
+    for name, other in (("0", {"left_out": {}}), ("1", {"left_out": {"unreadable": 1}, "name": "a copy"})):
+        facts = {"data": {"splits": {"test": {"sha256": "a"}}, **other}, "seed": name}
+        make_run(tmp_path, name, [f"seed={name}"], (3.0, 1.0, 0.5, 1.5), provenance=facts)
+    (group,) = groups(read_sweep(tmp_path))
+    assert len(group.seeds) == 2
+
+
+def test_the_best_is_first_and_what_is_no_number_last(tmp_path):
+    for name, value in (("a", 3.0), ("b", math.nan), ("c", 1.0)):
+        make_run(tmp_path, name, [f"schedule={name}"], (value,) * 4)
+    assert [group.label[-1] for group in groups(read_sweep(tmp_path))] == ["c", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -159,6 +174,19 @@ def test_there_is_no_mean_over_different_data(tmp_path, capsys, told, status):
         ("metrics.csv", f"step,val/bits_per_dim\n1{400 * '0'},1\n"),
         ("metrics.csv", f"step,val/bits_per_dim\n1,{200_000 * '9'}\n"),
         ("profile.csv", "step\n1\n"),
+    ],
+)
+def test_a_damaged_curve_costs_no_result(sweep, capsys, name, content):
+    (sweep / "1" / name).write_text(content)
+    assert invoke(report, f"sweep={sweep}") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "6 runs, 3 finished, 1 failed, 1 unfinished, 1 missing" in printed
+    assert f"1/{name} holds something else than vdm writes" in printed.replace("- ", "-")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
         ("metrics.json", json.dumps({"test": {term: {"value": 10**400, "mc_se": 1, "data_se": 1} for term in TERMS}})),
         ("metrics.json", json.dumps({"test": {term: {"value": "3 or 4", "mc_se": 1, "data_se": 1} for term in TERMS}})),
         ("overrides.yaml", "- 'a=${b'\n"),
@@ -168,7 +196,7 @@ def test_a_job_that_cannot_be_read_costs_the_others_nothing(sweep, capsys, name,
     (sweep / "1" / name).write_text(content)
     assert invoke(report, f"sweep={sweep}") == 0
     assert {run.state for run in read_sweep(sweep) if run.folder and run.folder.root.name == "1"} == {"failed"}
-    assert "2 finished, 2 failed, 1 unfinished" in capsys.readouterr().out
+    assert "6 runs, 2 finished, 2 failed, 1 unfinished, 1 missing" in capsys.readouterr().out
     assert "holds something else than vdm writes" in (sweep / "report/runs.csv").read_text()
 
 

@@ -9,7 +9,7 @@ from oracles import GaussianData
 from vdm.bound import Batch
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
-from vdm.evaluation.target import Target
+from vdm.evaluation.target import Sums, Target, allocate
 from vdm.gamma import alpha_bar, sigma2, snr_difference
 from vdm.likelihoods import GaussianLikelihood
 from vdm.models import VDM
@@ -107,6 +107,13 @@ def test_terms_add_up():
 def test_rows_do_not_matter():
     wide, narrow = (run(0.1, DiscreteTime(6), rows=rows).terms["bits_per_dim"].value for rows in (512, 7))
     assert wide == pytest.approx(narrow, abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_draws_that_are_no_numbers_are_refused(value):
+    known = Sums(torch.full((3,), 16), torch.ones(3), torch.tensor([1.0, value, 1.0]), torch.ones(5, 2))
+    with pytest.raises(InvalidInput, match="draws are not finite"):
+        allocate(known, weight=1.0, variance=1e-4)
 
 
 def test_a_target_that_nobody_reaches_is_refused_after_the_pilot():

@@ -14,6 +14,7 @@ from catalogue import composed
 from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
+from vdm.training import processes
 from vdm.training.budget import CpuTime
 from vdm.training.callbacks import BoundTerms
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
@@ -133,14 +134,18 @@ def test_batches_whose_gradients_add_up_share_no_noise_and_spread_their_times_to
 
 
 @pytest.mark.parametrize(("own", "others", "stops"), [(0.0, False, False), (9.0, False, True), (0.0, True, True)])
-def test_a_budget_ends_all_processes_after_the_step_in_which_the_first_has_used_it(own, others, stops):
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_budget_ends_all_processes_after_one_step(monkeypatch, number, own, others, stops):
+    """A lone process after the one in which it has used it up; several after the next, when all have heard of it."""
+    monkeypatch.setattr(processes, "place", lambda: (0, number))
+    monkeypatch.setattr(processes, "greatest", lambda votes: votes.clamp(min=int(others)))
     clock = CpuTime(seconds=5)
     clock.used = own
-    reduced = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision or others)
-    trainer = SimpleNamespace(should_stop=False, strategy=reduced)
-    clock.on_train_batch_start()
-    clock.on_train_batch_end(trainer)
-    assert trainer.should_stop == stops
+    trainer = SimpleNamespace(should_stop=False, strategy=SimpleNamespace(root_device="cpu"))
+    for step in range(2):
+        clock.on_train_batch_start()
+        clock.on_train_batch_end(trainer)
+        assert trainer.should_stop == ((own > 5 if number == 1 else stops) and step >= number - 1)
 
 
 def test_seeds_give_different_runs(tmp_path):

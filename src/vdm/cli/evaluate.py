@@ -24,11 +24,16 @@ from vdm.training.run_folder import RunFolder
 from vdm.training.score_samples import ScoreSamples
 
 
+def parts_of(config: DictConfig, group: str) -> list[tuple[str, Any]]:
+    """Name and config of each part of a group, of which all may have been left out."""
+    return list((OmegaConf.select(config, group) or {}).items())
+
+
 def evaluate(config: DictConfig) -> float:
     """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
     quiet()
-    chosen = {name: make(node, f"estimators.{name}") for name, node in config.estimators.items() if asked(config[name])}
-    relatives = [make(node, f"relatives.{name}") for name, node in config.relatives.items() if asked(config[name])]
+    chosen = {name: make(node, f"estimators.{name}") for name, node in parts_of(config, "estimators") if asked(config[name])}
+    relatives = [make(node, f"relatives.{name}") for name, node in parts_of(config, "relatives") if asked(config[name])]
     device = device_of(config.accelerator)
     fid = make(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}

@@ -39,7 +39,12 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
         if not isinstance(callback, pl.Callback):
             raise InvalidInput(f"callbacks.{name} is no callback: leave it out with ~callbacks.{name}")
     best, scores = callbacks.get("checkpoint"), callbacks.get("score_samples")
-    if isinstance(best, KeepBest):
+    if best is not None:
+        if not isinstance(best, KeepBest):
+            raise InvalidInput(
+                "callbacks.checkpoint must be vdm.training.resuming.KeepBest, whose checkpoint the run is tested with: give "
+                "another one another name"
+            )
         measured = [f"val/{name}" for name in term_names(task.evaluated.columns)]
         if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
             measured.append(f"val/{scores.fid.name}")
@@ -58,7 +63,12 @@ def check_processes(trainer: pl.Trainer) -> None:
 
 
 def check_precision(trainer: pl.Trainer, task: VariationalTask) -> None:
-    """Refuse at the start what the first evaluation would refuse."""
+    """Refuse at the start what the first evaluation would refuse, or the first overflow of float16 would end."""
+    if trainer.precision.startswith("16"):
+        raise InvalidInput(
+            f"trainer.precision={trainer.precision}: float16's gradients overflow by design, which here ends a run; choose "
+            "trainer=fast (bfloat16 where it is safe)"
+        )
     if trainer.precision not in ("32-true", "64-true") and not (task.validation.autocast and task.test.autocast):
         raise InvalidInput(NO_AUTOCAST)
 

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,12 @@ from vdm.cli import screen
 from vdm.cli.build import as_metrics
 from vdm.cli.page import Page, Picture, Section, warnings_section, write_page
 from vdm.cli.page import Table as Cells
-from vdm.cli.sweep import data_of, trained_with_flips, warnings_of, with_flips
+from vdm.cli.sweep import Settings, data_of, reading, settings_of, trained_with_flips, warnings_of, with_flips
 from vdm.data.image_files import PIXELS
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import Estimate
 from vdm.figures import ladder_figure
-from vdm.training.files import UNREADABLE, only_own_files
+from vdm.training.files import only_own_files
 from vdm.training.run_folder import RunFolder, read_estimate
 
 HOME = Path("logs/lineage")
@@ -28,9 +29,11 @@ SHOWN = 1024
 
 
 class Run(NamedTuple):
-    """A finished run of the ladder: the model's name, what metrics.json says, and its samples."""
+    """A finished run of the ladder: the model's name and what else tells it from the others, what metrics.json says, and
+    its samples."""
 
     name: str
+    settings: Settings
     test: dict[str, Estimate]
     facts: dict[str, Any]
     samples: Path
@@ -51,35 +54,41 @@ def read_runs(sweep: Path) -> list[Run]:
     """The finished runs of a multirun, in the order of its jobs.
 
     Raises:
-        InvalidInput: no finished run there; runs on different data; a link out of the folder.
+        InvalidInput: no finished run there; runs on different data, or of the same settings; a link out of the folder.
     """
     only_own_files(sweep)
     jobs = sorted(sweep.glob("*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     runs = []
     for path in jobs:
-        try:
+        with reading(path.parent):
             runs.append(_read_run(path))
-        except InvalidInput:
-            raise
-        except UNREADABLE as error:
-            raise InvalidInput(f"{path.parent} holds no run of vdm ({type(error).__name__}: {error}): remove it") from error
     if not runs:
         raise InvalidInput(f"{sweep} holds no finished run: name the folder of a multirun by runs=…")
+    runs = _told_apart(runs)
+    names = [run.name for run in runs]
+    for name in (name for name in names if names.count(name) > 1):
+        raise InvalidInput(f"{sweep} holds several finished runs of {name}, with the same settings: move all but one away")
     if len({data_of(run.facts) for run in runs}) > 1:
         raise InvalidInput(f"the runs in {sweep} are on different data and cannot be compared: sweep over models alone")
     return runs
 
 
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Named by the model, and by those settings that not all runs share."""
+    shared = set(runs[0].settings.items()).intersection(*(run.settings.items() for run in runs))
+    others = ([f"{k}={v}" for k, v in run.settings.items() if k != "model" and (k, v) not in shared] for run in runs)
+    return [run._replace(name=", ".join([run.name, *rest])) for run, rest in zip(runs, others, strict=True)]
+
+
 def _read_run(path: Path) -> Run:
     only_own_files(path.parent)
-    metrics, overrides = json.loads(path.read_text()), RunFolder(path.parent).told()
+    metrics, settings = json.loads(path.read_text()), settings_of(RunFolder(path.parent).told())
     test = {
         term: read_estimate(entry) for term, entry in metrics["test"].items() if term in TERMS or term.startswith("layer_")
     }
-    chosen = [line.removeprefix("model=") for line in overrides if line.startswith("model=")]
-    name = printable(chosen[-1] if chosen else path.parent.name)
     samples = path.parent / "pictures" / "samples.png"
-    run = Run(name, test, metrics["provenance"], samples, warnings_of(metrics))
+    name = settings.get("model", printable(path.parent.name))
+    run = Run(name, settings, test, metrics["provenance"], samples, warnings_of(metrics))
     ladder_row(run)
     return run
 

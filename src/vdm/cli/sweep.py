@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import TERMS, Estimate
 from vdm.evaluation.estimator import decimals
+from vdm.evaluation.guards import fingerprints
 from vdm.figures import NONE, Curve
 from vdm.gamma_profile import Profile
 from vdm.training.files import UNREADABLE, only_own_files, read_yaml
@@ -102,8 +103,12 @@ def trained_with_flips(provenance: Mapping[str, Any]) -> bool:
 
 
 def data_of(provenance: Mapping[str, Any]) -> str:
-    """What tells whether two runs are on the same data."""
-    return json.dumps(provenance.get("data"))
+    """What tells whether two runs are on the same data: the bytes of the splits, and whether they were mirrored.
+
+    Where the bytes are not told, all that is.
+    """
+    about = provenance.get("data")
+    return json.dumps([fingerprints(about) or about, trained_with_flips(provenance)], sort_keys=True)
 
 
 def with_flips(name: str, flipped: bool) -> str:
@@ -151,9 +156,13 @@ def read_sweep(root: Path) -> list[Run]:
         raise InvalidInput(
             f"{root} holds no run of a sweep: name the folder that vdm-train -m wrote, with its multirun.yaml"
         )
-    runs = [read_run(home) for home in homes]
-    there = Counter(frozenset(run.settings.items()) for run in runs)
-    announced = Counter(frozenset(job.items()) for job in _announced(root / "multirun.yaml"))
+    jobs = _announced(root / "multirun.yaml")
+    by_number = {str(number): job for number, job in enumerate(jobs)}
+    runs = [
+        run if run.settings else run._replace(settings=by_number.get(home.name, {}))
+        for home, run in zip(homes, map(read_run, homes), strict=True)
+    ]
+    there, announced = (Counter(frozenset(job.items()) for job in some) for some in ((run.settings for run in runs), jobs))
     return runs + [Run(None, dict(job), "missing", "no folder yet", {}) for job in (announced - there).elements()]
 
 
@@ -185,7 +194,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 
     def rank(group: Group) -> float:
         summary = group.summary("bits_per_dim")
-        return math.inf if summary is None else summary.mean
+        return math.inf if summary is None or math.isnan(summary.mean) else summary.mean
 
     return sorted(found, key=rank)
 
@@ -202,7 +211,7 @@ def read_run(home: Path) -> Run:
     folder, settings = RunFolder(home), Settings()
     try:
         with reading(home):
-            settings = _settings(folder.told())
+            settings = settings_of(folder.told())
             run = _read_run(folder, settings)
     except InvalidInput as error:
         run = Run(folder, settings, "failed", str(error), {})
@@ -210,26 +219,36 @@ def read_run(home: Path) -> Run:
 
 
 def _read_run(folder: RunFolder, settings: Settings) -> Run:
-    with reading(folder.curves):
-        curve = read_curves(folder.curves).get("val/bits_per_dim", NONE)
-    with reading(folder.profile):
-        profile = next(reversed(read_profiles(folder.profile).values()), None)
-    run = Run(folder, settings, "unfinished", "", {}, curve=curve, profile=profile)
+    run = Run(folder, settings, "unfinished", "", {})
     if folder.metrics.exists():
         with reading(folder.metrics):
-            metrics = json.loads(folder.metrics.read_text())
-            facts = metrics.get("provenance", {})
-            return run._replace(
-                state="finished",
-                test={name: read_estimate(metrics["test"][name]) for name in TERMS},
-                warnings=warnings_of(metrics),
-                flipped=trained_with_flips(facts),
-                seed=str(facts.get("seed", settings.get("seed"))),
-                data=data_of(facts),
-            )
+            run = _finished(run, json.loads(folder.metrics.read_text()))
+    try:
+        with reading(folder.curves):
+            run = run._replace(curve=read_curves(folder.curves).get("val/bits_per_dim", NONE))
+        with reading(folder.profile):
+            run = run._replace(profile=next(reversed(read_profiles(folder.profile).values()), None))
+    except InvalidInput as error:
+        if run.state != "finished":
+            raise
+        return run._replace(warnings=[*run.warnings, printable(str(error))])
+    if run.state == "finished":
+        return run
     if folder.failure.exists():
         return run._replace(state="failed", note=folder.failure.read_text().strip())
     return run._replace(note=_progress(folder))
+
+
+def _finished(run: Run, metrics: Mapping[str, Any]) -> Run:
+    facts = metrics.get("provenance", {})
+    return run._replace(
+        state="finished",
+        test={name: read_estimate(metrics["test"][name]) for name in TERMS},
+        warnings=warnings_of(metrics),
+        flipped=trained_with_flips(facts),
+        seed=str(facts.get("seed", run.settings.get("seed"))),
+        data=data_of(facts),
+    )
 
 
 def _progress(folder: RunFolder) -> str:
@@ -243,7 +262,8 @@ def _progress(folder: RunFolder) -> str:
     return f"step {step} of {limit}, last written {max(0, time.time() - latest) / 60:.0f} minutes ago"
 
 
-def _settings(overrides: Iterable[str]) -> Settings:
+def settings_of(overrides: Iterable[str]) -> Settings:
+    """A job's, from the lines of its command that tell it from others; they may go to a terminal."""
     pairs = (printable(override).partition("=") for override in overrides)
     return {name: value for name, _, value in pairs if name not in ASIDE}
 
@@ -263,7 +283,7 @@ def _announced(multirun: Path) -> list[Settings]:
         choices[key] = [f"{key}={value}" for value in _values(override)]
     if math.prod(map(len, choices.values())) > MOST:
         return []
-    return [_settings(job) for job in itertools.product(*choices.values())]
+    return [settings_of(job) for job in itertools.product(*choices.values())]
 
 
 def _values(override: Override) -> list[str]:

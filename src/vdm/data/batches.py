@@ -168,7 +168,7 @@ class OrderedBatches:
             raise InvalidInput(f"eval_batch_size must be at least 1, got {batch_size}")
         check_shares(len(split.x), world_size)
         index = torch.arange(rank, len(split.x), world_size, device=split.x.device)
-        self._rows = [Rows(rows) for rows in index.split(batch_size) if len(rows)]
+        self._rows = [Rows(rows) for rows in index.split(batch_size)]
         self._batches = read(split, self._rows, workers)
 
     def __len__(self) -> int:

@@ -106,7 +106,7 @@ class CIFAR10(InMemoryData):
         return {name: self._file(name) for name in (*TRAIN, *TEST)}
 
     def _file(self, name: str) -> File:
-        folder = next((f for f in (self.root, self.root / FOLDER) if (f / name).is_file()), None)
+        folder = next((f for f in (self.root / FOLDER, self.root) if (f / name).is_file()), None)
         if folder is None:
             raise InvalidInput(
                 f"cifar10: no {name} in {self.root} or {self.root / FOLDER}: unpack {SOURCE} there and set data.root=, or "

@@ -39,6 +39,6 @@ def read_idx(path: Path) -> Tensor:
 
 
 def find_idx(root: Path, collection: str, name: str) -> Path | None:
-    """The file called ``name``, plain or gzipped, in ``root``, root/raw or root/collection/raw, as torchvision leaves it."""
-    folders = (root, root / "raw", root / collection / "raw")
+    """The file called ``name``, plain or gzipped, in root/collection/raw, as torchvision leaves it, root/raw or ``root``."""
+    folders = (root / collection / "raw", root / "raw", root)
     return next((path for f in folders for path in (f / name, f / f"{name}.gz") if path.is_file()), None)

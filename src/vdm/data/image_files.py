@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -165,8 +166,13 @@ class Folder(ImageFiles):
 
     def read(self, name: str) -> bytes:
         path = self.root / name
-        if not path.is_file():  # a pipe would be waited for
-            raise Unusable("unreadable")
+        try:
+            if not S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+                raise Unusable("unreadable")
+        except FileNotFoundError as error:
+            if not path.is_symlink():  # it was there a moment ago
+                raise
+            raise Unusable("unreadable") from error
         return path.read_bytes()
 
     def stamps(self) -> Any:
@@ -180,7 +186,7 @@ def _visible(root: Path) -> Iterator[str]:
     """Through links to folders, too, as long as no folder is met twice: it would be trained on and tested on."""
     met: dict[str, str] = {}
     for place, folders, files in os.walk(root, onerror=_not_listed, followlinks=True):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        folders[:] = [folder for folder in folders if not folder.startswith(".") and folder != "lost+found"]
         twin = met.setdefault(os.path.realpath(place), place)
         if twin != place:
             raise InvalidInput(f"{place} and {twin} are one folder: remove the link to it, lest its images count twice")

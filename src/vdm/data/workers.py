@@ -30,7 +30,9 @@ class _CheckedProcess(ForkProcess):
             heard, told = process_obj._pipe = os.pipe()
             process = Popen(process_obj)
             os.close(told)
-            begun, _, _ = select.select([heard], [], [], BEGINS_WITHIN_S)  # or ended, which torch reports
+            word = select.poll()
+            word.register(heard, select.POLLIN)
+            begun = word.poll(1000 * BEGINS_WITHIN_S)  # or ended, which torch reports
             os.close(heard)
             if begun:
                 return process

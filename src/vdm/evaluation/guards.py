@@ -86,11 +86,16 @@ def other_data(about: Mapping[str, Any], trained: Any) -> str | None:
 
 def changed_splits(about: Mapping[str, Any], trained: Any) -> list[str]:
     """Names of the splits that have other bytes than in ``trained``; none where that cannot be read."""
+    now = fingerprints(about)
+    return [name for name, sha256 in fingerprints(trained).items() if now.get(name) != sha256]
+
+
+def fingerprints(about: Any) -> dict[str, str]:
+    """The SHA-256 of each split, of what a provenance says of its data; none where that cannot be read."""
     try:
-        before = {str(name): split["sha256"] for name, split in trained["splits"].items()}
+        return {str(name): str(split["sha256"]) for name, split in about["splits"].items()}
     except (TypeError, KeyError, AttributeError):
-        return []
-    return [name for name, sha256 in before.items() if about["splits"].get(name, {}).get("sha256") != sha256]
+        return {}
 
 
 def mirrored(about: Mapping[str, Any]) -> str | None:

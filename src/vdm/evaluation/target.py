@@ -55,10 +55,12 @@ def allocate(known: Sums, weight: float, variance: float) -> Tensor:
     """n_h ∝ √v_h with weight² Σ v_h/n_h = ``variance``, and at least 4: (H + 1,).
 
     Raises:
-        InvalidInput: more calls than anybody makes.
+        InvalidInput: draws that are not finite, or more calls than anybody makes.
     """
     sd = known.variances.sqrt()
     calls = weight**2 * sd.sum().square().item() / variance
+    if not math.isfinite(calls):
+        raise InvalidInput("the bound's draws are not finite, and no number of them reaches target_se: leave it out")
     if calls > MOST_CALLS:
         raise InvalidInput(f"this target_se would take {calls:.1e} calls of the network: ask for a larger one")
     return (weight**2 * sd * sd.sum() / variance).ceil().clamp(min=4).long()

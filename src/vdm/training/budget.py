@@ -4,9 +4,11 @@ import time
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from vdm.errors import InvalidInput
+from vdm.training.processes import Votes
 
 
 class CpuTime(Callback):
@@ -17,7 +19,8 @@ class CpuTime(Callback):
     GPU-seconds: those on the clock, since a step waits for the one before.
 
     Args:
-        seconds: the limit, of the process that reaches it first; null for none.
+        seconds: the limit, of the process that reaches it first; null for none. All stop after the same step, which with
+            several is the one after it was reached.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -26,8 +29,10 @@ class CpuTime(Callback):
         self.seconds, self.used = seconds, 0.0
         self.unit, self._clock = "cpu_seconds", time.process_time
         self._start: float | None = None
+        self._votes = Votes()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._votes.forget()
         if pl_module.device.type != "cpu":
             self.unit, self._clock = "gpu_seconds", time.perf_counter
 
@@ -37,8 +42,9 @@ class CpuTime(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         assert self._start is not None
         self.used += self._clock() - self._start
-        if self.seconds is not None:  # all processes stop after the same step
-            trainer.should_stop |= trainer.strategy.reduce_boolean_decision(self.used >= self.seconds, all=False)
+        if self.seconds is not None:
+            reached = torch.tensor(self.used >= self.seconds, dtype=torch.int)
+            trainer.should_stop |= bool(self._votes.exchange(reached, trainer.strategy.root_device))
 
     def state_dict(self) -> dict[str, float]:
         return {"used": self.used}

@@ -52,6 +52,28 @@ class Crossing:
         return self._numbers
 
 
+class Votes:
+    """What processes tell each other at every step, and read a step later: what all say now is on its way meanwhile.
+
+    So nobody waits, and all read the same. A single process reads its own vote at once.
+    """
+
+    def __init__(self) -> None:
+        self._coming: Crossing | None = None
+
+    def exchange(self, own: Tensor, device: torch.device, now: bool = False) -> Tensor:
+        """The greatest of all processes' votes of the step before, number by number; with ``now`` of this one."""
+        if place()[1] == 1:
+            return own
+        earlier, self._coming = self._coming, Crossing(greatest(own.to(device, non_blocking=True)))
+        read = self._coming if now else earlier
+        return torch.zeros_like(own) if read is None else read.read()
+
+    def forget(self) -> None:
+        """Drop what is on its way."""
+        self._coming = None
+
+
 def gathered(pieces: Sequence[tuple[Tensor, Tensor]], width: int, device: torch.device) -> Tensor:
     """(n, width) on the CPU and in all processes: their pieces (index, rows), in the order of the index."""
     index = torch.cat([torch.empty(0, dtype=torch.long), *(index for index, _ in pieces)])

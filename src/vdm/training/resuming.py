@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from vdm.errors import InvalidInput, at_least, did_you_mean
-from vdm.training.processes import Crossing, greatest
+from vdm.training.processes import Votes
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -119,9 +119,8 @@ class KeepLast(Checkpoint):
     It is written after every ``every``-th optimiser step, at the end, whatever ends the run, and when a signal came: at the
     end of a step, after the validation that belongs to it, so that no validation is lost or repeated. Then all processes
     leave together: on submitit's signal the job is queued again; on SIGTERM and SIGINT the status is 128 + signal (143,
-    130). In a job of
-    SLURM a SIGTERM only saves: SLURM sends it ahead of the end that it puts to the job itself (a pre-emption's time of
-    grace, ``scontrol requeue``, ``scancel``), and does not start again a job that left by itself.
+    130). In a job of SLURM a SIGTERM only saves: SLURM sends it ahead of the end that it puts to the job itself (a
+    pre-emption's time of grace, ``scontrol requeue``, ``scancel``), and does not start again a job that left by itself.
 
     Args:
         path: of the checkpoint, which is overwritten.
@@ -136,11 +135,11 @@ class KeepLast(Checkpoint):
         self.path, self.every = path, int(every)
         self.signals = Signals()
         self._step = self._saved = 0
-        self._votes: Crossing | None = None
+        self._votes = Votes()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = self._saved = trainer.global_step
-        self._votes = None
+        self._votes.forget()
         self.signals.listen()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -155,7 +154,12 @@ class KeepLast(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._saved:
             trainer.save_checkpoint(self.path)
+        self._obey(trainer, self._told(trainer, now=True))
         self.signals.restore()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            self.on_test_start(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Nothing is left to save, and submitit hears its signal itself; Lightning's SIGTERM waits for other processes."""
@@ -173,24 +177,25 @@ class KeepLast(Checkpoint):
         if told or trainer.should_stop or step % self.every == 0 or step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
             self._saved = step
+        self._obey(trainer, told)
+
+    def _obey(self, trainer: pl.Trainer, told: signal.Signals | None) -> None:
+        """Leave, now that all is saved, or go on where SLURM will end the job."""
         if told and trainer.is_global_zero:
-            print(f"{told.name} at step {step}: saved {self.path}", file=sys.stderr)
+            print(f"{told.name} at step {trainer.global_step}: saved {self.path}", file=sys.stderr)
         if told == signal.SIGTERM and SLURMEnvironment.detect():
             self.signals.received.discard(told)
-            self._votes = None  # it tells of the same signal
+            self._votes.forget()  # it tells of the same signal
         elif told:
             self._leave(trainer, told)
 
-    def _told(self, trainer: pl.Trainer) -> signal.Signals | None:
+    def _told(self, trainer: pl.Trainer, now: bool = False) -> signal.Signals | None:
         """The signal to obey, the same in all processes, whichever of them it has reached.
 
-        Several processes obey what had reached them a step ago: what all have heard by now is on its way meanwhile.
+        Several processes obey what had reached them a step ago, or at the end ``now``.
         """
-        heard = torch.tensor([number in self.signals.received for number in Signals.by_weight], dtype=torch.int)
-        if trainer.world_size > 1:
-            there = heard.to(trainer.strategy.root_device, non_blocking=True)
-            earlier, self._votes = self._votes, Crossing(greatest(there))
-            heard = torch.zeros_like(heard) if earlier is None else earlier.read()
+        own = torch.tensor([number in self.signals.received for number in Signals.by_weight], dtype=torch.int)
+        heard = self._votes.exchange(own, trainer.strategy.root_device, now)
         return next((number for number, told in zip(Signals.by_weight, heard.tolist(), strict=True) if told), None)
 
     def _leave(self, trainer: pl.Trainer, told: signal.Signals) -> None:
@@ -241,6 +246,10 @@ class KeepBest(ModelCheckpoint):
                 f"callbacks.checkpoint.save_top_k={self.save_top_k} would keep several under one name, the last in place of "
                 "the best: add callbacks.checkpoint.filename='best_{step}'"
             )
+
+    def _should_save_on_train_epoch_end(self, trainer: pl.Trainer) -> bool:
+        """Never: Lightning would where an epoch ends with its validation, after ``KeepLast`` has saved, and maybe left."""
+        return False
 
     @property
     def state_key(self) -> str:
