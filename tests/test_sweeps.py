@@ -15,7 +15,8 @@ from PIL import Image
 from catalogue import options, part
 from test_resuming import SMALL
 from vdm.cli import report, train
-from vdm.cli.sweep import groups, read_sweep
+from vdm.cli.groups import groups
+from vdm.cli.sweep import read_sweep
 from vdm.evaluation import TERMS
 from vdm.training.metrics_file import append_rows
 from vdm.training.profile_file import COLUMNS as PROFILE

@@ -11,9 +11,10 @@ from statistics import mean
 from rich.markup import escape
 
 from vdm.cli import screen
+from vdm.cli.groups import Group, groups
 from vdm.cli.page import Page, Picture, Section, warnings_section, write_page
 from vdm.cli.page import Table as Cells
-from vdm.cli.sweep import Group, Run, groups, read_sweep
+from vdm.cli.sweep import Run, read_sweep
 from vdm.errors import printable
 from vdm.evaluation import TERMS
 from vdm.figures import Curve, profile_figure, sweep_curves, variance_figure

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +16,6 @@ from hydra.errors import HydraException
 
 from vdm.errors import InvalidInput, printable
 from vdm.evaluation import TERMS, Estimate
-from vdm.evaluation.estimator import decimals
 from vdm.evaluation.guards import fingerprints
 from vdm.figures import NONE, Curve
 from vdm.gamma_profile import Profile
@@ -68,30 +66,6 @@ class Run(NamedTuple):
     profile: Profile | None = None
 
 
-class Summary(NamedTuple):
-    """A term over the seeds: mean and standard error of the mean, NaN for a single run; means of the runs' own errors."""
-
-    mean: float
-    se: float
-    mc_se: float
-    data_se: float
-
-    def shown(self) -> tuple[str, str, str]:
-        """Mean ± error over the seeds, mc_se and data_se, with no digit beyond the second of the largest."""
-        places = decimals(self.se, self.mc_se, self.data_se)
-        value, se, mc_se, data_se = (f"{number:.{places}f}" for number in self)
-        return value if math.isnan(self.se) else f"{value} ± {se}", mc_se, data_se
-
-
-def over_seeds(found: Sequence[Estimate]) -> Summary | None:
-    """None of nothing."""
-    if not found:
-        return None
-    values, mc, data = zip(*found, strict=True)
-    se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Summary(mean(values), se, mean(mc), mean(data))
-
-
 def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     """What is to be said beside a run's number, as it may go to a terminal."""
     return [printable(str(sentence)) for sentence in metrics.get("warnings", [])]
@@ -116,34 +90,6 @@ def with_flips(name: str, flipped: bool) -> str:
     return f"{name}, trained with flips" if flipped else name
 
 
-class Group(NamedTuple):
-    """The runs that differ in their seed only."""
-
-    label: str
-    runs: list[Run]
-
-    @property
-    def finished(self) -> list[Run]:
-        return [run for run in self.runs if run.state == "finished"]
-
-    @property
-    def name(self) -> str:
-        """For a table: the label, and whether a finished run was trained with flips."""
-        return with_flips(self.label, any(run.flipped for run in self.finished))
-
-    @property
-    def seeds(self) -> list[Run]:
-        """The first finished run of each seed: one that repeats it is no further evidence."""
-        first: dict[str, Run] = {}
-        for run in self.finished:
-            first.setdefault(run.seed, run)
-        return list(first.values())
-
-    def summary(self, term: str) -> Summary | None:
-        """Over the seeds of the finished runs; None if there is none."""
-        return over_seeds([run.test[term] for run in self.seeds])
-
-
 def read_sweep(root: Path) -> list[Run]:
     """Every run of a sweep: those with a folder, and those that ``multirun.yaml`` announces and that have none.
 
@@ -164,39 +110,6 @@ def read_sweep(root: Path) -> list[Run]:
     ]
     there, announced = (Counter(frozenset(job.items()) for job in some) for some in ((run.settings for run in runs), jobs))
     return runs + [Run(None, dict(job), "missing", "no folder yet", {}) for job in (announced - there).elements()]
-
-
-def differing(runs: Sequence[Run]) -> list[str]:
-    """The settings in which the runs differ, the seed apart."""
-    names = sorted({name for run in runs for name in run.settings if name != "seed"})
-    return [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
-
-
-def groups(runs: Sequence[Run]) -> list[Group]:
-    """Runs by the settings in which they differ, the seed apart; the best mean first, those without a result last.
-
-    Raises:
-        InvalidInput: finished runs of one group on different data.
-    """
-    names = differing(runs)
-
-    def label(run: Run) -> str:
-        return ", ".join(f"{name}={run.settings[name]}" for name in names if name in run.settings) or "all"
-
-    ordered = sorted(runs, key=label)
-    found = [Group(name, list(members)) for name, members in itertools.groupby(ordered, key=label)]
-
-    for group in found:
-        on = {run.data: run.folder and run.folder.root for run in group.finished}
-        if len(on) > 1:
-            one, other, *_ = on.values()
-            raise InvalidInput(f"{one} and {other} have the same settings and other data, and so no mean: move one away")
-
-    def rank(group: Group) -> float:
-        summary = group.summary("bits_per_dim")
-        return math.inf if summary is None or math.isnan(summary.mean) else summary.mean
-
-    return sorted(found, key=rank)
 
 
 def read_run(home: Path) -> Run:

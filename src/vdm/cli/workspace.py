@@ -7,8 +7,9 @@ from pathlib import Path
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 
+from vdm.cli.groups import differing
 from vdm.cli.suggestions import config_directory
-from vdm.cli.sweep import Run, differing
+from vdm.cli.sweep import Run
 from vdm.errors import InvalidInput
 from vdm.training.files import read_yaml
 from vdm.training.metrics_file import read_rows
