@@ -253,6 +253,12 @@ def test_dropout_is_a_probability(p):
 def test_conditions_that_a_network_cannot_take_are_known_before_it_is_trained(embedding, condition, message):
     network = build("mlp", embedding)
     check_condition(network, torch.eye(3)[:, :2] if isinstance(embedding, VectorEmbedding) else torch.tensor([2, 0]))
-    check_condition(build("mlp"), condition)
     with pytest.raises(InvalidInput, match=message):
         check_condition(network, condition)
+
+
+def test_conditions_that_a_network_has_no_place_for_are_refused():
+    check_condition(build("mlp"), None)
+    for refusing in (check_condition, lambda network, condition: network(*inputs(2), condition)):
+        with pytest.raises(InvalidInput, match="built without a condition: give it a condition embedding"):
+            refusing(build("mlp"), torch.tensor([1, 0]))

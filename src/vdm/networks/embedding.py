@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
 
+NO_PLACE = "this network was built without a condition: give it a condition embedding"
+
 
 class ConditionEmbedding(nn.Module, ABC):
     """A condition (B, …) as a vector (B, channels): the one way in for class labels, vectors and the like."""
@@ -62,12 +64,15 @@ class VectorEmbedding(ConditionEmbedding):
 
 
 def check_condition(network: nn.Module, condition: Tensor | None) -> None:
-    """Raises InvalidInput where a part of ``network`` needs conditions (N, …) and these are none, or none that it takes."""
-    for part in network.modules():
-        if isinstance(part, ConditionEmbedding):
-            if condition is None:
-                raise InvalidInput("the network was built for a condition, and the data have none: set data.labels=true")
-            part.check(condition)
+    """Raises InvalidInput where a part of ``network`` needs conditions (N, …) and these are none, or none that it takes; and
+    where there are some, and the network has no place for them."""
+    taking = [part for part in network.modules() if isinstance(part, ConditionEmbedding)]
+    if condition is not None and not taking and any(isinstance(part, NoiseLevelEmbedding) for part in network.modules()):
+        raise InvalidInput(f"the data have conditions: {NO_PLACE}, or leave data.labels=true out")
+    for part in taking:
+        if condition is None:
+            raise InvalidInput("the network was built for a condition, and the data have none: set data.labels=true")
+        part.check(condition)
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -91,7 +96,7 @@ class NoiseLevelEmbedding(nn.Module):
             raise InvalidInput(
                 "this network was built for a condition, and got none: pass condition="
                 if condition is None
-                else "this network was built without a condition, but got one: give the network a condition embedding"
+                else f"it got a condition, but {NO_PLACE}"
             )
         if self.condition is not None:
             features = torch.cat([features, self.condition(condition)], 1)
