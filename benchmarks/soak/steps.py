@@ -8,6 +8,7 @@ fifth of the rest takes more than 10 % longer for a step than the first fifth, o
 above. The machine has to be quiet: a neighbour on the same core makes steps slower.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -71,7 +72,8 @@ def main() -> None:
     every = max(10, steps // 50)
     words = [*TINY, f"trainer.max_steps={steps}", f"trainer.val_check_interval={every}", f"callbacks.last.every={every}"]
     command = [TRAIN, *words, f"hydra.run.dir={folder.root}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=one_thread)
     samples: list[Sample] = []
     while process.poll() is None:
         try:
