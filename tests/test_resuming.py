@@ -21,8 +21,10 @@ from vdm.errors import InvalidInput
 from vdm.evaluation import BoundSummary, Estimate
 from vdm.training import processes
 from vdm.training.metrics_file import MetricsFile, cut_back, read_rows
-from vdm.training.resuming import KeepBest, KeepLast, Signals, forget_earlier_result
+from vdm.training.resuming import KeepBest, KeepLast
 from vdm.training.run_folder import RunFolder
+from vdm.training.signals import Signals
+from vdm.training.slurm import forget_earlier_result
 
 STEPS = 30
 SMALL = (

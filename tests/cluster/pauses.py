@@ -5,7 +5,7 @@ import time
 
 from lightning.pytorch.callbacks import Callback
 
-from vdm.training.resuming import requeued
+from vdm.training.slurm import requeued
 
 
 class Pauses(Callback):

@@ -19,7 +19,7 @@ from vdm.evaluation import Estimate, Estimator, Result, guards
 from vdm.evaluation.features import file_sha256
 from vdm.training.callbacks import BoundTerms, Progress
 from vdm.training.checkpoints import Checkpoint
-from vdm.training.resuming import first_process
+from vdm.training.processes import first_process
 from vdm.training.run_folder import RunFolder
 from vdm.training.score_samples import ScoreSamples
 

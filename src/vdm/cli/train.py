@@ -27,9 +27,10 @@ from vdm.training.callbacks import BoundTerms, draw_samples
 from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
 from vdm.training.media import FinalPictures, keep
 from vdm.training.metrics_file import cut_back, read_curves
-from vdm.training.resuming import cluster_environments, first_process, forget_earlier_result, requeued
+from vdm.training.processes import first_process
 from vdm.training.run_folder import Leg, RunFolder
 from vdm.training.score_samples import ScoreSamples
+from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 
 STAGES = {"test": "test", "val": "validation"}
 

@@ -4,6 +4,7 @@ reach its process."""
 from collections.abc import Iterator, Sequence
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, distributed
 from torchmetrics.utilities.distributed import gather_all_tensors
 
@@ -13,6 +14,11 @@ def place() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
+
+
+def first_process() -> bool:
+    """Whether this is the process of rank 0, before there is a Trainer to ask."""
+    return not int(getattr(rank_zero_only, "rank", 0))
 
 
 def turns(n: int, batch_size: int) -> Iterator[Tensor]:

@@ -1,116 +1,20 @@
 """Going on where a run stopped: what is saved, when, and how a signal is obeyed."""
 
-import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 
 from vdm.errors import InvalidInput, at_least, did_you_mean
 from vdm.training.processes import Votes
-
-Handler = Callable[[int, FrameType | None], Any]
-
-
-def first_process() -> bool:
-    """Whether this is the process of rank 0, before there is a Trainer to ask."""
-    return not int(getattr(rank_zero_only, "rank", 0))
-
-
-def cluster_environments() -> list[SLURMEnvironment]:
-    """SLURM's, in a job of SLURM: without Lightning's own handler, which saves inside the handler; see ``KeepLast``."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def requeued() -> bool:
-    """Whether SLURM has started this job before: it then goes on, whatever ``resume`` says."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-
-
-def forget_earlier_result() -> None:
-    """Remove the result that submitit has of this process's earlier start, if it has one.
-
-    Where SLURM ends the processes one after another (on several nodes; a node that failed), those that are left find the
-    others gone: their exception would be taken for the result of the job that has been queued again.
-    """
-    if requeued() and "SUBMITIT_FOLDER" in os.environ:
-        environment = import_module("submitit").JobEnvironment()
-        environment.paths.result_pickle.unlink(missing_ok=True)
-
-
-class Signals:
-    """The signals that came, and nothing done about them: a handler may run in the middle of a collective operation.
-
-    SIGTERM and SIGINT are listened to, and those of ``handed_on`` that already have a handler, which is called only when
-    ``hand_on`` says so. A second SIGINT interrupts at once.
-    """
-
-    handed_on = (signal.SIGUSR2,)
-    """Where submitit listens for the end of a job's time and for its pre-emption."""
-
-    by_weight = (*handed_on, signal.SIGTERM, signal.SIGINT)
-    """Which one is obeyed where several came."""
-
-    def __init__(self) -> None:
-        self.received: set[signal.Signals] = set()
-        self._earlier: dict[signal.Signals, Any] = {}
-        self._owner = 0
-
-    def listen(self) -> None:
-        """Take the signals over; only possible in a process's main thread."""
-        self.received, self._owner = set(), os.getpid()
-        for number in self.by_weight:
-            earlier = signal.getsignal(number)
-            if number in self.handed_on and not callable(earlier):
-                continue
-            self._earlier[number] = earlier
-            signal.signal(number, self._note)
-
-    def restore(self) -> None:
-        """Give the signals back to who had them."""
-        for number, earlier in self._earlier.items():
-            signal.signal(number, earlier)
-        self._earlier = {}
-
-    def hand_on(self, number: signal.Signals) -> None:
-        """Call the earlier handler, which queues the job again, and return.
-
-        What it raises is printed only. SLURM alone knows by then whether the job will start again (a busy controller can
-        obey and not say so), and an exception would be taken for the result of a job that goes on.
-        """
-        earlier: Handler = self._earlier[number]
-        try:
-            earlier(number, None)
-        except SystemExit:
-            pass
-        except Exception as error:
-            print(f"{number.name} was answered with {type(error).__name__}: {error}", file=sys.stderr)
-
-    def shut_out(self) -> None:
-        """On the way out: the end of a child, or being told again to end, must not raise where processes still meet.
-
-        ``restore`` keeps to it: before it, SIGTERM was Lightning's, whose handler waits for the other processes.
-        """
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self._earlier[signal.SIGTERM] = signal.SIG_IGN
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a forked worker: its parent decides
-            return
-        if number == signal.SIGINT and number in self.received:
-            raise KeyboardInterrupt
-        self.received.add(signal.Signals(number))
+from vdm.training.signals import Signals
 
 
 class KeepLast(Checkpoint):
