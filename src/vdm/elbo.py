@@ -5,14 +5,15 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from vdm.bound import Denoise
-from vdm.draws import scalar_dtype
+from vdm.bound import Denoise, tiled
+from vdm.draws import AbstractDraws, scalar_dtype
 from vdm.errors import InvalidInput, at_most
 from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
@@ -160,6 +161,33 @@ def visit(
     """See x̂_0 at the place in time that u gives, in x_t made with ``eps``: (1.72)."""
     located = time.locate(schedule, u)
     return Visit(u, density, located, x_0, denoise(noised(x_0, eps, located.gamma_t), located.gamma_t).x_0)
+
+
+def every_step(
+    time: DiscreteTime,
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    draws: AbstractDraws,
+    denoise: Callable[[int], Denoise],
+    rows: int,
+) -> Tensor:
+    """All summands of (1.62)'s third term, t = 2 … T, from one draw of x_t for each: (B, T − 1) in nats.
+
+    Args:
+        denoise: given n, the denoiser of n copies of ``x_0`` one after another.
+        rows: how many (example, t) pairs one call of it may hold.
+    """
+    several = max(1, rows // len(x_0))
+    columns = []
+    for first in range(1, time.timesteps, several):
+        numbers = range(first, min(first + several, time.timesteps))
+        i = torch.tensor(numbers, dtype=scalar_dtype(x_0.device), device=x_0.device).repeat_interleave(len(x_0))
+        gamma_s, gamma_t = time.ends(schedule, i)
+        eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
+        copies = tiled(x_0, len(numbers))
+        x_hat = denoise(len(numbers))(noised(copies, eps, gamma_t), gamma_t).x_0
+        columns.append(denoising_kl(copies, x_hat, gamma_s, gamma_t).view(len(numbers), len(x_0)).T)
+    return torch.cat(columns, 1)
 
 
 def event_dims(x: Tensor) -> int:

@@ -14,9 +14,8 @@ from vdm.elbo import (
     DiscreteTime,
     Time,
     Visit,
-    denoising_kl,
     event_dims,
-    noised,
+    every_step,
     prior_matching,
     reconstruction,
     visit,
@@ -119,19 +118,12 @@ class VDM(VariationalModel):
         time = self._discrete("elbo_all_times")
         self.check(x)
         draws = draws or Draws(fresh_seed())
-        x_0 = self.likelihood.encode(x)
-        several = max(1, rows // len(x))
-        columns = []
-        for first in range(1, time.timesteps, several):
-            numbers = range(first, min(first + several, time.timesteps))
-            i = torch.tensor(numbers, dtype=scalar_dtype(x.device), device=x.device).repeat_interleave(len(x))
-            gamma_s, gamma_t = time.ends(self.schedule, i)
-            eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
-            copies = tiled(x_0, len(numbers))
-            denoise = self._denoise(None if condition is None else tiled(condition, len(numbers)))
-            x_hat = denoise(noised(copies, eps, gamma_t), gamma_t).x_0
-            columns.append(denoising_kl(copies, x_hat, gamma_s, gamma_t).view(len(numbers), len(x)).T)
-        return self._with_ends(x, draws, self._denoise(condition), torch.cat(columns, 1))
+
+        def denoise(copies: int) -> Denoise:
+            return self._denoise(None if condition is None else tiled(condition, copies))
+
+        matching = every_step(time, self.schedule, self.likelihood.encode(x), draws, denoise, rows)
+        return self._with_ends(x, draws, denoise(1), matching)
 
     def consistency_elbo(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None
