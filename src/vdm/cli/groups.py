@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from vdm.cli.sweep import Run, with_flips
+from vdm.cli.sweep import Run, Settings, with_flips
 from vdm.errors import InvalidInput
 from vdm.evaluation import Estimate
 from vdm.evaluation.estimator import decimals
@@ -64,10 +64,15 @@ class Group(NamedTuple):
         return over_seeds([run.test[term] for run in self.seeds])
 
 
-def differing(runs: Sequence[Run]) -> list[str]:
-    """The settings in which the runs differ, the seed apart."""
-    names = sorted({name for run in runs for name in run.settings if name != "seed"})
-    return [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
+def differing(told: Sequence[Settings], aside: str = "seed") -> list[str]:
+    """The settings in which jobs differ, but for the one ``aside``."""
+    names = sorted({name for settings in told for name in settings if name != aside})
+    return [name for name in names if len({settings.get(name) for settings in told}) > 1]
+
+
+def in_words(settings: Settings, names: Sequence[str]) -> str:
+    """What a job was told of ``names``."""
+    return ", ".join(f"{name}={settings[name]}" for name in names if name in settings)
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
@@ -76,10 +81,10 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     Raises:
         InvalidInput: finished runs of one group on different data.
     """
-    names = differing(runs)
+    names = differing([run.settings for run in runs])
 
     def label(run: Run) -> str:
-        return ", ".join(f"{name}={run.settings[name]}" for name in names if name in run.settings) or "all"
+        return in_words(run.settings, names) or "all"
 
     ordered = sorted(runs, key=label)
     found = [Group(name, list(members)) for name, members in itertools.groupby(ordered, key=label)]

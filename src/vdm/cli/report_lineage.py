@@ -12,6 +12,7 @@ from PIL import Image
 from vdm.bound import TERMS
 from vdm.cli import screen
 from vdm.cli.build import as_metrics
+from vdm.cli.groups import differing, in_words
 from vdm.cli.page import Page, Picture, Section, warnings_section, write_page
 from vdm.cli.page import Table as Cells
 from vdm.cli.sweep import Settings, data_of, reading, settings_of, trained_with_flips, warnings_of, with_flips
@@ -75,9 +76,8 @@ def read_runs(sweep: Path) -> list[Run]:
 
 def _told_apart(runs: Sequence[Run]) -> list[Run]:
     """Named by the model, and by those settings that not all runs share."""
-    shared = set(runs[0].settings.items()).intersection(*(run.settings.items() for run in runs))
-    others = ([f"{k}={v}" for k, v in run.settings.items() if k != "model" and (k, v) not in shared] for run in runs)
-    return [run._replace(name=", ".join([run.name, *rest])) for run, rest in zip(runs, others, strict=True)]
+    names = differing([run.settings for run in runs], aside="model")
+    return [run._replace(name=", ".join(filter(None, (run.name, in_words(run.settings, names))))) for run in runs]
 
 
 def _read_run(path: Path) -> Run:

@@ -39,7 +39,7 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
     for title, belongs in by_section([*metrics, *pictures]).items():
         panels = [_panel(key, key in pictures) for key in belongs]
         sections.append(workspaces.Section(name=title, panels=panels, is_open=True))
-    grouped = [workspaces.Config(_setting(name)) for name in differing(runs)]
+    grouped = [workspaces.Config(_setting(name)) for name in differing([run.settings for run in runs])]
     return workspaces.Workspace(
         entity=entity,
         project=_project(folders),
