@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import vdm.levels
-from vdm.bound import Batch
+from vdm.batch import Batch
 from vdm.denoiser import Denoiser
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime

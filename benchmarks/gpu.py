@@ -16,7 +16,7 @@ import torch
 from contenders import SHAPE, finish, levels
 from torch.utils.flop_counter import FlopCounterMode
 
-from vdm.bound import Batch
+from vdm.batch import Batch
 from vdm.denoiser import Denoiser
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime
@@ -24,12 +24,12 @@ from vdm.evaluation import BoundEvaluation
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import VDM
 from vdm.networks import FourierFeatures, VDMUNet
+from vdm.networks.blocks import compile_blocks
 from vdm.parameterisations import ResidualNoiseParameterisation
 from vdm.schedules import LinearSchedule
 from vdm.times import StratifiedTimes
+from vdm.training.callbacks.throughput import measured_peak
 from vdm.training.ema import ExponentialAverage
-from vdm.training.fast import compile_blocks
-from vdm.training.throughput import measured_peak
 
 WARM_UP = 5
 BATCHES = 8

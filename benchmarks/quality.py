@@ -29,15 +29,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vdm.bound import VariationalModel
-from vdm.cli.build import build, provenance, quiet, restore
-from vdm.cli.suggestions import config_directory
+from vdm.cli.build import build, restore
+from vdm.cli.command import quiet
+from vdm.config.hints import config_directory
 from vdm.data import InMemoryData
 from vdm.elbo import ContinuousTime
 from vdm.evaluation import BoundEvaluation
 from vdm.models import VDM
+from vdm.runs.provenance import provenance
 from vdm.schedules import LinearSchedule
-from vdm.training.budget import CpuTime
-from vdm.training.module import VariationalTask
+from vdm.training.callbacks.cpu_time import CpuTime
+from vdm.training.task import VariationalTask
 
 PROBE, SKIPPED, SHARE = 24, 4, 0.97
 

@@ -12,7 +12,8 @@ import argparse
 
 import torch
 
-from vdm.cli.build import quiet, restore
+from vdm.cli.build import restore
+from vdm.cli.command import quiet
 from vdm.draws import Draws
 from vdm.samplers import AncestralSampler, DDIMSampler, DPMSolverSampler, HeunSampler
 

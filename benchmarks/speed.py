@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vdm.bound import Batch
+from vdm.batch import Batch
 from vdm.denoiser import Denoiser
 from vdm.draws import ExampleDraws
 from vdm.elbo import ContinuousTime, DiscreteTime

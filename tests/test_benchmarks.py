@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from test_resuming import SMALL
+from support.training_runs import SMALL
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

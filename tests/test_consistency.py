@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oracles import GaussianData
+from support.oracles import GaussianData
 from vdm.consistency import literal_consistency, literal_gap
 from vdm.denoiser import Denoiser
 from vdm.divergence import ExactDivergence, HutchinsonDivergence

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from catalogue import composed
-from test_export import MODELS, exported
+from support.catalogue import composed
+from support.exports import MODELS, exported
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from oracles import GaussianData, Mixture, training_set_denoiser
-from vdm.bound import Elbo, bits_per_dim
+from support.oracles import GaussianData, Mixture, training_set_denoiser
+from vdm.bound import Elbo
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime, prior_matching
 from vdm.errors import InvalidInput
@@ -14,6 +14,7 @@ from vdm.likelihoods import CategoricalLikelihood, GaussianLikelihood
 from vdm.models import VDM
 from vdm.parameterisations import Prediction
 from vdm.schedules import CosineSchedule, LinearSchedule
+from vdm.terms import bits_per_dim
 from vdm.times import StratifiedTimes
 
 ENDS = (-6.0, 5.0)
@@ -168,7 +169,7 @@ def test_index_of_time_is_always_in_range():
     """u just below 1 in float64 must not give a step beyond the last (PITFALLS: ceil(u T)/T yields t = 0)."""
     schedule = LinearSchedule(*ENDS)
     u = torch.tensor([0.0, 1 - 2**-53, 0.5, 1.0], dtype=torch.float64)
-    located = DiscreteTime(11).locate(schedule, u)
+    located = DiscreteTime(11).gamma_and_weight(schedule, u)
     grid = schedule(torch.linspace(0, 1, 11, dtype=torch.float64))
     assert torch.allclose(located.gamma_t, grid[torch.tensor([1, 10, 6, 10])])
     assert (located.weight > 0).all()

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from catalogue import concrete, options, part
-from oracles import gaussian_denoiser
-from vdm.bound import Batch
+from support.catalogue import concrete, options, part
+from support.oracles import gaussian_denoiser
+from vdm.batch import Batch
 from vdm.denoiser import Denoiser
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from catalogue import options, part
+from support.catalogue import options, part
 from vdm.denoiser import Denoiser
 from vdm.draws import Draws
-from vdm.elbo import ContinuousTime, noised
+from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.levels import level_centres, level_logits, level_to_real, real_to_level
@@ -21,6 +21,7 @@ from vdm.parameterisations import (
     RoundedParameterisation,
     VelocityParameterisation,
 )
+from vdm.process import q_sample
 from vdm.schedules import LinearSchedule
 from vdm.times import StratifiedTimes
 
@@ -42,7 +43,7 @@ def pair(dtype=torch.float64):
 def test_prediction_from_the_target_is_exact(name):
     x_0, eps = pair()
     parameterisation = build(name)
-    prediction = parameterisation.predict(parameterisation.target(x_0, eps, GAMMA), noised(x_0, eps, GAMMA), GAMMA)
+    prediction = parameterisation.predict(parameterisation.target(x_0, eps, GAMMA), q_sample(x_0, eps, GAMMA), GAMMA)
     assert torch.allclose(prediction.x_0, x_0, atol=1e-8)
     assert torch.allclose(prediction.eps, eps, atol=1e-8)
 
@@ -51,7 +52,7 @@ def test_prediction_from_the_target_is_exact(name):
 def test_prediction_is_consistent_for_any_output(name):
     """√ᾱ x̂_0 + σ ε̂ = x_t whatever the network says."""
     x_0, eps = pair()
-    x_t = noised(x_0, eps, GAMMA)
+    x_t = q_sample(x_0, eps, GAMMA)
     parameterisation = build(name)
     numbers = torch.arange(parameterisation.outputs).squeeze()
     y = torch.sin(7 * x_t[..., None] + numbers) if parameterisation.outputs > 1 else torch.sin(7 * x_t)
@@ -114,7 +115,7 @@ def test_the_level_posterior_is_bayes_rule():
     others = torch.stack([each[:, 1] @ joint.T, each[:, 0] @ joint], 1)
 
     parameterisation = LevelPosteriorParameterisation(levels).double()
-    parameterisation.inform(torch.tensor([[0, 1], [0, 2], [0, 0]]))
+    parameterisation.init_from_data(torch.tensor([[0, 1], [0, 2], [0, 0]]))
     y = others.log() - parameterisation.prior
     assert torch.allclose(parameterisation.predict(y, x_t, gamma).x_0, exact, atol=1e-12)
 
@@ -124,7 +125,7 @@ def test_the_level_posterior_starts_from_the_shares_of_the_levels():
     shares = torch.tensor([0.6, 0.1, 0.05, 0.25], dtype=torch.float64)
     x = torch.multinomial(shares, 20_000, replacement=True, generator=torch.Generator().manual_seed(0)).view(2_000, 10)
     parameterisation = LevelPosteriorParameterisation(4).double()
-    parameterisation.inform(x)
+    parameterisation.init_from_data(x)
 
     def silent(x_t, gamma, condition):
         return torch.zeros(*x_t.shape, 4, dtype=x_t.dtype)
@@ -166,11 +167,11 @@ def test_rounded_says_nothing_where_the_noise_is_wider_than_a_level():
     x_0, eps = pair()
     y, rounded, linear = torch.sin(9 * eps), RoundedParameterisation(0.5, 256), PreconditionedParameterisation(0.5)
     coarse = GAMMA > -9
-    found, expected = (p.predict(y, noised(x_0, eps, GAMMA), GAMMA).x_0 for p in (rounded, linear))
+    found, expected = (p.predict(y, q_sample(x_0, eps, GAMMA), GAMMA).x_0 for p in (rounded, linear))
     assert torch.equal(found[coarse], expected[coarse])
     fine = torch.full_like(GAMMA, -18.0)
     on_levels = level_to_real(real_to_level(x_0, 256).double(), 256)
-    exact = rounded.predict(y, noised(on_levels, eps, fine), fine).x_0
+    exact = rounded.predict(y, q_sample(on_levels, eps, fine), fine).x_0
     assert torch.allclose(exact, on_levels, rtol=0, atol=1e-12)
 
 
@@ -206,7 +207,7 @@ def test_output_errors_cost_little_at_high_snr():
     """
     x_0, eps = pair()
     gamma = torch.full((len(x_0),), -13.3, dtype=torch.float64)
-    x_t = noised(x_0, eps, gamma)
+    x_t = q_sample(x_0, eps, gamma)
 
     def cost(parameterisation):
         y = parameterisation.target(x_0, eps, gamma).bfloat16().double()

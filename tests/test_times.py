@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from catalogue import concrete, options, part
-from oracles import gaussian_denoiser
-from vdm.bound import Batch
+from support.catalogue import concrete, options, part
+from support.oracles import gaussian_denoiser
+from vdm.batch import Batch
 from vdm.draws import Draws, GivenDraws
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.likelihoods import CategoricalLikelihood
+from vdm.loss_history import LossHistory, LossObserver
 from vdm.models import VDM
 from vdm.objectives import ElboObjective
-from vdm.profile import LossFollower, LossProfile
 from vdm.schedules import CosineSchedule, LearnedEnds, LinearSchedule, MonotoneSchedule
 from vdm.times import LinearDenoiserTimes, LossMomentTimes, StratifiedTimes, TimeSampler, UniformTimes
 
@@ -24,9 +24,9 @@ NAMES = options("times")
 def build(name, observed=True):
     """The sampler, after it saw a loss that is large at small t."""
     times = part("model.times", f"times={name}", "schedule=cosine", "data.event_shape=[3]")
-    if observed and isinstance(times, LossFollower):
+    if observed and isinstance(times, LossObserver):
         u = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        times.observe(u, torch.exp(-4 * u))
+        times.update(u, torch.exp(-4 * u))
     return times
 
 
@@ -86,7 +86,7 @@ def test_loss_moments_are_followed():
     times = LossMomentTimes(bins=10, memory=0.99, floor=1e-6)
     u = torch.rand(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for chunk in u.split(1000):
-        times.observe(chunk, torch.exp(-4 * chunk))
+        times.update(chunk, torch.exp(-4 * chunk))
     shares = times.shares(torch.zeros((), dtype=torch.float64))
     edges = torch.linspace(0, 1, 11, dtype=torch.float64)
     exact = ((torch.exp(-8 * edges[:-1]) - torch.exp(-8 * edges[1:])) / 8).sqrt()
@@ -124,7 +124,7 @@ def parallel(rank, folder):
     """One of two processes: the history after its half of a batch, and the gradients that DDP leaves."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=2)
-    profile = LossProfile(5, 0.9, 0.1)
+    profile = LossHistory(5, 0.9, 0.1)
     place, value = rows()
     profile.update(place[rank::2], value[rank::2])
     net = torch.nn.parallel.DistributedDataParallel(LossOf(two_part_model()))
@@ -163,7 +163,7 @@ def test_two_processes_are_one(tmp_path):
     """Histories equal that of one process with all rows; gradients of a learned schedule are the mean over the ranks."""
     multiprocessing.spawn(parallel, (str(tmp_path),), nprocs=2)
     (history, gradients), (other_history, other_gradients) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    alone = LossProfile(5, 0.9, 0.1)
+    alone = LossHistory(5, 0.9, 0.1)
     alone.update(*rows())
     for name, value in alone.state_dict().items():
         assert torch.equal(history[name], other_history[name])

@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from vdm.training.metrics_file import read_rows
-from vdm.training.run_folder import RunFolder
+from vdm.runs.folder import RunFolder
+from vdm.runs.tables import read_rows
 
 TINY = (
     "experiment=toy",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from steps import TINY, TRAIN
 
-from vdm.cli.sweep import Run, read_sweep
+from vdm.runs.sweeps import Run, read_sweep
 
 LOUD = "1e+30"
 SHORT = (

@@ -1,6 +1,20 @@
 """vdm: variational diffusion models whose likelihood can be trusted.
 
-The floors, from the bottom up: ``gamma`` and ``errors``; ``schedules``, ``draws``, ``parameterisations``, ``bound``,
-``networks`` and ``data``; ``process``, ``likelihoods``, ``times`` and ``divergence``; ``denoiser``, ``elbo``,
-``consistency`` and ``samplers``; ``models``; ``evaluation``; ``training``; ``cli``. A file imports from lower floors only.
+``docs/architecture.md`` has the plan of the package. Names below are imported on first use.
 """
+
+from importlib import import_module
+from typing import Any
+
+_LAZY = {"load": "vdm.runs.exported"}
+"""Public names and the modules that define them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'vdm' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -3,53 +3,20 @@
 Terms are in nats per example inside the code. The one conversion to bits per dimension, ÷ (D ln 2), is here.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from vdm.batch import Batch
 from vdm.draws import AbstractDraws
-from vdm.errors import InvalidInput
-from vdm.parameterisations import DataInformed, Prediction
-from vdm.pretrained import load_pretrained
+from vdm.parameterisations import DataDependentInit, Prediction
+from vdm.terms import bits_per_dim, term_names
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
 """``denoise(x_t, gamma_t)``: x_t (B, *event), gamma_t (B,) or (B, *event). All the theory knows of a network."""
-
-
-class Batch(NamedTuple):
-    """Examples as the data modules yield them.
-
-    x: (B, *event), integer levels 0 … K − 1, or reals; never scaled. index: (B,), place in the dataset.
-    condition: (B, …) class labels or vectors, or None.
-    """
-
-    x: Tensor
-    index: Tensor  # type: ignore[assignment]
-    condition: Tensor | None = None
-
-
-def tiled(x: Tensor, times: int) -> Tensor:
-    """(B, …) to (times · B, …): copies of the whole, one after the other."""
-    return x.repeat(times, *[1] * (x.ndim - 1))
-
-
-TERMS = ("bits_per_dim", "reconstruction", "prior_matching", "denoising_matching")
-"""The reported numbers of every bound."""
-
-
-def term_names(columns: int) -> tuple[str, ...]:
-    """Keys of ``Elbo.terms()`` with so many columns of ``matching``: one entry a layer where there are several."""
-    return TERMS + tuple(f"layer_{t}" for t in range(1, columns + 1) if columns > 1)
-
-
-def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
-    """nats / (D ln 2): a codelength in nats per example, as bits per dimension."""
-    return nats / (dims * math.log(2))
 
 
 @dataclass(frozen=True)
@@ -113,27 +80,11 @@ class VariationalModel(nn.Module, ABC):
         """How many entries ``elbo(x).matching`` has: one estimate of the whole, unless the model says otherwise."""
         return 1
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, trust: str | Sequence[str] | None = None) -> Self:
-        """The model that ``vdm-export`` wrote into ``folder``, in evaluation mode.
-
-        Args:
-            trust: packages, besides this one, whose classes its description may name.
-
-        Raises:
-            InvalidInput: see ``load_pretrained``; or a model of another class.
-        """
-        model = load_pretrained(folder, trust)
-        if not isinstance(model, cls):
-            kind = type(model).__name__
-            raise InvalidInput(f"{folder} holds a {kind}, not a {cls.__name__}: call {kind}.from_pretrained")
-        return model
-
-    def inform(self, x: Tensor) -> None:
+    def init_from_data(self, x: Tensor) -> None:
         """Show the training examples x (N, *event) to the parts that take something from them before the first step."""
         for part in self.modules():
-            if isinstance(part, DataInformed):
-                part.inform(x)
+            if isinstance(part, DataDependentInit):
+                part.init_from_data(x)
 
     @abstractmethod
     def check(self, x: Tensor) -> None:

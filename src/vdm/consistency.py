@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from vdm.bound import Denoise, bits_per_dim
+from vdm.bound import Denoise
 from vdm.divergence import Divergence
 from vdm.draws import AbstractDraws
-from vdm.elbo import event_dims
-from vdm.gamma import align, alpha_bar
+from vdm.gamma import align, alpha_bar, event_dims
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess, isotropic
+from vdm.process import ForwardProcess, isotropic, reverse_kernel
+from vdm.terms import bits_per_dim
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,3 @@ def latents(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws) -> Iter
         mean = below.mean
         x_t = mean + below.stddev * draws.normal(f"x_{i + 1}", mean)
         yield Latent(x_t, gamma_t, below)
-
-
-def reverse_kernel(x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, denoise: Denoise) -> Independent:
-    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_θ(x_t)): (1.96)."""
-    return ForwardProcess().posterior(denoise(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t)

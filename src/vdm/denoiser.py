@@ -44,7 +44,7 @@ class Denoiser(nn.Module):
         return partial(self, condition=condition)
 
 
-def conditioned(denoiser: Denoise, condition: Tensor | None) -> Denoise:
+def with_condition(denoiser: Denoise, condition: Tensor | None) -> Denoise:
     """``denoiser`` with its condition bound, and γ handed to it in x_t's dtype.
 
     Raises:

@@ -3,7 +3,6 @@
 ``denoise`` is any function (x_t, γ_t) ↦ Prediction; no network is known here.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,18 +11,14 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from vdm.bound import Denoise, tiled
+from vdm.batch import tiled
+from vdm.bound import Denoise
 from vdm.draws import AbstractDraws, scalar_dtype
 from vdm.errors import InvalidInput, at_most
-from vdm.gamma import align, alpha_bar, sigma2, snr, snr_difference, sum_event
+from vdm.gamma import snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess, isotropic
-from vdm.schedules import NoiseSchedule, held, path_variance
-
-
-def noised(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
-    """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: (1.72)."""
-    return align(alpha_bar(gamma_t).sqrt(), x_0) * x_0 + align(sigma2(gamma_t).sqrt(), x_0) * eps
+from vdm.process import ForwardProcess, isotropic, q_sample
+from vdm.schedules import NoiseSchedule, endpoint_gradients_only, path_variance_loss
 
 
 def prior_matching(x_0: Tensor, gamma_T: Tensor) -> Tensor:
@@ -34,7 +29,7 @@ def prior_matching(x_0: Tensor, gamma_T: Tensor) -> Tensor:
 
 def reconstruction(likelihood: Likelihood, x: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
     """log p(x | x_1) at x_1 ~ q(x_1 | x_0) made with ``eps``: one draw of the first term of (1.62), (B,) in nats."""
-    x_1 = noised(likelihood.encode(x), eps, gamma_1)
+    x_1 = q_sample(likelihood.encode(x), eps, gamma_1)
     return likelihood.log_prob(x, x_1, gamma_1, denoise)
 
 
@@ -51,7 +46,7 @@ def denoising_kl(x_0: Tensor, x_hat: Tensor, gamma_s: Tensor, gamma_t: Tensor) -
     return weighted_error(x_0, x_hat, snr_difference(gamma_s, gamma_t))
 
 
-class Located(NamedTuple):
+class GammaAndWeight(NamedTuple):
     """A place in time for each row, and the weight of ½ ‖x̂_0 − x_0‖² there in an estimate of the denoising term."""
 
     gamma_t: Tensor
@@ -62,11 +57,11 @@ class Time(ABC):
     """How the denoising term is spread over time; as a string, the number of latents."""
 
     @abstractmethod
-    def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
+    def gamma_and_weight(self, schedule: NoiseSchedule, u: Tensor) -> GammaAndWeight:
         """From u ~ U[0, 1), (B,): E ½ weight ‖x̂_0(x_t) − x_0‖² is the whole denoising term of (1.62)."""
 
     @abstractmethod
-    def path_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
+    def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
         """Zero, (B,), with the gradient that a learned path has besides the bound's; ``estimate`` (B,) is the loss at u."""
 
 
@@ -114,12 +109,12 @@ class DiscreteTime(Time):
         t = torch.full((len(like),), (i - 1) / self.steps, dtype=scalar_dtype(like.device), device=like.device)
         return schedule(t)
 
-    def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
+    def gamma_and_weight(self, schedule: NoiseSchedule, u: Tensor) -> GammaAndWeight:
         i = 1 + (u * self.steps).floor().clamp(max=self.steps - 1)
         gamma_s, gamma_t = self.ends(schedule, i)
-        return Located(gamma_t, self.steps * snr_difference(gamma_s, gamma_t))
+        return GammaAndWeight(gamma_t, self.steps * snr_difference(gamma_s, gamma_t))
 
-    def path_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
+    def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
         return torch.zeros_like(estimate)
 
 
@@ -132,38 +127,38 @@ class ContinuousTime(Time):
     def __str__(self) -> str:
         return "∞"
 
-    def locate(self, schedule: NoiseSchedule, u: Tensor) -> Located:
-        gamma_t, rate = held(schedule, u)
-        return Located(gamma_t, rate * snr(gamma_t))
+    def gamma_and_weight(self, schedule: NoiseSchedule, u: Tensor) -> GammaAndWeight:
+        gamma_t, rate = endpoint_gradients_only(schedule, u)
+        return GammaAndWeight(gamma_t, rate * snr(gamma_t))
 
-    def path_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
-        return path_variance(schedule, u, estimate)
+    def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
+        return path_variance_loss(schedule, u, estimate)
 
 
-class Visit(NamedTuple):
+class OneTimeEstimate(NamedTuple):
     """One time for each example: u (B,) and its density, the place in time, the data and x̂_0(x_t) there."""
 
     u: Tensor
     density: Tensor
-    located: Located
+    at: GammaAndWeight
     x_0: Tensor
     x_hat: Tensor
 
     def matching(self, w: Tensor | None = None) -> Tensor:
         """½ w weight ‖x̂_0 − x_0‖² / density, (B,) in nats; with w = 1, the default, one draw of (1.62)'s third term."""
-        weight = self.located.weight if w is None else w * self.located.weight
+        weight = self.at.weight if w is None else w * self.at.weight
         return weighted_error(self.x_0, self.x_hat, weight) / self.density
 
 
-def visit(
+def one_time_estimate(
     time: Time, schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, u: Tensor, density: Tensor, denoise: Denoise
-) -> Visit:
+) -> OneTimeEstimate:
     """See x̂_0 at the place in time that u gives, in x_t made with ``eps``: (1.72)."""
-    located = time.locate(schedule, u)
-    return Visit(u, density, located, x_0, denoise(noised(x_0, eps, located.gamma_t), located.gamma_t).x_0)
+    at = time.gamma_and_weight(schedule, u)
+    return OneTimeEstimate(u, density, at, x_0, denoise(q_sample(x_0, eps, at.gamma_t), at.gamma_t).x_0)
 
 
-def every_step(
+def all_timestep_kls(
     time: DiscreteTime,
     schedule: NoiseSchedule,
     x_0: Tensor,
@@ -185,11 +180,6 @@ def every_step(
         gamma_s, gamma_t = time.ends(schedule, i)
         eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
         copies = tiled(x_0, len(numbers))
-        x_hat = denoise(len(numbers))(noised(copies, eps, gamma_t), gamma_t).x_0
+        x_hat = denoise(len(numbers))(q_sample(copies, eps, gamma_t), gamma_t).x_0
         columns.append(denoising_kl(copies, x_hat, gamma_s, gamma_t).view(len(numbers), len(x_0)).T)
     return torch.cat(columns, 1)
-
-
-def event_dims(x: Tensor) -> int:
-    """D, the dimensions of one example of (B, *event)."""
-    return math.prod(x.shape[1:])

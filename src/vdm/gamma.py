@@ -5,8 +5,15 @@ are nearly equal: ᾱ and 1 − ᾱ are two sigmoids, and a step s < t is carrie
 c = 1 − SNR(t)/SNR(s) = −expm1(γ_s − γ_t).
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+
+def event_dims(x: Tensor) -> int:
+    """D, the dimensions of one example of (B, *event)."""
+    return math.prod(x.shape[1:])
 
 
 def alpha_bar(gamma: Tensor) -> Tensor:

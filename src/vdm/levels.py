@@ -10,10 +10,13 @@ from vdm.gamma import align, alpha_bar, sigma2
 
 NEARBY = 7
 """Levels on either side, each a standard deviation from the next or more, that ``nearby_level_mean`` looks at."""
+
 CACHED = 2**17
 """Numbers that are worked on at a time on a CPU, which its cache holds."""
+
 HELD = 2**26
 """… and on an accelerator, whose memory the network needs."""
+
 LEAST = 72.0
 """How far below the nearest level's log-likelihood another's can be, in nats: e⁻⁷² is nothing beside 1, and a CPU's
 exponential takes up to ten times as long for what float32 can no longer hold (from e⁻⁸⁷)."""

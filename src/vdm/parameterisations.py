@@ -36,11 +36,11 @@ class Prediction(NamedTuple):
         return cls(x_0, (x_t - signal * x_0) / noise)
 
 
-class DataInformed(ABC):
+class DataDependentInit(ABC):
     """A part that takes something from the training data before the first step."""
 
     @abstractmethod
-    def inform(self, x: Tensor) -> None:
+    def init_from_data(self, x: Tensor) -> None:
         """Look at training examples (N, *event); what is kept of them is a buffer, and so in every checkpoint."""
 
 
@@ -172,7 +172,7 @@ class RoundedParameterisation(PreconditionedParameterisation):
         return nearby_level_mean(mean, align(snr(gamma) + 1 / self.sigma_data**2, mean), self.levels)
 
 
-class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
+class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisation):
     """x̂_0 = Σ_k π_k v_k with π_k ∝ p_k N(x_t; √ᾱ v_k, σ²) e^{y_k}: Bayes' rule for a pixel that has K levels.
 
     Given the whole of x_t, a pixel's level has the probability N(x_t; √ᾱ v_k, σ²) p(k | all *other* pixels of x_t), up to a
@@ -199,7 +199,7 @@ class LevelPosteriorParameterisation(nn.Module, DataInformed, Parameterisation):
         self.prior: Tensor
         self.register_buffer("prior", torch.full((self.outputs,), -math.log(self.outputs)))
 
-    def inform(self, x: Tensor) -> None:
+    def init_from_data(self, x: Tensor) -> None:
         self.prior.copy_(level_prior(x[:: -(-len(x) // MANY)], self.outputs))
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:

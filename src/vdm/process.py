@@ -6,7 +6,13 @@ All three conditionals hold for any s < t, neighbours or not. c = −expm1(γ_s 
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from vdm.bound import Denoise
 from vdm.gamma import align, alpha_bar, sigma2, step_fraction
+
+
+def reverse_kernel(x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, denoise: Denoise) -> Independent:
+    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_θ(x_t)): (1.96)."""
+    return ForwardProcess().posterior(denoise(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t)
 
 
 def isotropic(mean: Tensor, variance: Tensor) -> Independent:
@@ -38,3 +44,8 @@ class ForwardProcess:
         from_x_0 = alpha_bar(gamma_s).sqrt() * c
         mean = align(from_x_t, x_t) * x_t + align(from_x_0, x_0) * x_0
         return isotropic(mean, sigma2(gamma_s) * c)
+
+
+def q_sample(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
+    """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: (1.72)."""
+    return align(alpha_bar(gamma_t).sqrt(), x_0) * x_0 + align(sigma2(gamma_t).sqrt(), x_0) * eps

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
+from vdm.loss_history import LossHistory, LossObserver
 from vdm.objectives import Objective
-from vdm.profile import LossFollower, LossProfile
 from vdm.schedules import NoiseSchedule
 
 
@@ -76,7 +76,7 @@ class LinearDenoiserTimes(ImportanceTimes):
         self, schedule: NoiseSchedule, objective: Objective, sigma_data: float, bins: int = 200, floor: float = 0.1
     ) -> None:
         super().__init__()
-        if schedule.learned or isinstance(schedule, LossFollower):
+        if schedule.learned or isinstance(schedule, LossObserver):
             raise InvalidInput("times=linear_denoiser is for a schedule that stays as it is: use times=stratified")
         if not (sigma_data > 0 and 0 < floor <= 1 and bins >= 1):
             raise InvalidInput(
@@ -92,7 +92,7 @@ class LinearDenoiserTimes(ImportanceTimes):
         return self.table.to(like) / self.table.to(like).sum()
 
 
-class LossMomentTimes(ImportanceTimes, LossFollower):
+class LossMomentTimes(ImportanceTimes, LossObserver):
     """A density ∝ √E[loss²] at each time, from the losses of training (Nichol & Dhariwal 2021): the least variance.
 
     Even until every bin has been seen. The history is summed over processes and is part of a checkpoint.
@@ -105,7 +105,7 @@ class LossMomentTimes(ImportanceTimes, LossFollower):
 
     def __init__(self, bins: int = 100, memory: float = 0.99, floor: float = 0.1) -> None:
         super().__init__()
-        self.profile = LossProfile(bins, memory, floor)
+        self.profile = LossHistory(bins, memory, floor)
 
     def shares(self, like: Tensor) -> Tensor:
         return self.profile.shares(0.5, like)
@@ -114,5 +114,5 @@ class LossMomentTimes(ImportanceTimes, LossFollower):
     def ready(self) -> bool:
         return self.profile.ready
 
-    def observe(self, u: Tensor, loss: Tensor) -> None:
+    def update(self, u: Tensor, loss: Tensor) -> None:
         self.profile.update(u, loss.square())

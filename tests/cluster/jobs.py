@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vdm.training.metrics_file import read_rows
+from vdm.runs.tables import read_rows
 
 STEPS = 60
 SMALL = (

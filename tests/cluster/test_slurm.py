@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jobs import TWO, WORKERS, conclude, pauses, same, submit, wait_for_step
 
-from vdm.cli.sweep import read_sweep
+from vdm.runs.sweeps import read_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 

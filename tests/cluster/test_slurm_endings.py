@@ -5,7 +5,7 @@ import os
 import pytest
 from jobs import TWO, TWO_NODES, WORKERS, conclude, pauses, same, start, submit, wait_for_step
 
-from vdm.cli.sweep import read_sweep
+from vdm.runs.sweeps import read_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("cluster")]
 

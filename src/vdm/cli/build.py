@@ -1,31 +1,23 @@
 """From a composed config to objects."""
 
-import logging
-import platform
-import subprocess
-import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-import vdm
-from vdm.construction import construct, plain
+from vdm.config.instantiate import OWN_CONFIG, instantiate, require_resolved, to_plain
+from vdm.config.signatures import check_value
+from vdm.config.trust import Trust, TrustParts
 from vdm.data import InMemoryData
-from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
-from vdm.evaluation import BoundEvaluation, Estimate
+from vdm.evaluation import BoundEvaluation
 from vdm.networks.embedding import check_condition
-from vdm.signatures import check_value
+from vdm.runs.checkpoints import Checkpoint, read_checkpoint
 from vdm.training import VariationalTask
-from vdm.training.checkpoints import Checkpoint, read_checkpoint
 from vdm.training.parameters import parameter_groups
-from vdm.trust import EverythingTrusted, PartsTrusted, Trust
 
 
 class Parts(NamedTuple):
@@ -37,11 +29,9 @@ class Parts(NamedTuple):
 
 PARTS = ("data", "model", "optimizer", "learning_rate", "validation", "test")
 """What of a run's config is built, in this order."""
-OWN = EverythingTrusted()
-"""For what the user composed on the command line."""
 
 
-def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
+def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN_CONFIG) -> Parts:
     """The data module and the task that a ``train.yaml`` config describes; torch's seed is set before.
 
     Args:
@@ -51,25 +41,25 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN) -> Parts:
     Raises:
         InvalidInput: see ``construct``; parts that do not fit together, or data that the model gives no probability.
     """
-    tree = resolved(config)
+    tree = to_plain(config)
     check_value(tree["seed"], int, "seed")
     check_value(tree["ema_decay"], float, "ema_decay")
     if not 0 <= tree["seed"] < 2**32:
         raise InvalidInput(f"seed must be between 0 and {2**32 - 1}, got {tree['seed']}")
     pl.seed_everything(tree["seed"], verbose=False)
-    parts = construct({name: tree[name] for name in PARTS}, trust)
+    parts = instantiate({name: tree[name] for name in PARTS}, trust)
     for name in ("optimizer", "learning_rate"):
         if not callable(parts[name]):
             raise InvalidInput(f"{name} must be a _target_ with _partial_: true, which training calls, got {parts[name]!r}")
     for name in ("validation", "test"):
         check_value(parts[name], BoundEvaluation, name)
     data, model = parts.pop("data"), parts["model"]
-    if trust is not OWN:
+    if trust is not OWN_CONFIG:
         data.download = False
     for split in data.splits().values():
         model.check(split.x)
         check_condition(model, split.condition)
-    model.inform(data.splits()["train"].x)
+    model.init_from_data(data.splits()["train"].x)
     task = VariationalTask(**parts, ema_decay=tree["ema_decay"], seed=tree["seed"])
     check_optimizer(task)
     return Parts(data, task)
@@ -82,16 +72,6 @@ def check_optimizer(task: VariationalTask) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InvalidInput(f"optimizer or learning_rate: {reason}") from error
-
-
-def resolved(config: Any) -> Any:
-    """A composed config, or a part of one, as plain values."""
-    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-
-
-def make(config: Any, place: str) -> Any:
-    """A part that the user composed; None of None."""
-    return construct(resolved(config), OWN, place)
 
 
 def restore(
@@ -119,10 +99,10 @@ def restore(
     try:
         for name, value in (changes or {}).items():
             if value is not None:
-                _change(tree, name.split("."), resolved(value))
-        plain(tree)
+                _change(tree, name.split("."), to_plain(value))
+        require_resolved(tree)
         check_value(tree["levels"], int, "levels")
-        parts = build(tree, PartsTrusted(trust))
+        parts = build(tree, TrustParts(trust))
     except InvalidInput:
         raise
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -143,60 +123,3 @@ def _change(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for key in way:
         tree = tree.setdefault(key, {})
     tree[last] = value
-
-
-def device_of(accelerator: str) -> torch.device:
-    """Where to run what no Trainer runs, by the Trainer's names for it; Apple's GPU is left to the Trainer.
-
-    Raises:
-        InvalidInput: a name of none, or of one that this machine has not.
-    """
-    cuda, apple = torch.cuda.is_available(), torch.backends.mps.is_available()
-    there = {"auto": True, "cpu": True, "gpu": cuda or apple, "cuda": cuda, "mps": apple}
-    if not there.get(accelerator, False):
-        known = ", ".join(name for name in there if there[name])
-        raise InvalidInput(f"accelerator={accelerator} is none that this machine has: choose one of {known}")
-    return torch.device("cuda" if cuda and accelerator != "cpu" else "cpu")
-
-
-def quiet() -> None:
-    """Leave the screen to what the user asked for."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", module="torch.utils.data")
-
-
-def code_version() -> str:
-    """The package's version, and the commit where it runs from a git checkout."""
-    folder = Path(vdm.__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return version("vdm")
-    return f"{version('vdm')}+{described.stdout.strip()}"
-
-
-def provenance(data: InMemoryData, seed: int) -> dict[str, Any]:
-    """What a number depends on besides the config."""
-    splits = data.splits()
-    about: dict[str, Any] = dict(data.provenance())
-    for name, entry in about["splits"].items():
-        if name != "train":
-            entry["in_training"] = shared(splits[name].x, splits["train"].x)
-    return {
-        "data": about,
-        "seed": seed,
-        "vdm": code_version(),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
-    }
-
-
-def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """Estimates as they stand in ``metrics.json``, in bits/dim."""
-    return {name: estimate._asdict() for name, estimate in estimates.items()}

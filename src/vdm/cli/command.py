@@ -1,8 +1,10 @@
 """What the commands share: Hydra with one-line errors."""
 
 import errno
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,15 +17,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vdm.cli import suggestions
+from vdm.config import hints
+from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
-from vdm.signatures import check_value
-from vdm.training.files import OUT_OF_REACH, unwritable
-from vdm.training.run_folder import RunFolder
+from vdm.runs.files import OUT_OF_REACH, unwritable
+from vdm.runs.folder import RunFolder
 
 MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
+
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 """What the operating system says where there is no room, no right to write, or a file in the way."""
+
 SHARED = {"output_dir": str, "trust": str | list[str] | None}
 """Types of settings of several commands."""
 
@@ -39,9 +43,9 @@ def run(config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[s
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to here
     torch.backends.cudnn.allow_tf32 = False  # ten bits in a GPU's convolutions, which are on by default, are not float32
-    decorate = hydra.main(version_base="1.3", config_path=suggestions.config_directory(), config_name=config_name)
+    decorate = hydra.main(version_base="1.3", config_path=hints.config_directory(), config_name=config_name)
     try:
-        suggestions.check_choices(sys.argv[1:])
+        hints.check_choices(sys.argv[1:])
         decorate(_checked(config_name, task, SHARED | dict(settings or {})))()
     except MENDABLE as error:
         stop(_line(config_name, error))
@@ -78,10 +82,10 @@ def _check_names(config_name: str, config: DictConfig) -> None:
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
         raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
-    known = suggestions.names(config_name, depth=1)
+    known = hints.names(config_name, depth=1)
     unknown = sorted(set(map(str, config)) - set(known))
     if unknown:
-        raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, suggestions.HELP)}")
+        raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
 
 
 def _line(config_name: str, error: BaseException) -> str:
@@ -90,7 +94,7 @@ def _line(config_name: str, error: BaseException) -> str:
         known = ", ".join(error.options)
         return f"{group} has no option {option!r}{did_you_mean(option, error.options, f'it has {known}')}"
     if isinstance(error, ConfigCompositionException):
-        found = suggestions.suggestion(config_name, str(error))
+        found = hints.suggestion(config_name, str(error))
         told = _one_line(error)
         return told.partition(" To append to your config")[0].rstrip(".") + found if found else told
     return _one_line(error)
@@ -121,3 +125,25 @@ def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[st
 def stop(message: str, status: int = 2) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {printable(message)}", file=sys.stderr)
     sys.exit(status)
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Where to run what no Trainer runs, by the Trainer's names for it; Apple's GPU is left to the Trainer.
+
+    Raises:
+        InvalidInput: a name of none, or of one that this machine has not.
+    """
+    cuda, apple = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"auto": True, "cpu": True, "gpu": cuda or apple, "cuda": cuda, "mps": apple}
+    if not there.get(accelerator, False):
+        known = ", ".join(name for name in there if there[name])
+        raise InvalidInput(f"accelerator={accelerator} is none that this machine has: choose one of {known}")
+    return torch.device("cuda" if cuda and accelerator != "cpu" else "cpu")
+
+
+def quiet() -> None:
+    """Leave the screen to what the user asked for."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", module="torch.utils.data")

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import wandb
 
-from vdm.cli import command, screen
-from vdm.cli.sweep import read_sweep, reading
+from vdm.cli import command
 from vdm.errors import InvalidInput
-from vdm.training.files import write_atomically
-from vdm.training.wandb_run import why_offline
+from vdm.reports import console
+from vdm.runs.files import write_atomically
+from vdm.runs.sweeps import as_invalid_input, read_sweep
+from vdm.training.loggers.wandb import why_offline
 
 PATIENCE = 5.0
 """Seconds that a server without an answer may cost."""
+
 USAGE = "vdm-dashboard sweep=FOLDER [entity=NAME]"
 
 
@@ -25,21 +27,23 @@ def dashboard(sweep: Path, entity: str | None) -> None:
     """
     if find_spec("wandb_workspaces") is None:
         raise InvalidInput("a dashboard needs wandb-workspaces: pip install -e '.[dashboards]' where vdm lies")
-    from vdm.cli import workspace
+    from vdm.reports import wandb_workspace
 
-    with reading(sweep):
+    with as_invalid_input(sweep):
         runs = read_sweep(sweep)
     offline = why_offline(PATIENCE)
     owner = entity or ("" if offline else str(wandb.Api().default_entity))
-    with reading(sweep):
-        view = workspace.build(sweep.resolve().name, runs, owner)
+    with as_invalid_input(sweep):
+        view = wandb_workspace.build(sweep.resolve().name, runs, owner)
     path = sweep / "dashboard.json"
-    write_atomically(path, workspace.specification(view).encode())
-    screen.show(screen.listing("written", [f"{screen.near(path)}: {'; '.join(section.name for section in view.sections)}"]))
+    write_atomically(path, wandb_workspace.specification(view).encode())
+    console.show(
+        console.listing("written", [f"{console.near(path)}: {'; '.join(section.name for section in view.sections)}"])
+    )
     if offline is None:
         view.save()
     else:
-        screen.show(f"W&B is offline ({offline}): the same command uploads the workspace once it is not")
+        console.show(f"W&B is offline ({offline}): the same command uploads the workspace once it is not")
 
 
 def main() -> None:

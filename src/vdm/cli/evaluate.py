@@ -10,18 +10,24 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
-from vdm.bound import Batch
-from vdm.cli import command, screen
-from vdm.cli.build import Parts, as_metrics, device_of, make, provenance, quiet, resolved, restore
+from vdm.batch import Batch
+from vdm.cli import command
+from vdm.cli.build import Parts, restore
+from vdm.cli.command import device_of, quiet
 from vdm.cli.train import leave_nothing_open
+from vdm.config.instantiate import instantiate_own, to_plain
 from vdm.errors import InvalidInput
-from vdm.evaluation import Estimate, Estimator, Result, guards
-from vdm.evaluation.features import file_sha256
-from vdm.training.callbacks import BoundTerms, Progress
-from vdm.training.checkpoints import Checkpoint
-from vdm.training.processes import first_process
-from vdm.training.run_folder import RunFolder
-from vdm.training.score_samples import ScoreSamples
+from vdm.estimate import Estimate
+from vdm.evaluation import Estimator, Result, warnings
+from vdm.evaluation.ranks import is_rank_zero
+from vdm.reports import console
+from vdm.runs.checkpoints import Checkpoint
+from vdm.runs.files import file_sha256
+from vdm.runs.folder import RunFolder, as_metrics
+from vdm.runs.provenance import provenance
+from vdm.training.callbacks.bound_terms import BoundTerms
+from vdm.training.callbacks.progress import Progress
+from vdm.training.callbacks.score_samples import ScoreSamples
 
 
 def parts_of(config: DictConfig, group: str) -> list[tuple[str, Any]]:
@@ -32,10 +38,16 @@ def parts_of(config: DictConfig, group: str) -> list[tuple[str, Any]]:
 def evaluate(config: DictConfig) -> float:
     """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
     quiet()
-    chosen = {name: make(node, f"estimators.{name}") for name, node in parts_of(config, "estimators") if asked(config[name])}
-    relatives = [make(node, f"relatives.{name}") for name, node in parts_of(config, "relatives") if asked(config[name])]
+    chosen = {
+        name: instantiate_own(node, f"estimators.{name}")
+        for name, node in parts_of(config, "estimators")
+        if asked(config[name])
+    }
+    relatives = [
+        instantiate_own(node, f"relatives.{name}") for name, node in parts_of(config, "relatives") if asked(config[name])
+    ]
     device = device_of(config.accelerator)
-    fid = make(OmegaConf.select(config, "fid"), "fid")
+    fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
@@ -53,14 +65,14 @@ def evaluate(config: DictConfig) -> float:
     try:
         scores.score(parts.task.evaluated.to(device).eval(), parts.data, device)
         leave_nothing_open()
-        if not first_process():
+        if not is_rank_zero():
             return own["bits_per_dim"].value
         missing = [*chosen]
         for name, each in chosen.items():
             results += run_estimator(name, each, parts, config)
             missing.remove(name)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # what is known by then is kept, and says what it lacks
-        if not first_process():
+        if not is_rank_zero():
             raise
         failure = error
     finally:
@@ -68,7 +80,7 @@ def evaluate(config: DictConfig) -> float:
     facts = facts_of(parts, checkpoint, config)
     others = [result.terms["bits_per_dim"] for result in results]
     trained = {"trained_on": checkpoint.provenance.get("data")}
-    said = guards.warnings(parts.task.evaluated, own, others, parts.data, facts | trained)
+    said = warnings.warnings(parts.task.evaluated, own, others, parts.data, facts | trained)
     metrics: dict[str, Any] = {config.split: as_metrics(own), "warnings": said, "provenance": facts}
     if results:
         metrics["estimates"] = {result.name: as_entry(result) for result in results}
@@ -79,13 +91,13 @@ def evaluate(config: DictConfig) -> float:
         metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
     folder.write_metrics(metrics)
     title = f"{parts.data.title}, whole {config.split} set, {facts['weights']} weights of step {checkpoint.step}"
-    tables: list[object] = [screen.bound_table(title, own)]
+    tables: list[object] = [console.bound_table(title, own)]
     if results:
-        tables.append(screen.estimates_table(own["bits_per_dim"], facts, results))
+        tables.append(console.estimates_table(own["bits_per_dim"], facts, results))
     if scores.entry:
-        tables.append(screen.samples_listing(scores.entry))
-    known = guards.above_entropy(own["bits_per_dim"], parts.data, config.split)
-    screen.show(*tables, *([known] if known else []), *screen.warned(said), f"written to {screen.near(folder.metrics)}")
+        tables.append(console.samples_listing(scores.entry))
+    known = warnings.above_entropy(own["bits_per_dim"], parts.data, config.split)
+    console.show(*tables, *([known] if known else []), *console.warned(said), f"written to {console.near(folder.metrics)}")
     if failure is not None:
         raise failure
     return own["bits_per_dim"].value
@@ -116,7 +128,7 @@ def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
     settings = {
         "_target_": "lightning.pytorch.Trainer",
         "accelerator": config.accelerator,
-        "devices": resolved(config.devices),
+        "devices": to_plain(config.devices),
         "logger": False,
         "callbacks": [terms, Progress()],
         "enable_checkpointing": False,
@@ -124,7 +136,7 @@ def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
         "enable_model_summary": False,
         "use_distributed_sampler": False,
     }
-    trainer: pl.Trainer = make(settings, "accelerator and devices")
+    trainer: pl.Trainer = instantiate_own(settings, "accelerator and devices")
     parts.data.trainer = trainer  # each process takes its share
     trainer.test(parts.task, dataloaders=parts.data.ordered(config.split), verbose=False)
     return terms.results["test"]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vdm.bound import VariationalModel
-from vdm.cli import command, screen
-from vdm.cli.build import quiet, restore
+import vdm
+from vdm.cli import command
+from vdm.cli.build import restore
+from vdm.cli.command import quiet
 from vdm.errors import InvalidInput
-from vdm.pretrained import DESCRIPTION, FORMAT, WEIGHTS, Description, encoded
-from vdm.training.files import write_atomically
+from vdm.reports import console
+from vdm.runs.exported import DESCRIPTION, FORMAT, WEIGHTS, Description, encoded
+from vdm.runs.files import write_atomically
 
 
 def export(config: DictConfig) -> None:
@@ -35,10 +37,10 @@ def export(config: DictConfig) -> None:
     description = description._replace(own_sha256=description.digest())
     write_atomically(folder / WEIGHTS, weights)
     write_atomically(folder / DESCRIPTION, (json.dumps(description._asdict(), indent=2) + "\n").encode())
-    kind = type(VariationalModel.from_pretrained(folder, config.trust)).__name__
-    python = [f"from vdm.models import {kind}", f'model = {kind}.from_pretrained("{screen.near(folder)}")']
+    kind = type(vdm.load(folder, config.trust)).__name__
+    python = [f"from vdm.models import {kind}", f'model = {kind}.from_pretrained("{console.near(folder)}")']
     size = f"{len(weights) / 2**20:.1f} MiB, {description.weights} weights of step {checkpoint.step}"
-    screen.show(screen.listing(f"{screen.near(folder)}: {size}", python))
+    console.show(console.listing(f"{console.near(folder)}: {size}", python))
 
 
 def main() -> None:

@@ -10,16 +10,20 @@ import torch
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
-from vdm.bound import Batch
-from vdm.cli import command, report_run, report_sweep, screen
-from vdm.cli.build import make, provenance, quiet, restore
-from vdm.cli.report_lineage import lineage
-from vdm.cli.sweep import reading
+from vdm.batch import Batch, first_examples
+from vdm.cli import command
+from vdm.cli.build import restore
+from vdm.cli.command import quiet
+from vdm.config.instantiate import instantiate_own
 from vdm.errors import InvalidInput, at_least, at_most
-from vdm.evaluation.estimator import diffusion, first
-from vdm.evaluation.laboratory import FORMS, Growth, Laboratory, sentences
-from vdm.figures import growth_figure, per_step_figure
-from vdm.training.run_folder import RunFolder
+from vdm.evaluation.estimator import diffusion
+from vdm.plots.figures import growth_figure, per_step_figure
+from vdm.reports import console, run, sweep
+from vdm.runs.folder import RunFolder
+from vdm.runs.provenance import provenance
+from vdm.runs.sweeps import as_invalid_input
+from vdm.studies.ladder import lineage
+from vdm.studies.variance_study import FORMS, TermsOverT, VarianceStudy, sentences
 
 
 def estimators(config: DictConfig) -> None:
@@ -31,12 +35,12 @@ def estimators(config: DictConfig) -> None:
     (data, task), checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
     model = diffusion(task.evaluated, "the estimator laboratory").eval().requires_grad_(True)
     split = data.split(config.split)
-    batch = first(Batch(split.x, torch.arange(len(split.x)), split.condition), config.examples)
-    lab = Laboratory(model, batch, config.timesteps, config.repeats, config.seed)
-    single_t = Laboratory(model, batch, config.timesteps, config.batches, config.seed)
+    batch = first_examples(Batch(split.x, torch.arange(len(split.x)), split.condition), config.examples)
+    lab = VarianceStudy(model, batch, config.timesteps, config.repeats, config.seed)
+    single_t = VarianceStudy(model, batch, config.timesteps, config.batches, config.seed)
     ends = [model.schedule(torch.tensor([t], dtype=torch.float64)).item() for t in (0.0, 1.0)]
     paths = {"the run's": single_t}
-    paths |= {name: single_t.under(make(node, name)(*ends)) for name, node in config.schedules.items()}
+    paths |= {name: single_t.under(instantiate_own(node, name)(*ends)) for name, node in config.schedules.items()}
 
     with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
         steps = {}
@@ -46,7 +50,7 @@ def estimators(config: DictConfig) -> None:
     single = {}
     with tqdm(total=len(cases) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
         for path, form, name in cases:
-            times = make(config.times[name], f"times.{name}")
+            times = instantiate_own(config.times[name], f"times.{name}")
             paths[path].fit(times, form)
             single[path, form, name] = paths[path].one_t(form, times, lambda _: bar.update())
     growth = {T: lab.growth(T) for T in tqdm(sizes, desc="growth with T", unit="T", dynamic_ncols=True)}
@@ -76,9 +80,9 @@ def estimators(config: DictConfig) -> None:
     rows = [(*case, f"{value.variance:.4g}", f"{value.gradient:.4g}") for case, value in single.items()]
     rows += [("the run's", name, "every t, whole bound", f"{step.whole:.4g}", "") for name, step in steps.items()]
     headings = ("schedule", "form", "t", "variance (nats²)", "gradient variance")
-    table = screen.Table(f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", headings, rows, words=3)
+    table = console.Table(f"one t an example, T = {config.timesteps}, {len(batch.x)} examples", headings, rows, words=3)
     tables = [table, growth_table(growth)] if growth else [table]
-    screen.show(*tables, screen.listing("as measured", said), screen.pictures(folder.pictures))
+    console.show(*tables, console.listing("as measured", said), console.pictures(folder.pictures))
 
 
 GROWTH = {
@@ -91,13 +95,14 @@ GROWTH = {
 }
 
 
-def growth_table(growth: dict[int, Growth]) -> screen.Table:
+def growth_table(growth: dict[int, TermsOverT]) -> console.Table:
     """The terms that grow with T, in nats per example."""
     rows = [(str(timesteps), *(f"{value:.3f}" for value in values)) for timesteps, values in growth.items()]
-    return screen.Table("over T, nats per example", ("T", *GROWTH.values()), rows, words=0)
+    return console.Table("over T, nats per example", ("T", *GROWTH.values()), rows, words=0)
 
 
 COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)
+
 REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
     "estimators": (
         "laboratory",
@@ -109,12 +114,11 @@ REPORTS: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
 }
 """What there is to report on: the config, the function, and the types of the settings of each."""
 
-
-FOLDERS = {"run": report_run.report, "sweep": report_sweep.report}
+FOLDERS = {"run": run.report, "sweep": sweep.report}
 """What is read from the files of a folder, with nothing to compose."""
 
-
 HELP = {"--help", "-h"}
+
 USAGE = """vdm-report run=FOLDER [output_dir=FOLDER]     one page on a run, finished or not
 vdm-report sweep=FOLDER [output_dir=FOLDER]   tables and figures over the runs of a sweep
 vdm-report estimators ckpt=FILE …             the estimator laboratory; estimators --help lists its settings
@@ -125,7 +129,7 @@ def on_folder(kind: str, arguments: list[str]) -> None:
     """``run=FOLDER`` or ``sweep=FOLDER``, and ``output_dir=``, which is the folder's own report/ by default."""
     given = command.words(arguments, (kind, "output_dir"), f"vdm-report {kind}=FOLDER [output_dir=FOLDER]")
     folder = Path(given[kind])
-    with reading(folder):
+    with as_invalid_input(folder):
         FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")))
 
 

@@ -9,16 +9,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vdm.bound import VariationalModel
-from vdm.cli import command, screen
-from vdm.cli.build import device_of, quiet, restore
+from vdm.cli import command
+from vdm.cli.build import restore
+from vdm.cli.command import device_of, quiet
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
+from vdm.evaluation.samples.images import draw_trajectory
 from vdm.models import VDM
-from vdm.training.diffusion_pictures import draw_trajectory
-from vdm.training.fast import compile_blocks
-from vdm.training.files import write_atomically
-from vdm.training.run_folder import RunFolder
+from vdm.networks.blocks import compile_blocks
+from vdm.reports import console
+from vdm.runs.files import write_atomically
+from vdm.runs.folder import RunFolder
 
 
 @torch.inference_mode()
@@ -37,12 +39,12 @@ def sample(config: DictConfig) -> None:
     folder.pictures.mkdir(parents=True, exist_ok=True)
     grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"
     archive, buffer = folder.samples, io.BytesIO()
-    lines = [f"{screen.near(grid)} (the first {min(config.n, 256)})"]
+    lines = [f"{console.near(grid)} (the first {min(config.n, 256)})"]
     if isinstance(model, VDM):
         steps = model.default_steps if config.steps is None else config.steps
         x = step_by_step(model, data, config, steps, device)
         draw_trajectory(model, data, config.seed, steps).save(way)
-        lines.append(f"{screen.near(way)} (from noise to data, and below it what the denoiser sees)")
+        lines.append(f"{console.near(way)} (from noise to data, and below it what the denoiser sees)")
         heading = f"{config.n} samples in {steps} steps of {type(model.sampling.sampler).__name__}"
     else:
         x = in_batches(model, data, config, device)
@@ -50,8 +52,8 @@ def sample(config: DictConfig) -> None:
     data.picture(x[:256]).save(grid)
     np.savez_compressed(buffer, x=x.numpy())
     write_atomically(archive, buffer.getvalue())
-    lines.append(f"{screen.near(archive)} (x: {tuple(x.shape)}, {x.dtype})")
-    screen.show(screen.listing(f"{heading}, weights of step {checkpoint.step}", lines))
+    lines.append(f"{console.near(archive)} (x: {tuple(x.shape)}, {x.dtype})")
+    console.show(console.listing(f"{heading}, weights of step {checkpoint.step}", lines))
 
 
 def step_by_step(model: VDM, data: InMemoryData, config: DictConfig, steps: int, device: torch.device) -> Tensor:

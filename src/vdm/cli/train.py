@@ -12,24 +12,31 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import distributed
 
-from vdm.cli import command, screen
-from vdm.cli.build import OWN, as_metrics, build, make, provenance, quiet, resolved
-from vdm.cli.refusals import check_callbacks, check_same_run, check_trainer
-from vdm.construction import check
+from vdm.cli import command
+from vdm.cli.build import build
+from vdm.cli.command import quiet
+from vdm.cli.preflight import check_callbacks, check_same_run, check_trainer
+from vdm.config.instantiate import OWN_CONFIG, check_calls, instantiate_own, to_plain
 from vdm.data import InMemoryData
 from vdm.data.batches import check_batch_size
-from vdm.evaluation import guards
-from vdm.evaluation.features import file_sha256
-from vdm.figures import bound_curves
+from vdm.evaluation import warnings
+from vdm.evaluation.ranks import is_rank_zero
+from vdm.evaluation.samples.images import draw_samples
+from vdm.plots.figures import bound_curves
+from vdm.reports import console
+from vdm.runs.checkpoints import read_checkpoint
+from vdm.runs.files import file_sha256
+from vdm.runs.folder import RunFolder, RunIdentity, as_metrics
+from vdm.runs.provenance import provenance
+from vdm.runs.tables import read_curves, truncate_after
 from vdm.training import VariationalTask
-from vdm.training.budget import CpuTime
-from vdm.training.callbacks import BoundTerms, draw_samples
-from vdm.training.checkpoints import AtomicCheckpoints, Identity, read_checkpoint
-from vdm.training.media import FinalPictures, keep
-from vdm.training.metrics_file import cut_back, read_curves
-from vdm.training.processes import first_process
-from vdm.training.run_folder import Leg, RunFolder
-from vdm.training.score_samples import ScoreSamples
+from vdm.training.callbacks.bound_terms import BoundTerms
+from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
+from vdm.training.callbacks.cpu_time import CpuTime
+from vdm.training.callbacks.final_images import FinalImages
+from vdm.training.callbacks.score_samples import ScoreSamples
+from vdm.training.checkpoint_io import AtomicCheckpointIO
+from vdm.training.loggers.base import save_image
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 
 STAGES = {"test": "test", "val": "validation"}
@@ -47,18 +54,18 @@ def train(config: DictConfig) -> float:
     quiet()
     forget_earlier_result()
     folder, resume = RunFolder(config.output_dir), config.resume or requeued()
-    if first_process():
+    if is_rank_zero():
         folder.check(config, resume)
     finished = folder.result()
     if finished is not None:
-        said = "; ".join(screen.in_words(STAGES[stage], found) for stage, found in finished.items())
-        screen.show(f"{screen.near(folder.root)} is finished: {said}")
+        said = "; ".join(console.in_words(STAGES[stage], found) for stage, found in finished.items())
+        console.show(f"{console.near(folder.root)} is finished: {said}")
         return finished.get("val", finished["test"]).value
-    with folder.held() if first_process() else nullcontext():
+    with folder.held() if is_rank_zero() else nullcontext():
         try:
             return _run(config, folder)
         except Exception as error:
-            if first_process():
+            if is_rank_zero():
                 folder.note_failure(error)
             raise
         finally:
@@ -66,42 +73,42 @@ def train(config: DictConfig) -> float:
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float:
-    check(resolved(config), OWN)
+    check_calls(to_plain(config), OWN_CONFIG)
     data, task = build(config)
     check_batch_size(data.batch_size, len(data.splits()["train"].x))
     facts = provenance(data, config.seed)
-    callbacks = make(config.callbacks, "callbacks")
+    callbacks = instantiate_own(config.callbacks, "callbacks")
     check_callbacks(callbacks, task)
     terms: BoundTerms = callbacks["bound_terms"]
-    identity = Identity({}, facts)
+    identity = CheckpointMetadata({}, facts)
     settings = {
-        **resolved(config.trainer),
+        **to_plain(config.trainer),
         "callbacks": [*callbacks.values(), identity],
         "logger": False,
-        "plugins": [AtomicCheckpoints(), *cluster_environments()],
+        "plugins": [AtomicCheckpointIO(), *cluster_environments()],
     }
-    trainer: pl.Trainer = make(settings, "trainer")
+    trainer: pl.Trainer = instantiate_own(settings, "trainer")
     check_trainer(trainer, task)
     start = folder.last if folder.last.exists() else None
     if start is not None:
         check_same_run(start, config, facts)
     if trainer.is_global_zero:
         leg = begin(config, folder, start)
-        cut_back(folder.curves, leg.kept)
+        truncate_after(folder.curves, leg.kept)
         config.leg.update(leg._asdict())
-    identity.content["config"] = tree = resolved(config)
-    trainer.loggers = loggers = list(make(tree.get("logger", {}), "logger").values())
+    identity.content["config"] = tree = to_plain(config)
+    trainer.loggers = loggers = list(instantiate_own(tree.get("logger", {}), "logger").values())
     for logger in loggers:
         logger.log_hyperparams(tree | {"choices": choices(), "provenance": facts})
     weights = sum(p.numel() for p in task.model.parameters())
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     processes = trainer.world_size
     if trainer.is_global_zero:
-        screen.show(
-            f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {screen.near(folder.root)}",
+        console.show(
+            f"{data.name} ({sizes}); {weights:,} weights; {trainer.max_steps} steps; {console.near(folder.root)}",
             f"{data.batch_size} examples a step"
             + (f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""),
-            *([] if start is None else [f"going on from {screen.near(start)}"]),
+            *([] if start is None else [f"going on from {console.near(start)}"]),
         )
 
     trainer.fit(task, datamodule=data, ckpt_path=start)
@@ -124,36 +131,36 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
         scores: ScoreSamples | None = callbacks.get("score_samples")
         if scores is not None and scores.entry:
             evaluated["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(chosen)}
-        said = guards.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
+        said = warnings.warnings(task.evaluated, terms.results["test"], [], data, {**facts, "split": "test"})
         folder.write_metrics(evaluated | {"warnings": said, "provenance": facts})
         leave_pictures(trainer, task, data, folder, config.seed)
         for logger in loggers:
             logger.finalize("success")
-        known = guards.above_entropy(terms.results["test"]["bits_per_dim"], data, "test")
+        known = warnings.above_entropy(terms.results["test"]["bits_per_dim"], data, "test")
         report(folder, chosen, terms, data.title, said, known)
         if scores is not None and scores.entry:
-            screen.show(screen.samples_listing(scores.entry))
+            console.show(console.samples_listing(scores.entry))
     return terms.results["val"]["bits_per_dim"].value
 
 
 def leave_pictures(trainer: pl.Trainer, task: VariationalTask, data: InMemoryData, folder: RunFolder, seed: int) -> None:
     """Samples, the bound over the run, and the callbacks' own pictures of the evaluated model."""
     model = task.evaluated.to(trainer.strategy.root_device)  # the Trainer has left it on the CPU
-    keep(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, seed))
+    save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, seed))
     if folder.curves.exists():
         bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, FinalPictures):
-            callback.keep(trainer, model, data)
+        if isinstance(callback, FinalImages):
+            callback.save(trainer, model, data)
 
 
-def begin(config: DictConfig, folder: RunFolder, start: Path | None) -> Leg:
+def begin(config: DictConfig, folder: RunFolder, start: Path | None) -> RunIdentity:
     """Keep the config in the folder; a job of a sweep belongs to the group that the sweep's folder names."""
     hydra, gone_on = HydraConfig.get(), folder.id.exists()
     group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     resumed_at = read_checkpoint(start).step if start is not None else 0 if gone_on else None
     id = folder.begin(config, list(hydra.overrides.task))
-    return Leg(id, run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
+    return RunIdentity(id, run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
 
 
 def run_name(overrides: str, root: Path) -> str:
@@ -182,19 +189,19 @@ def report(
     chosen = HydraConfig.get().runtime.choices
     again = f"experiment={chosen['experiment']} model={chosen['model']}"
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
-    screen.show(
-        screen.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
+    console.show(
+        console.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),
         *([known] if known else []),
-        *screen.warned(warnings),
-        screen.pictures(folder.pictures),
-        screen.listing(
+        *console.warned(warnings),
+        console.pictures(folder.pictures),
+        console.listing(
             "next",
             [
-                f"{screen.beside('vdm-evaluate')} ckpt={screen.near(checkpoint)}",
-                f"{screen.beside('vdm-sample')} ckpt={screen.near(checkpoint)} n=64",
-                f"{screen.beside('vdm-report')} run={screen.near(folder.root)}",
-                f"{screen.beside('vdm-train')} {again} {other[0]}",
-                f"{screen.beside('vdm-train')} -m {again} {other[1]}",
+                f"{console.beside('vdm-evaluate')} ckpt={console.near(checkpoint)}",
+                f"{console.beside('vdm-sample')} ckpt={console.near(checkpoint)} n=64",
+                f"{console.beside('vdm-report')} run={console.near(folder.root)}",
+                f"{console.beside('vdm-train')} {again} {other[0]}",
+                f"{console.beside('vdm-train')} -m {again} {other[1]}",
             ],
         ),
     )

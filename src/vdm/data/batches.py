@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vdm.bound import Batch
+from vdm.batch import Batch
 from vdm.data.split import Split
 from vdm.data.workers import CheckedFork, obey_the_parent_only
 from vdm.errors import InvalidInput

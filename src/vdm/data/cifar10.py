@@ -15,10 +15,12 @@ from vdm.data.fetch import read_or_fetch
 from vdm.data.pickled import read_pickled
 from vdm.data.split import Split, classes, cut
 from vdm.errors import InvalidInput
-from vdm.pictures import image_grid
+from vdm.plots.images import image_grid
 
 FOLDER = "cifar-10-batches-py"
+
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",)
+
 SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from vdm.data.base import InMemoryData
 from vdm.data.split import Split
 from vdm.errors import InvalidInput
-from vdm.pictures import image_grid
+from vdm.plots.images import image_grid
 
 DECODING = 2
 """To be raised whenever the same files come to other bytes."""

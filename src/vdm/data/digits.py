@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vdm.data.base import InMemoryData
 from vdm.data.split import Split
-from vdm.pictures import image_grid
+from vdm.plots.images import image_grid
 
 
 class Digits(InMemoryData):

@@ -20,14 +20,20 @@ from vdm.data.decoded import stamp
 from vdm.errors import InvalidInput
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+
 MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 """Modes of at most 8 bits a channel, without transparency."""
+
 ALPHA = ("RGBA", "LA", "PA")
 """Those with it."""
+
 PIXELS = 100_000_000
 """A picture that says it has more is refused unseen: it may be a small file that fills the memory."""
+
 TOO_MANY = "of too many pixels"
+
 AT_ONCE = 1024
 """Images decoded before they are handed on."""
 

@@ -15,9 +15,10 @@ from vdm.data.fetch import read_or_fetch
 from vdm.data.idx import find_idx, read_idx
 from vdm.data.split import Split, classes, cut
 from vdm.errors import InvalidInput
-from vdm.pictures import image_grid
+from vdm.plots.images import image_grid
 
 FILES = tuple(f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+
 HANDWRITTEN = (
     "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",

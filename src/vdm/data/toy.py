@@ -7,10 +7,10 @@ from PIL import Image
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vdm.bound import bits_per_dim
 from vdm.data.base import InMemoryData
 from vdm.data.split import Split
-from vdm.pictures import density_picture
+from vdm.plots.images import density_picture
+from vdm.terms import bits_per_dim
 
 SEED = 20210701
 """Of the draws."""

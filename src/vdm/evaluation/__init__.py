@@ -1,6 +1,6 @@
 """Estimators of log p(x), and their error bars."""
 
-from vdm.bound import TERMS
+from vdm.estimate import Estimate
 from vdm.evaluation.bound import BoundAt, BoundEvaluation, BoundSummary
 from vdm.evaluation.dequantisation import (
     Dequantisation,
@@ -8,10 +8,11 @@ from vdm.evaluation.dequantisation import (
     TruncatedNormalDequantisation,
     UniformDequantisation,
 )
-from vdm.evaluation.estimator import Estimate, Estimator, Result
+from vdm.evaluation.estimator import Estimator, Result
 from vdm.evaluation.flow import FlowLikelihood
 from vdm.evaluation.importance import ImportanceWeighted
-from vdm.evaluation.target import Target
+from vdm.evaluation.stratified_bound import StratifiedBound
+from vdm.terms import TERMS
 
 __all__ = [
     "TERMS",
@@ -25,7 +26,7 @@ __all__ = [
     "ImportanceWeighted",
     "NoDequantisation",
     "Result",
-    "Target",
+    "StratifiedBound",
     "TruncatedNormalDequantisation",
     "UniformDequantisation",
 ]

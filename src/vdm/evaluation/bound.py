@@ -6,20 +6,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vdm.bound import TERMS, Batch, VariationalModel, term_names, tiled
+from vdm.batch import Batch, chunks, tiled
+from vdm.bound import VariationalModel
 from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
-from vdm.evaluation.estimator import (
-    Estimate,
-    Estimator,
-    Progress,
-    Result,
-    chunks,
-    diffusion,
-    from_replicates,
-    need_two,
-)
+from vdm.estimate import Estimate
+from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_replicates, need_two
+from vdm.terms import TERMS, term_names
 
 NO_AUTOCAST = (
     "the bound is not evaluated under autocast: leave trainer.precision=32-true, or ask for it by name with "

@@ -1,43 +1,20 @@
 """What every estimator of log p(x) over a data set has in common, and how error bars are made."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vdm.bound import Batch, VariationalModel
+from vdm.batch import Batch, first_examples
+from vdm.bound import VariationalModel
 from vdm.errors import InvalidInput, at_least, at_most
+from vdm.estimate import Estimate
 from vdm.models import VDM
 
 Progress = Callable[[float], None]
 """Told, now and then, which part of the work is done: 0 … 1."""
-
-
-class Estimate(NamedTuple):
-    """A number and its two standard errors, never mixed.
-
-    mc_se: over the draws (t and noise, or latents), the data fixed. data_se: over the examples; the value of each contains
-    the noise of its own draws, so this one includes the draws' part, and mc_se is not to be added to it.
-    """
-
-    value: float
-    mc_se: float
-    data_se: float
-
-    def shown(self) -> tuple[str, str, str]:
-        """The three with as many decimals as the larger error has to its second digit, and four at most."""
-        places = decimals(self.mc_se, self.data_se)
-        value, mc_se, data_se = (f"{number:.{places}f}" for number in self)
-        return value, mc_se, data_se
-
-
-def decimals(*errors: float) -> int:
-    """How many the largest of the errors has to its second digit, and four at most; unknown ones are passed over."""
-    known = [error for error in errors if 0 < error < math.inf]
-    return min(4, max(0, 1 - math.floor(math.log10(max(known))))) if known else 4
 
 
 class Result(NamedTuple):
@@ -88,7 +65,7 @@ class Estimator(ABC):
         self.check(model)
         if torch.is_autocast_enabled(data.x.device.type):
             raise InvalidInput("a likelihood is not estimated under autocast, which rounds it: leave torch.autocast before")
-        return self.estimate(model, first(data, self.examples), progress)
+        return self.estimate(model, first_examples(data, self.examples), progress)
 
     @abstractmethod
     def check(self, model: VariationalModel) -> None:
@@ -115,23 +92,6 @@ def from_independent(values: Tensor) -> Estimate:
 def data_se(examples: Tensor) -> float:
     """The standard error of a mean over examples, (n,); NaN for one example."""
     return (examples.std() / len(examples) ** 0.5).item() if len(examples) > 1 else float("nan")
-
-
-def first(data: Batch, examples: int | None) -> Batch:
-    """The first ``examples`` of a data set, or all of it.
-
-    Raises:
-        InvalidInput: fewer than one.
-    """
-    if examples is not None and examples < 1:
-        raise InvalidInput(f"examples must be at least 1, got {examples}, or null for the whole data set")
-    return Batch(*(None if part is None else part[:examples] for part in data))  # type: ignore[arg-type]
-
-
-def chunks(data: Batch, rows: int) -> Iterator[Batch]:
-    """A data set in pieces of at most ``rows`` examples."""
-    for start in range(0, len(data.x), rows):
-        yield Batch(*(None if part is None else part[start : start + rows] for part in data))  # type: ignore[arg-type]
 
 
 def need_two(repeats: int) -> int:

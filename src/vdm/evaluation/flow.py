@@ -19,17 +19,18 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from vdm.bound import Batch, Denoise, VariationalModel, bits_per_dim
-from vdm.denoiser import conditioned
+from vdm.batch import Batch, chunks
+from vdm.bound import Denoise, VariationalModel
+from vdm.denoiser import with_condition
 from vdm.divergence import Divergence
 from vdm.draws import ExampleDraws, scalar_dtype
-from vdm.elbo import event_dims
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import Dequantisation
-from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, diffusion, from_independent, need_two
-from vdm.gamma import align, alpha_bar, sigma2
+from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_independent, need_two
+from vdm.gamma import align, alpha_bar, event_dims, sigma2
 from vdm.process import isotropic
 from vdm.schedules import NoiseSchedule
+from vdm.terms import bits_per_dim
 
 
 def velocity(schedule: NoiseSchedule, denoise: Denoise, t: Tensor, x_t: Tensor) -> Tensor:
@@ -160,6 +161,6 @@ class FlowLikelihood(Estimator):
         x = batch.x.to(scalar_dtype(batch.x.device))
         gamma_1 = vdm.schedule(torch.zeros(len(x), dtype=x.dtype, device=x.device))
         x_1, log_q = self.dequantisation(vdm.likelihood, x, gamma_1, draws)
-        probes, denoise = self.divergence.probes(draws, x_1), conditioned(vdm.denoiser, batch.condition)
+        probes, denoise = self.divergence.probes(draws, x_1), with_condition(vdm.denoiser, batch.condition)
         log_p, calls = flow_log_prob(vdm.schedule, denoise, x_1, self.divergence, probes, tolerance)
         return FlowDensity(log_p - log_q, calls)

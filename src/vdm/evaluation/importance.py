@@ -5,12 +5,15 @@ import math
 import torch
 from torch import Tensor
 
-from vdm.bound import Batch, VariationalModel, bits_per_dim, tiled
+from vdm.batch import Batch, chunks, tiled
+from vdm.bound import VariationalModel
 from vdm.draws import ExampleDraws, StackedDraws, scalar_dtype
-from vdm.elbo import DiscreteTime, event_dims
+from vdm.elbo import DiscreteTime
 from vdm.errors import InvalidInput, at_most
-from vdm.evaluation.estimator import Estimator, Progress, Result, chunks, from_independent, need_two
+from vdm.evaluation.estimator import Estimator, Progress, Result, from_independent, need_two
+from vdm.gamma import event_dims
 from vdm.models import VDM
+from vdm.terms import bits_per_dim
 
 
 class ImportanceWeighted(Estimator):

@@ -1,17 +1,17 @@
 """Models: things with an ELBO."""
 
-from vdm.models.diffusion_chain import DiffusionDecoder, DiffusionEncoder, TiedReverse
-from vdm.models.hvae import HVAE, BottomUp, Generator, TopDown, TopDownHVAE
+from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
+from vdm.models.hvae import HVAE, BottomUp, ConditionalPrior, TopDown, TopDownHVAE
 from vdm.models.latent import Decoder, LatentModel, Prior, StandardNormal
 from vdm.models.learned import (
+    LadderEncoder,
     LearnedBottomUp,
+    LearnedConditionalPrior,
     LearnedDecoder,
     LearnedEncoder,
-    LearnedGenerator,
     LearnedReverse,
-    PrecisionWeighted,
 )
-from vdm.models.mhvae import MHVAE, Chain
+from vdm.models.mhvae import MHVAE, MarkovKernels
 from vdm.models.vdm import VDM
 from vdm.models.warmup import KLWarmup, LinearWarmup, NoWarmup
 
@@ -20,24 +20,24 @@ __all__ = [
     "MHVAE",
     "VDM",
     "BottomUp",
-    "Chain",
+    "ConditionalPrior",
     "Decoder",
+    "DenoisingReverse",
     "DiffusionDecoder",
     "DiffusionEncoder",
-    "Generator",
     "KLWarmup",
+    "LadderEncoder",
     "LatentModel",
     "LearnedBottomUp",
+    "LearnedConditionalPrior",
     "LearnedDecoder",
     "LearnedEncoder",
-    "LearnedGenerator",
     "LearnedReverse",
     "LinearWarmup",
+    "MarkovKernels",
     "NoWarmup",
-    "PrecisionWeighted",
     "Prior",
     "StandardNormal",
-    "TiedReverse",
     "TopDown",
     "TopDownHVAE",
 ]

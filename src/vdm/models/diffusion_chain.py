@@ -6,17 +6,17 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from vdm.bound import Denoise
-from vdm.denoiser import conditioned
+from vdm.denoiser import with_condition
 from vdm.draws import AbstractDraws
 from vdm.elbo import DiscreteTime
 from vdm.likelihoods import Likelihood
 from vdm.models.latent import Decoder
-from vdm.models.mhvae import Chain
+from vdm.models.mhvae import MarkovKernels
 from vdm.process import ForwardProcess
 from vdm.schedules import NoiseSchedule
 
 
-class DiffusionEncoder(Chain):
+class DiffusionEncoder(MarkovKernels):
     """q(z_1 | x) = N(√ᾱ_1 x_0, (1 − ᾱ_1) I) and q(z_t | z_{t−1}) = N(√α_t z_{t−1}, (1 − α_t) I), (1.33)–(1.34).
 
     Restrictions 1 (z_t has the data's shape) and 2 (linear, Gaussian, nothing but the schedule to learn); with γ_max
@@ -34,7 +34,7 @@ class DiffusionEncoder(Chain):
         return ForwardProcess().transition(z, self.time.gamma(self.schedule, t - 1, z), gamma_t)
 
 
-class TiedReverse(Chain):
+class DenoisingReverse(MarkovKernels):
     """p(z_{t−1} | z_t) = q(z_{t−1} | z_t, x_0 = x̂_θ(z_t, t)), (1.90) and (1.96): one denoiser for all t."""
 
     def __init__(self, schedule: NoiseSchedule, time: DiscreteTime, denoiser: Denoise) -> None:
@@ -43,7 +43,7 @@ class TiedReverse(Chain):
 
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         gamma_s, gamma_t = (self.time.gamma(self.schedule, i, z) for i in (t - 1, t))
-        x_hat = conditioned(self.denoiser, condition)(z, gamma_t).x_0
+        x_hat = with_condition(self.denoiser, condition)(z, gamma_t).x_0
         return ForwardProcess().posterior(x_hat, z, gamma_s, gamma_t)
 
 
@@ -63,9 +63,9 @@ class DiffusionDecoder(Decoder):
     def log_prob(self, x: Tensor, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
         (z_1,) = z
         gamma_1 = self.time.gamma(self.schedule, 1, z_1)
-        return self.likelihood.log_prob(x, z_1, gamma_1, conditioned(self.denoiser, condition))
+        return self.likelihood.log_prob(x, z_1, gamma_1, with_condition(self.denoiser, condition))
 
     def decode(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         (z_1,) = z
         gamma_1 = self.time.gamma(self.schedule, 1, z_1)
-        return self.likelihood.decode(z_1, gamma_1, conditioned(self.denoiser, condition), draws)
+        return self.likelihood.decode(z_1, gamma_1, with_condition(self.denoiser, condition), draws)

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
-from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, reparameterised
+from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, reparameterised_sample
 from vdm.models.warmup import KLWarmup
 
 
-class Generator(nn.Module, ABC):
+class ConditionalPrior(nn.Module, ABC):
     """p(z_t | z_{t+1}, …, z_T)."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ class HierarchicalModel(LatentModel, ABC):
     """p(x, z_{1:T}) = p(z_T) Π_{t<T} p(z_t | z_{t+1}, …, z_T) p(x | z_1, …, z_T)."""
 
     def __init__(
-        self, layers: int, generator: Generator, prior: Prior, decoder: Decoder, warmup: KLWarmup | None = None
+        self, layers: int, generator: ConditionalPrior, prior: Prior, decoder: Decoder, warmup: KLWarmup | None = None
     ) -> None:
         super().__init__(layers, prior, decoder, warmup)
         self.generator = generator
@@ -69,7 +69,7 @@ class HVAE(HierarchicalModel):
         self,
         layers: int,
         encoder: BottomUp,
-        generator: Generator,
+        generator: ConditionalPrior,
         prior: Prior,
         decoder: Decoder,
         warmup: KLWarmup | None = None,
@@ -81,7 +81,7 @@ class HVAE(HierarchicalModel):
         below, q = [x_0], []
         for t in range(1, self.layers + 1):
             q.append(self.encoder(t, below, condition))
-            below.insert(0, reparameterised(q[-1], draws, f"x_{t}"))
+            below.insert(0, reparameterised_sample(q[-1], draws, f"x_{t}"))
         z = below[-2::-1]
         p = [self.generator(t, z[t:], condition) for t in range(1, self.layers)]
         return Trajectory(z, q, [*p, self.prior(x_0)])
@@ -104,7 +104,7 @@ class TopDownHVAE(HierarchicalModel):
         self,
         layers: int,
         encoder: TopDown,
-        generator: Generator,
+        generator: ConditionalPrior,
         prior: Prior,
         decoder: Decoder,
         warmup: KLWarmup | None = None,
@@ -119,7 +119,7 @@ class TopDownHVAE(HierarchicalModel):
         for t in range(self.layers, 0, -1):
             p.insert(0, self.generator(t, z, condition) if z else self.prior(x_0))
             q.insert(0, self.encoder(t, x_0, z, p[0], condition))
-            z.insert(0, reparameterised(q[0], draws, f"x_{t}"))
+            z.insert(0, reparameterised_sample(q[0], draws, f"x_{t}"))
         return Trajectory(z, q, p)
 
     def matched(self, trajectory: Trajectory) -> list[Tensor]:

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, kl_divergence
 
-from vdm.bound import Batch, Elbo, Loss, VariationalModel
+from vdm.batch import Batch
+from vdm.bound import Elbo, Loss, VariationalModel
 from vdm.draws import AbstractDraws, Draws, fresh_seed
-from vdm.elbo import event_dims
 from vdm.errors import InvalidInput
+from vdm.gamma import event_dims
+from vdm.models.loading import Loadable
 from vdm.models.warmup import KLWarmup, NoWarmup
 from vdm.process import isotropic
 
@@ -88,7 +90,7 @@ class Trajectory(NamedTuple):
         return [kl_divergence(q, p) for q, p in zip(self.q[layers], self.p[layers], strict=True)]
 
 
-class LatentModel(VariationalModel, ABC):
+class LatentModel(Loadable, VariationalModel, ABC):
     """A model of latents z_1 … z_T with Gaussian conditionals.
 
     Args:
@@ -163,14 +165,14 @@ class LatentModel(VariationalModel, ABC):
         draws = draws or Draws(fresh_seed())
         parameter = next(self.parameters(), None)
         like = torch.zeros((), device=None if parameter is None else parameter.device).expand(n, *event_shape)
-        return self.generate([reparameterised(self.prior(like), draws, "prior")], draws, condition)
+        return self.generate([reparameterised_sample(self.prior(like), draws, "prior")], draws, condition)
 
     @torch.no_grad()
     def generate(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         """Data (B, *event) from given upper latents ``z`` = (z_t, …, z_T), the rest drawn from p."""
         z = list(z)
         for t in range(self.layers - len(z), 0, -1):
-            z.insert(0, reparameterised(self.given_above(t, z, condition), draws, f"step_{self.layers - t}"))
+            z.insert(0, reparameterised_sample(self.given_above(t, z, condition), draws, f"step_{self.layers - t}"))
         return self.decoder.decode(self.seen_by_decoder(z), draws, condition)
 
     @torch.no_grad()
@@ -204,7 +206,7 @@ class LatentModel(VariationalModel, ABC):
         return self.decoder.log_prob(x, self.seen_by_decoder(z), condition)
 
 
-def reparameterised(kernel: Independent, draws: AbstractDraws, name: str) -> Tensor:
+def reparameterised_sample(kernel: Independent, draws: AbstractDraws, name: str) -> Tensor:
     """mean + standard deviation · the normal called ``name``: a draw that gradients pass through."""
     mean = kernel.mean
     return mean + kernel.stddev * draws.normal(name, mean)

@@ -1,6 +1,7 @@
 """Learned parts of the hierarchical models: Gaussians whose mean and deviation are networks, and the decoder.
 
-``network(in_shapes, out_shape, heads)`` makes a ``Join``; ``shapes`` are those of z_1 … z_T, which need not be the data's.
+``network(in_shapes, out_shape, heads)`` makes a ``FusionNetwork``; ``shapes`` are those of
+z_1 … z_T, which need not be the data's.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +14,15 @@ from torch.distributions import Independent, Normal
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.likelihoods import Likelihood
-from vdm.models.hvae import BottomUp, Generator, TopDown
+from vdm.models.hvae import BottomUp, ConditionalPrior, TopDown
 from vdm.models.latent import Decoder
-from vdm.models.mhvae import Chain
-from vdm.networks import Join
+from vdm.models.mhvae import MarkovKernels
+from vdm.networks import FusionNetwork
 from vdm.parameterisations import Prediction
 
 Shape = Sequence[int]
-MakeJoin = Callable[[Sequence[Shape], Shape, int], Join]
+
+MakeJoin = Callable[[Sequence[Shape], Shape, int], FusionNetwork]
 
 
 class LearnedGaussian(nn.Module):
@@ -30,7 +32,7 @@ class LearnedGaussian(nn.Module):
         network: two heads, μ and what becomes log σ.
     """
 
-    def __init__(self, network: Join) -> None:
+    def __init__(self, network: FusionNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -43,7 +45,7 @@ class LearnedGaussian(nn.Module):
         return Independent(Normal(mean, scale, validate_args=False), mean.ndim - 1, validate_args=False)
 
 
-class LearnedEncoder(Chain):
+class LearnedEncoder(MarkovKernels):
     """q(z_t | z_{t−1}), a network for each t.
 
     Args:
@@ -61,7 +63,7 @@ class LearnedEncoder(Chain):
         return self.kernels[t - 1]([z], condition)
 
 
-class LearnedReverse(Chain):
+class LearnedReverse(MarkovKernels):
     """p(z_{t−1} | z_t), a network for each t.
 
     Args:
@@ -90,7 +92,7 @@ class LearnedBottomUp(BottomUp):
         return self.kernels[t - 1](below, condition)
 
 
-class LearnedGenerator(Generator):
+class LearnedConditionalPrior(ConditionalPrior):
     """p(z_t | z_{t+1}, …, z_T), a network for each t; arguments as for ``LearnedReverse``."""
 
     def __init__(self, shapes: Sequence[Shape], network: MakeJoin) -> None:
@@ -101,7 +103,7 @@ class LearnedGenerator(Generator):
         return self.kernels[t - 1](above, condition)
 
 
-class PrecisionWeighted(TopDown):
+class LadderEncoder(TopDown):
     """q(z_t | z_{t+1}, …, z_T, x) ∝ p(z_t | z_{t+1}, …, z_T) N(z_t; μ_t(x), σ_t²(x)): the ladder's.
 
     Precisions add up, and means in their proportion. Where the model is Markov and linear, this form is the true
@@ -130,7 +132,7 @@ class LearnedDecoder(Decoder):
         log_variance: the γ_1 that the likelihood is told; its learned variance starts at e^{log_variance}.
     """
 
-    def __init__(self, likelihood: Likelihood, network: Join, log_variance: float = 0.0) -> None:
+    def __init__(self, likelihood: Likelihood, network: FusionNetwork, log_variance: float = 0.0) -> None:
         super().__init__()
         self.likelihood, self.network, self.log_variance = likelihood, network, log_variance
 

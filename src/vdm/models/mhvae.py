@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
-from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, reparameterised
+from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, reparameterised_sample
 from vdm.models.warmup import KLWarmup
 
 
-class Chain(nn.Module, ABC):
+class MarkovKernels(nn.Module, ABC):
     """Gaussian kernels from each latent to its neighbour, up (an encoder) or down (a reverse chain)."""
 
     @abstractmethod
@@ -41,8 +41,8 @@ class MHVAE(LatentModel):
     def __init__(
         self,
         layers: int,
-        encoder: Chain,
-        reverse: Chain,
+        encoder: MarkovKernels,
+        reverse: MarkovKernels,
         prior: Prior,
         decoder: Decoder,
         warmup: KLWarmup | None = None,
@@ -54,7 +54,7 @@ class MHVAE(LatentModel):
         z, q, p = [x_0], [], []
         for t in range(1, self.layers + 1):
             q.append(self.encoder(t, z[-1], condition))
-            z.append(reparameterised(q[-1], draws, f"x_{t}"))
+            z.append(reparameterised_sample(q[-1], draws, f"x_{t}"))
             if t > 1:
                 p.append(self.reverse(t, z[-1], condition))
         return Trajectory(z[1:], q, [*p, self.prior(x_0)])

@@ -6,36 +6,29 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from vdm.bound import Batch, Denoise, Elbo, Loss, VariationalModel, tiled
+from vdm.batch import Batch, tiled
+from vdm.bound import Denoise, Elbo, Loss, VariationalModel
 from vdm.consistency import ConsistencyElbo, consistency_elbo
-from vdm.denoiser import conditioned
+from vdm.denoiser import with_condition
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
-from vdm.elbo import (
-    DiscreteTime,
-    Time,
-    Visit,
-    event_dims,
-    every_step,
-    prior_matching,
-    reconstruction,
-    visit,
-)
+from vdm.elbo import DiscreteTime, OneTimeEstimate, Time, all_timestep_kls, one_time_estimate, prior_matching, reconstruction
 from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar
+from vdm.gamma import align, alpha_bar, event_dims
 from vdm.likelihoods import Likelihood
+from vdm.loss_history import LossObserver
 from vdm.models.compatibility import check_likelihood, check_training
-from vdm.models.diffusion_chain import DiffusionDecoder, DiffusionEncoder, TiedReverse
+from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.latent import StandardNormal
+from vdm.models.loading import Loadable
 from vdm.models.mhvae import MHVAE
 from vdm.objectives import ElboObjective, Objective
 from vdm.parameterisations import Prediction
-from vdm.profile import LossFollower
 from vdm.samplers import AncestralSampler, Latent, Sampler, Sampling, Spacing, trajectory
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
 
 
-class VDM(VariationalModel):
+class VDM(Loadable, VariationalModel):
     """A variational diffusion model.
 
     Args:
@@ -97,12 +90,12 @@ class VDM(VariationalModel):
         Carries the gradient of a learned schedule's path, and tells the parts that follow the loss.
         """
         bound, seen = self._one_t(batch.x, draws, self._denoise(batch.condition))
-        matching = seen.matching(self.objective.weight(seen.located.gamma_t)) / bound.dims
+        matching = seen.matching(self.objective.weight(seen.at.gamma_t)) / bound.dims
         ends = (bound.prior_matching - bound.reconstruction) / bound.dims
-        path = self.time.path_loss(self.schedule, seen.u, matching)
+        path = self.time.variance_loss(self.schedule, seen.u, matching)
         if self.training and torch.is_grad_enabled():  # a step that is looked at again, by one process, is not news
-            self._tell_followers(seen.u, (matching * seen.density).detach())
-        return Loss(ends + matching + path, bound, seen.located.gamma_t)
+            self._update_observers(seen.u, (matching * seen.density).detach())
+        return Loss(ends + matching + path, bound, seen.at.gamma_t)
 
     def elbo_all_times(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None, rows: int = 1024
@@ -122,7 +115,7 @@ class VDM(VariationalModel):
         def denoise(copies: int) -> Denoise:
             return self._denoise(None if condition is None else tiled(condition, copies))
 
-        matching = every_step(time, self.schedule, self.likelihood.encode(x), draws, denoise, rows)
+        matching = all_timestep_kls(time, self.schedule, self.likelihood.encode(x), draws, denoise, rows)
         return self._with_ends(x, draws, denoise(1), matching)
 
     def consistency_elbo(
@@ -148,7 +141,7 @@ class VDM(VariationalModel):
         return MHVAE(
             layers=time.timesteps,
             encoder=DiffusionEncoder(self.schedule, time),
-            reverse=TiedReverse(self.schedule, time, self.denoiser),
+            reverse=DenoisingReverse(self.schedule, time, self.denoiser),
             prior=StandardNormal(),
             decoder=DiffusionDecoder(self.schedule, time, self.likelihood, self.denoiser),
         )
@@ -221,10 +214,10 @@ class VDM(VariationalModel):
         """Steps of ``sample`` when the call does not say."""
         return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
 
-    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, Visit]:
+    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, OneTimeEstimate]:
         x_0 = self.likelihood.encode(x)
         u, density = self.times.draw(draws, x_0)
-        seen = visit(self.time, self.schedule, x_0, draws.normal("x_t", x_0), u, density, denoise)
+        seen = one_time_estimate(self.time, self.schedule, x_0, draws.normal("x_t", x_0), u, density, denoise)
         return self._with_ends(x, draws, denoise, seen.matching()[:, None]), seen
 
     def _with_ends(self, x: Tensor, draws: AbstractDraws, denoise: Denoise, matching: Tensor) -> Elbo:
@@ -233,16 +226,16 @@ class VDM(VariationalModel):
         first = reconstruction(self.likelihood, x, draws.normal("x_1", x_0), gamma_1, denoise)
         return Elbo(first, prior_matching(x_0, gamma_T), matching, event_dims(x))
 
-    def _tell_followers(self, u: Tensor, loss: Tensor) -> None:
+    def _update_observers(self, u: Tensor, loss: Tensor) -> None:
         for part in self.modules():
-            if isinstance(part, LossFollower):
-                part.observe(u, loss)
+            if isinstance(part, LossObserver):
+                part.update(u, loss)
 
     def _gamma(self, t: float, like: Tensor) -> Tensor:
         return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))
 
     def _denoise(self, condition: Tensor | None) -> Denoise:
-        return conditioned(self.denoiser, condition)
+        return with_condition(self.denoiser, condition)
 
     def _discrete(self, what: str) -> DiscreteTime:
         if not isinstance(self.time, DiscreteTime):

@@ -2,7 +2,7 @@
 
 from vdm.networks.backbone import Backbone
 from vdm.networks.embedding import ClassEmbedding, ConditionEmbedding, VectorEmbedding
-from vdm.networks.join import Join, JoinConv, JoinMLP
+from vdm.networks.fusion import FusionConv, FusionMLP, FusionNetwork
 from vdm.networks.mlp import MLP
 from vdm.networks.unet import UNet
 from vdm.networks.vdm_unet import FourierFeatures, VDMUNet
@@ -13,9 +13,9 @@ __all__ = [
     "ClassEmbedding",
     "ConditionEmbedding",
     "FourierFeatures",
-    "Join",
-    "JoinConv",
-    "JoinMLP",
+    "FusionConv",
+    "FusionMLP",
+    "FusionNetwork",
     "UNet",
     "VDMUNet",
     "VectorEmbedding",

@@ -38,16 +38,16 @@ class Backbone(nn.Module, ABC):
         if x_t.shape[1:] != self.event_shape:
             raise InvalidInput(f"this network is for batches of examples {self.event_shape}, and got {tuple(x_t.shape)}")
         level = self.embedding(gamma_t, condition)
-        h = self.enter(x_t)
+        h = self.stem(x_t)
         with torch.autocast(h.device.type, self.low_precision) if self.low_precision else nullcontext():
-            h = self.body(h.to(self.low_precision), level)
+            h = self.trunk(h.to(self.low_precision), level)
         y = self.last(h.to(x_t.dtype))
         return y.view_as(x_t) if self.outputs == 1 else y.view(*x_t.shape, self.outputs)
 
     @abstractmethod
-    def enter(self, x_t: Tensor) -> Tensor:
+    def stem(self, x_t: Tensor) -> Tensor:
         """The first layer."""
 
     @abstractmethod
-    def body(self, h: Tensor, level: Tensor) -> Tensor:
+    def trunk(self, h: Tensor, level: Tensor) -> Tensor:
         """All between the first and the last layer."""

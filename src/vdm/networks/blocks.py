@@ -11,7 +11,7 @@ from vdm.errors import InvalidInput
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
-def zeroed(layer: Layer) -> Layer:
+def zero_init(layer: Layer) -> Layer:
     """The layer with zero weights, so that a residual branch starts as nothing."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -25,7 +25,7 @@ class PixelHead(nn.Module):
     def __init__(self, features: int, image_channels: int, outputs: int) -> None:
         super().__init__()
         self.shape = (image_channels, outputs)
-        self.linear = zeroed(nn.Linear(features, image_channels * outputs))
+        self.linear = zero_init(nn.Linear(features, image_channels * outputs))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(features.movedim(1, -1)).unflatten(-1, self.shape).movedim(-2, 1)
@@ -34,7 +34,7 @@ class PixelHead(nn.Module):
 def image_head(norm: nn.GroupNorm, image_channels: int, outputs: int) -> nn.Sequential:
     """Features ↦ y, zero at first: (B, C, H, W), or (B, C, H, W, outputs) where more than one number is asked for."""
     n = norm.num_channels
-    one_number = zeroed(nn.Conv2d(n, image_channels, 3, padding=1))
+    one_number = zero_init(nn.Conv2d(n, image_channels, 3, padding=1))
     return nn.Sequential(norm, nn.SiLU(), one_number if outputs == 1 else PixelHead(n, image_channels, outputs))
 
 
@@ -56,10 +56,10 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
-        return x * kept(x, self.p) if self.p else x
+        return x * dropout_mask(x, self.p) if self.p else x
 
 
-def kept(x: Tensor, p: float) -> Tensor:
+def dropout_mask(x: Tensor, p: float) -> Tensor:
     """0 with a probability near p, otherwise the inverse of the probability of that, in x's shape, dtype and layout.
 
     The inverse is a number of x's dtype, so that the mean stays what it was: in bfloat16 p = 0.1 is 0.0986.
@@ -76,7 +76,7 @@ def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ/√d) v, each (B, heads, pixels, d).
 
     In bfloat16 on a CPU by two matrix products, where torch's fused kernel takes 1.7 times as long.
@@ -102,16 +102,16 @@ class AttentionBlock(nn.Module):
         self.heads = heads
         self.norm = norm
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         qkv = pointwise(self.qkv, self.norm(x).flatten(2).mT).view(b, h * w, 3, self.heads, c // self.heads)
-        attended = attend(*qkv.permute(2, 0, 3, 1, 4).unbind())
+        attended = attention(*qkv.permute(2, 0, 3, 1, 4).unbind())
         return x + pointwise(self.out, attended.transpose(1, 2).reshape(b, h * w, c)).mT.reshape(b, c, h, w)
 
 
-class Stage(nn.Module):
+class Block(nn.Module):
     """A residual block (x, noise level) ↦ h, then attention where it is wanted."""
 
     def __init__(self, block: nn.Module, attention: AttentionBlock | None) -> None:
@@ -121,3 +121,15 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         h = self.block(x, level)
         return h if self.attention is None else self.attention(h)
+
+
+COMPILED_SHAPES = 64
+"""Of stages and batches that are compiled each for itself; beyond as many, torch leaves the rest uncompiled."""
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile U-Nets stage by stage, in place: stages of one shape share their code, and the weights keep their names."""
+    torch._dynamo.config.recompile_limit = max(COMPILED_SHAPES, torch._dynamo.config.recompile_limit)
+    for part in model.modules():
+        if isinstance(part, Block):
+            part.compile(dynamic=False)

@@ -49,10 +49,10 @@ class MLP(Backbone):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def enter(self, x_t: Tensor) -> Tensor:
+    def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t.flatten(1))
 
-    def body(self, h: Tensor, level: Tensor) -> Tensor:
+    def trunk(self, h: Tensor, level: Tensor) -> Tensor:
         for block, shift in zip(self.blocks, self.shifts, strict=True):
             h = h + block(h + shift(level))
         return nn.functional.silu(h)

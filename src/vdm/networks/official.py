@@ -40,7 +40,9 @@ BLOCK = {
     "conv2": "conv_2",
     "nin_shortcut": "skip",
 }
+
 ATTENTION = {"GroupNorm_0": "norm", "q": "q", "k": "k", "v": "v", "proj_out": "out"}
+
 POINTWISE = ("skip", "q", "k", "v", "out")
 """Dense layers over the channels of an image, which here are 1×1 convolutions."""
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
-from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
+from vdm.networks.blocks import AttentionBlock, Block, Dropout, image_head, zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -26,7 +26,7 @@ class ResidualBlock(nn.Module):
         self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
         self.level = nn.Linear(level_channels, 2 * out_channels)
         self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
-        self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv_2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -84,9 +84,9 @@ class UNet(Backbone):
         level_channels = 4 * channels
         widths = [channels * m for m in multipliers]
 
-        def stage(n_in: int, n_out: int, resolution: int) -> Stage:
+        def stage(n_in: int, n_out: int, resolution: int) -> Block:
             block = ResidualBlock(n_in, n_out, level_channels, dropout)
-            return Stage(block, AttentionBlock(norm(n_out), heads) if resolution in attention else None)
+            return Block(block, AttentionBlock(norm(n_out), heads) if resolution in attention else None)
 
         self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition)
         self.first = nn.Conv2d(image_channels, channels, 3, padding=1)
@@ -110,16 +110,16 @@ class UNet(Backbone):
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)))
         self.last = image_head(norm(current), image_channels, outputs)
 
-    def enter(self, x_t: Tensor) -> Tensor:
+    def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t)
 
-    def body(self, h: Tensor, level: Tensor) -> Tensor:
+    def trunk(self, h: Tensor, level: Tensor) -> Tensor:
         skips = [h]
         for layer in self.down:
-            h = layer(h, level) if isinstance(layer, Stage) else layer(h)
+            h = layer(h, level) if isinstance(layer, Block) else layer(h)
             skips.append(h)
         for layer in self.middle:
             h = layer(h, level)
         for layer in self.up:
-            h = layer(torch.cat([h, skips.pop()], 1), level) if isinstance(layer, Stage) else layer(h)
+            h = layer(torch.cat([h, skips.pop()], 1), level) if isinstance(layer, Block) else layer(h)
         return h

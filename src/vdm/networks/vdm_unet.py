@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
-from vdm.networks.blocks import AttentionBlock, Dropout, Stage, image_head, zeroed
+from vdm.networks.blocks import AttentionBlock, Block, Dropout, image_head, zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 PLAIN_LEVELS = 32
@@ -56,7 +56,7 @@ class ShiftedBlock(nn.Module):
         self.level = nn.Linear(level_channels, out_channels, bias=False)
         nn.init.zeros_(self.level.weight)
         self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
-        self.conv_2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv_2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -114,9 +114,9 @@ class VDMUNet(Backbone):
             warnings.warn(f"{channels} channels in {channels} groups: the norm hides the noise level; use 64", stacklevel=2)
         level_channels = 4 * channels
 
-        def stage(n_in: int, attention: bool) -> Stage:
+        def stage(n_in: int, attention: bool) -> Block:
             block = ShiftedBlock(n_in, channels, level_channels, dropout)
-            return Stage(block, AttentionBlock(norm(channels), heads=1) if attention else None)
+            return Block(block, AttentionBlock(norm(channels), heads=1) if attention else None)
 
         seen = event_shape[0] if fourier is None else fourier.channels(event_shape[0])
         self.fourier = fourier
@@ -127,10 +127,10 @@ class VDMUNet(Backbone):
         self.up = nn.ModuleList(stage(2 * channels, attention_everywhere) for _ in range(blocks + 1))
         self.last = image_head(norm(channels), event_shape[0], outputs)
 
-    def enter(self, x_t: Tensor) -> Tensor:
+    def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t if self.fourier is None else self.fourier(x_t))
 
-    def body(self, h: Tensor, level: Tensor) -> Tensor:
+    def trunk(self, h: Tensor, level: Tensor) -> Tensor:
         skips = [h]
         for layer in self.down:
             h = layer(h, level)

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from vdm.profile import LossFollower, LossProfile
+from vdm.loss_history import LossHistory, LossObserver
 from vdm.schedules.base import NoiseSchedule
 
 
-class AdaptiveSchedule(NoiseSchedule, LossFollower):
+class AdaptiveSchedule(NoiseSchedule, LossObserver):
     """γ(t) by the inverse of a distribution function, with density p(γ) ∝ E w(γ) ‖ε − ε̂‖²: the loss is level in t.
 
     p is constant on each of K equal bins between the ends, so γ is piecewise linear in t, through γ_k = γ_min + (k/K)
@@ -25,7 +25,7 @@ class AdaptiveSchedule(NoiseSchedule, LossFollower):
         self, gamma_min: float, gamma_max: float, bins: int = 100, memory: float = 0.99, floor: float = 0.05
     ) -> None:
         super().__init__(gamma_min, gamma_max)
-        self.profile = LossProfile(bins, memory, floor)
+        self.profile = LossHistory(bins, memory, floor)
 
     def forward(self, t: Tensor) -> Tensor:
         shares, k, start = self._bin(t)
@@ -36,7 +36,7 @@ class AdaptiveSchedule(NoiseSchedule, LossFollower):
         shares, k, _ = self._bin(t)
         return (self.gamma_max - self.gamma_min) / (self.profile.bins * shares[k])
 
-    def observe(self, u: Tensor, loss: Tensor) -> None:
+    def update(self, u: Tensor, loss: Tensor) -> None:
         place = (self(u) - self.gamma_min) / (self.gamma_max - self.gamma_min)
         self.profile.update(place, loss / self.rate(u))
 

@@ -1,5 +1,5 @@
-"""Training: the LightningModule, its callbacks, the run's folder and its checkpoints."""
+"""Training: the LightningModule, its callbacks and loggers, the average of the weights, and signals."""
 
-from vdm.training.module import VariationalTask
+from vdm.training.task import VariationalTask
 
 __all__ = ["VariationalTask"]

@@ -7,7 +7,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 
 def cluster_environments() -> list[SLURMEnvironment]:
-    """SLURM's, in a job of SLURM: without Lightning's own handler, which saves inside the handler; see ``KeepLast``."""
+    """Return SLURM's environment in a SLURM job, without Lightning's handler, which would save inside the handler."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 

@@ -1,0 +1,42 @@
+"""Examples as data modules yield them."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from vdm.errors import InvalidInput
+
+
+class Batch(NamedTuple):
+    """Examples as the data modules yield them.
+
+    x: (B, *event), integer levels 0 … K − 1, or reals; never scaled. index: (B,), place in the dataset.
+    condition: (B, …) class labels or vectors, or None.
+    """
+
+    x: Tensor
+    index: Tensor  # type: ignore[assignment]
+    condition: Tensor | None = None
+
+
+def tiled(x: Tensor, times: int) -> Tensor:
+    """(B, …) to (times · B, …): copies of the whole, one after the other."""
+    return x.repeat(times, *[1] * (x.ndim - 1))
+
+
+def first_examples(data: Batch, examples: int | None) -> Batch:
+    """The first ``examples`` of a data set, or all of it.
+
+    Raises:
+        InvalidInput: fewer than one.
+    """
+    if examples is not None and examples < 1:
+        raise InvalidInput(f"examples must be at least 1, got {examples}, or null for the whole data set")
+    return Batch(*(None if part is None else part[:examples] for part in data))  # type: ignore[arg-type]
+
+
+def chunks(data: Batch, rows: int) -> Iterator[Batch]:
+    """A data set in pieces of at most ``rows`` examples."""
+    for start in range(0, len(data.x), rows):
+        yield Batch(*(None if part is None else part[start : start + rows] for part in data))  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""From composed configs to checked objects."""

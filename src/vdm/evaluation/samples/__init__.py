@@ -1,0 +1,1 @@
+"""Scores and images of samples."""

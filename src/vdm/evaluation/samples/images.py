@@ -1,0 +1,127 @@
+"""Images of samples, of the path from noise to data, and of latents."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vdm.bound import VariationalModel
+from vdm.data import InMemoryData
+from vdm.draws import ExampleDraws
+from vdm.elbo import DiscreteTime
+from vdm.gamma import event_mean
+from vdm.models import VDM, LatentModel
+from vdm.plots.images import stack_images, with_captions
+from vdm.samplers import Latent
+
+
+def draw_reconstructions(model: LatentModel, data: InMemoryData, seed: int, each: int = 3) -> Image.Image:
+    """Test examples in the first row, below each ``each`` draws of x̃ ~ p(x | z), z ~ q(z | x)."""
+    x = data.splits()["test"].x[:COLUMNS].to(next(model.parameters()).device)
+    rows = [x]
+    for repeat in range(each):
+        draws = ExampleDraws(torch.arange(len(x)), seed, repeat)
+        rows.append(model.generate(model.latents(x, draws), draws))
+    return data.picture(torch.cat(rows).cpu())
+
+
+def draw_traversals(model: LatentModel, data: InMemoryData, seed: int) -> Image.Image:
+    """One row a layer, z_1 first: the first test example with z_t's most informative coordinate from −3 to 3."""
+    x = data.splits()["test"].x[:1].repeat(COLUMNS, *[1] * len(data.event_shape)).to(next(model.parameters()).device)
+    draws, reach = (
+        ExampleDraws(torch.zeros(COLUMNS, dtype=torch.long), seed),
+        torch.linspace(-3, 3, COLUMNS, device=x.device),
+    )
+    rows = [model.traverse(x, t, reach, draws) for t in range(1, model.layers + 1)]
+    return data.picture(torch.cat(rows).cpu())
+
+
+def draw_samples(model: VariationalModel, data: InMemoryData, n: int, seed: int) -> Image.Image:
+    """A picture of ``n`` samples with draws keyed by (seed, sample)."""
+    draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
+    if condition is not None:
+        condition = condition.to(next(model.parameters()).device)
+    return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition))
+
+
+COLUMNS = 8
+"""Places in time side by side; as many as a data set's own pictures of images have columns."""
+
+
+def images_over_time(data: InMemoryData, rows: Sequence[Sequence[Tensor]], captions: Sequence[str]) -> Image.Image:
+    """Data (n, *event) at each of ``COLUMNS`` places in time: of images, for every example the given rows over time.
+
+    What is no image has a picture a place, one below another, of the last of the rows.
+    """
+    if len(data.event_shape) == 3:
+        cells = torch.stack([torch.stack(list(row), 1) for row in rows], 1)
+        return with_captions(data.picture(cells.flatten(0, 2).cpu()), captions)
+    frames = zip(rows[-1], captions, strict=True)
+    return stack_images([with_captions(data.picture(frame.cpu()), [caption]) for frame, caption in frames])
+
+
+class NoisedExamples(NamedTuple):
+    """Test examples x (n, *event) and latents of one joint trajectory x_1 … x_T ~ q(· | x_0), even in t."""
+
+    x: Tensor
+    condition: Tensor | None
+    latents: list[Latent]
+
+    @property
+    def captions(self) -> list[str]:
+        return ["x₀", *(noise_level(latent) for latent in self.latents)]
+
+
+def noise_level(latent: Latent) -> str:
+    """γ of the first example, for a caption."""
+    return f"γ = {event_mean(latent.gamma_t)[0]:.1f}".replace("-", "−")
+
+
+def examples_per_image(data: InMemoryData) -> int:
+    """How many examples one picture holds: few images, or many points."""
+    return 4 if len(data.event_shape) == 3 else 500
+
+
+@torch.no_grad()
+def noised_examples(model: VDM, data: InMemoryData, seed: int) -> NoisedExamples:
+    """(1.33) with T = ``COLUMNS`` − 1, from γ_min to γ_max; each x_t is made of the one before it, as in figure 1.4."""
+    split, device = data.splits()["test"], next(model.parameters()).device
+    x = split.x[: examples_per_image(data)].to(device)
+    condition = None if split.condition is None else split.condition[: len(x)].to(device)
+    time = DiscreteTime(COLUMNS - 1)
+    z = model.at(time).as_mhvae().latents(x, ExampleDraws(torch.arange(len(x)), seed), condition)
+    return NoisedExamples(x, condition, [Latent(x_t, time.gamma(model.schedule, i, x_t)) for i, x_t in enumerate(z, 1)])
+
+
+def draw_noising(model: VDM, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+    """Figure 1.4: an example and what noise makes of it, step by step, as the data's nearest values."""
+    return images_over_time(data, [[noising.x, *_nearest(model, noising.latents)]], noising.captions)
+
+
+@torch.no_grad()
+def draw_denoised(model: VDM, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+    """Below each x_t of the same trajectory x̂_0(x_t), what the denoiser makes of it."""
+    seen = [model.guess(latent, noising.condition) for latent in noising.latents]
+    rows = [[noising.x, *_nearest(model, noising.latents)], [noising.x, *seen]]
+    return images_over_time(data, rows, noising.captions)
+
+
+@torch.no_grad()
+def draw_trajectory(model: VDM, data: InMemoryData, seed: int, steps: int | None = None) -> Image.Image:
+    """Samples on their way from noise, x_t and below it x̂_0(x_t): the first of those that ``model.sample`` draws."""
+    n, steps = examples_per_image(data), model.default_steps if steps is None else steps
+    condition = data.sampling_condition(n)
+    condition = None if condition is None else condition.to(next(model.parameters()).device)
+    places = [round(steps * i / (COLUMNS - 1)) for i in range(COLUMNS)]
+    draws = ExampleDraws(torch.arange(n), seed)
+    latents = model.trajectory(n, data.event_shape, steps=steps, draws=draws, condition=condition)
+    seen = {number: latent for number, latent in enumerate(latents) if number in places}
+    way = [seen[place] for place in places]
+    rows = [_nearest(model, way), [model.guess(latent, condition) for latent in way]]
+    return images_over_time(data, rows, [noise_level(latent) for latent in way])
+
+
+def _nearest(model: VDM, latents: Sequence[Latent]) -> list[Tensor]:
+    return [model.likelihood.nearest(latent.x_t) for latent in latents]

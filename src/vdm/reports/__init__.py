@@ -1,0 +1,1 @@
+"""Pages and console tables, read from the files of runs."""

@@ -1,0 +1,98 @@
+"""A W&B workspace for a sweep, of panels for what its runs have logged."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import wandb_workspaces.reports.v2 as reports
+import wandb_workspaces.workspaces as workspaces
+
+from vdm.config.hints import config_directory
+from vdm.errors import InvalidInput
+from vdm.reports.groups import differing
+from vdm.runs.files import read_yaml
+from vdm.runs.folder import RunFolder
+from vdm.runs.sweeps import Run
+from vdm.runs.tables import STEP, read_rows
+
+SECTIONS = {
+    "Bound, by term": r"(val|test)/(bits_per_dim|reconstruction|prior_matching|denoising_matching)$",
+    "Samples": r"pictures/",
+    "Over noise levels": r"profile/",
+    "Schedule": r"schedule/",
+    "Scores of samples": r"(val|test)/(fid|kid|inception|precision|recall)",
+    "Other terms": r"(val|test)/",
+    "Throughput": r"throughput/",
+    "Training": r"",
+}
+"""Where a metric or a picture belongs, by its name: to the first that matches."""
+
+STANDARD_ERRORS = ("_mc_se", "_data_se")
+
+
+def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
+    """The runs of W&B's group ``name`` under the settings in which they differ, the seed apart."""
+    folders = [run.folder for run in runs if run.folder is not None]
+    metrics, pictures = metric_names(folders), picture_names(folders)
+    sections = []
+    for title, belongs in by_section([*metrics, *pictures]).items():
+        panels = [_panel(key, key in pictures) for key in belongs]
+        sections.append(workspaces.Section(name=title, panels=panels, is_open=True))
+    grouped = [workspaces.Config(_setting(name)) for name in differing([run.settings for run in runs])]
+    return workspaces.Workspace(
+        entity=entity,
+        project=_project(folders),
+        name=f"sweep {name}",
+        sections=sections,
+        settings=workspaces.WorkspaceSettings(x_axis=STEP, max_runs=100),
+        runset_settings=workspaces.RunsetSettings(filters=[workspaces.Metric("Group") == name], groupby=grouped),
+    )
+
+
+def specification(workspace: workspaces.Workspace) -> str:
+    """The JSON that an upload sends, which the package shows in no other way."""
+    return workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+
+
+def metric_names(folders: Iterable[RunFolder]) -> list[str]:
+    """Of all metrics.csv files, which have W&B's names: in their order, without steps and standard errors."""
+    found = dict.fromkeys(name for folder in folders for name in read_rows(folder.curves)[0])
+    return [name for name in found if name != "step" and not name.endswith(STANDARD_ERRORS)]
+
+
+def picture_names(folders: Iterable[RunFolder]) -> list[str]:
+    """Of the copies that W&B keeps as ``media/images/NAME_STEP_HASH.png``."""
+    found = set()
+    for folder in folders:
+        for images in folder.root.glob("wandb/*run-*/files/media/images"):
+            found |= {re.sub(r"_\d+_[0-9a-f]+\.png$", "", str(p.relative_to(images))) for p in images.rglob("*.png")}
+    return sorted(found)
+
+
+def by_section(names: Iterable[str]) -> dict[str, list[str]]:
+    """In the order of the sections; those of nothing are left out."""
+    belongs: dict[str, list[str]] = {title: [] for title in SECTIONS}
+    for name in names:
+        belongs[next(title for title, pattern in SECTIONS.items() if re.match(pattern, name))].append(name)
+    return {title: members for title, members in belongs.items() if members}
+
+
+def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot | reports.LinePlot:
+    if picture:
+        return reports.MediaBrowser(title=name, media_keys=[name])
+    if name.startswith("test/"):
+        return reports.BarPlot(title=name, metrics=[name])
+    return reports.LinePlot(title=name, x=STEP, y=[name])
+
+
+def _setting(name: str) -> str:
+    """Where W&B's config has it: a group's option stands under ``choices``."""
+    return f"choices.{name}" if (Path(config_directory()) / name).is_dir() else name
+
+
+def _project(folders: Iterable[RunFolder]) -> str:
+    for folder in folders:
+        loggers = read_yaml(folder.config)["logger"] if folder.config.exists() else {}
+        if "wandb" in loggers:
+            return str(loggers["wandb"]["project"])
+    raise InvalidInput("none of the sweep's runs was logged to W&B: train with logger=wandb")

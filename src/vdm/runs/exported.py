@@ -1,0 +1,102 @@
+"""A trained model as two files that need neither Hydra nor Lightning: weights, and what to put them into.
+
+``model.safetensors`` holds tensors by the model's own names; ``vdm.json`` the format's version, the tree of constructor
+calls (see ``vdm.construction``), the shape and levels of the data, the weights' SHA-256, where they come from, and its own
+SHA-256.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from vdm.config.instantiate import instantiate, require_resolved
+from vdm.config.trust import TrustParts
+from vdm.errors import InvalidInput
+from vdm.runs.migration import migrate_config
+
+FORMAT = 2
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "vdm.json"
+
+
+class Description(NamedTuple):
+    """What stands in ``vdm.json``.
+
+    model: the tree of constructor calls. event_shape, levels: of the data; levels is 0 for real numbers.
+    weights: ``ema`` or ``raw``. sha256: of the file of weights. provenance: of the run. own_sha256: of all of this but
+    itself; None where a person has changed it and means it.
+    """
+
+    format: int
+    model: dict[str, Any]
+    event_shape: list[int]
+    levels: int
+    weights: str
+    sha256: str
+    provenance: dict[str, Any]
+    own_sha256: str | None = None
+
+    def digest(self) -> str:
+        """What ``own_sha256`` is to be."""
+        return hashlib.sha256(json.dumps(self._replace(own_sha256=None)).encode()).hexdigest()
+
+
+def encoded(state: dict[str, Tensor]) -> bytes:
+    """The file of weights."""
+    return save({name: value.detach().cpu().clone().contiguous() for name, value in state.items()})
+
+
+def read_description(folder: Path) -> Description:
+    """What ``folder`` holds.
+
+    Raises:
+        InvalidInput: a folder that vdm-export did not write, or not to its end, or another version's; or what was changed.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise InvalidInput(f"{folder} holds no exported model: {DESCRIPTION} is not there; vdm-export writes one")
+    try:
+        content = json.loads(path.read_text())
+        version = content["format"]
+        if version not in (1, FORMAT):
+            raise InvalidInput(f"{path} has format {version}, this version of vdm reads {FORMAT}: export it again")
+        description = Description(**content)
+        if description.own_sha256 not in (None, description.digest()):
+            raise InvalidInput(f"{path} was changed: export the model again, or set own_sha256 in it to null if you mean it")
+        return description._replace(format=FORMAT, model=migrate_config(description.model))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"{path} is not what vdm-export writes, or was cut short: export the model again") from error
+
+
+def load(folder: str | Path, trust: str | Sequence[str] | None = None) -> nn.Module:
+    """The model in ``folder``, in evaluation mode.
+
+    Args:
+        trust: packages, besides this one, whose classes the description may name.
+
+    Raises:
+        InvalidInput: see ``read_description``; weights that are missing, changed or of another model; a description that
+            names anything else than parts of this package.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    path = folder / WEIGHTS
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != description.sha256:
+        raise InvalidInput(f"{path} is missing, cut short or not the file that {DESCRIPTION} describes: export it again")
+    try:
+        require_resolved(description.model, "model")
+        model = instantiate(description.model, TrustParts(trust), "model")
+        model.load_state_dict(load_tensors(content))
+        return model.eval()
+    except (SafetensorError, RuntimeError, AttributeError) as error:
+        raise InvalidInput(f"{path} does not fit the model that {DESCRIPTION} describes: export it again") from error

@@ -1,0 +1,1 @@
+"""Studies of single research questions; nothing else imports them."""

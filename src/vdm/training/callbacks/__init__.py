@@ -1,0 +1,1 @@
+"""Callbacks, one file each, named as in ``configs/callbacks``."""

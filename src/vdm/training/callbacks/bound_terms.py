@@ -1,0 +1,115 @@
+"""The bound and its terms, logged during training and evaluation."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from vdm.bound import Elbo
+from vdm.errors import at_least
+from vdm.estimate import Estimate
+from vdm.evaluation import BoundEvaluation, BoundSummary
+from vdm.terms import TERMS, term_names
+from vdm.training.loggers.base import log_metrics
+from vdm.training.task import VariationalTask
+
+
+def flat(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
+    """``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
+    metrics = {}
+    for name, estimate in estimates.items():
+        metrics[f"{stage}/{name}"] = estimate.value
+        metrics[f"{stage}/{name}_mc_se"] = estimate.mc_se
+        metrics[f"{stage}/{name}_data_se"] = estimate.data_se
+    return metrics
+
+
+class BoundTerms(Callback):
+    """Logs the bound and its three terms in bits/dim: training means every ``every`` steps, and whole evaluations.
+
+    Evaluations have ``layer_1`` … as well, where the bound has one entry a layer.
+
+    ``results`` holds the last validation's and the last test's estimates; ``validated`` is the step of the former.
+
+    Raises:
+        InvalidInput: ``every`` below 1.
+    """
+
+    def __init__(self, every: int = 25) -> None:
+        at_least(1, every=every)
+        self.every = every
+        self.results: dict[str, dict[str, Estimate]] = {}
+        self.validated: int | None = None
+        self._summary: BoundSummary | None = None
+        self._sums: Tensor | None = None
+        self._count = self._step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        bound: Elbo = outputs["bound"]
+        sums = torch.stack([bound.terms()[name].detach().double().sum() for name in TERMS])
+        self._sums = sums if self._sums is None else self._sums.to(sums) + sums
+        self._count += len(bound.reconstruction)
+        if trainer.global_step == self._step:  # gradients are still being accumulated
+            return
+        self._step = trainer.global_step
+        if self._step % self.every == 0:
+            means = (self._sums / self._count).tolist()
+            metrics = {f"train/{name}": mean for name, mean in zip(TERMS, means, strict=True)}
+            for optimizer in trainer.optimizers[:1]:
+                metrics["train/learning_rate"] = optimizer.param_groups[0]["lr"]
+            log_metrics(trainer, metrics)
+            self._sums, self._count = None, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sums": self._sums,
+            "count": self._count,
+            "validated": self.validated,
+            "results": {stage: {name: list(e) for name, e in terms.items()} for stage, terms in self.results.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._sums, self._count = state_dict["sums"], state_dict["count"]
+        self.validated = state_dict.get("validated")
+        stored = state_dict["results"].items()
+        self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+        self._begin(pl_module, pl_module.validation)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        assert self._summary is not None
+        self._summary.update(outputs)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        metrics, self.validated = self._conclude("val"), trainer.global_step
+        for name, value in metrics.items():
+            pl_module.log(name, value, logger=False)
+        log_metrics(trainer, metrics)
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
+        self._begin(pl_module, pl_module.test)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.on_validation_batch_end(trainer, pl_module, outputs)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        log_metrics(trainer, self._conclude("test"))
+
+    def _begin(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
+        names = term_names(pl_module.evaluated.columns)
+        self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
+
+    def _conclude(self, stage: str) -> dict[str, float]:
+        assert self._summary is not None
+        self.results[stage] = self._summary.compute()
+        return flat(stage, self.results[stage])

@@ -1,0 +1,23 @@
+"""Images of a diffusion model after the test."""
+
+from PIL import Image
+
+from vdm.bound import VariationalModel
+from vdm.data import InMemoryData
+from vdm.evaluation.samples.images import draw_denoised, draw_noising, draw_trajectory, noised_examples
+from vdm.models import VDM
+from vdm.training.callbacks.final_images import FinalImages
+
+
+class DiffusionImages(FinalImages):
+    """noising.png, denoised.png and trajectory.png, of diffusion models."""
+
+    def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
+        if not isinstance(model, VDM):
+            return {}
+        noising = noised_examples(model, data, self.seed)
+        return {
+            "noising": draw_noising(model, data, noising),
+            "denoised": draw_denoised(model, data, noising),
+            "trajectory": draw_trajectory(model, data, self.seed),
+        }

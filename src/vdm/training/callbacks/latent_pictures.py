@@ -1,0 +1,23 @@
+"""Images of a latent-variable model after the test."""
+
+from PIL import Image
+
+from vdm.bound import VariationalModel
+from vdm.data import InMemoryData
+from vdm.evaluation.samples.images import draw_reconstructions, draw_traversals
+from vdm.models import LatentModel
+from vdm.training.callbacks.final_images import FinalImages
+
+COLUMNS = 8
+
+
+class LatentImages(FinalImages):
+    """reconstructions.png and traversals.png, of models that have latents of images."""
+
+    def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
+        if not (isinstance(model, LatentModel) and len(data.event_shape) == 3):
+            return {}
+        return {
+            "reconstructions": draw_reconstructions(model, data, self.seed),
+            "traversals": draw_traversals(model, data, self.seed),
+        }

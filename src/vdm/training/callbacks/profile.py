@@ -1,0 +1,91 @@
+"""The denoising term by noise level, followed through training."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from vdm.bound import Elbo
+from vdm.draws import scalar_dtype
+from vdm.errors import InvalidInput
+from vdm.gamma import event_mean
+from vdm.gamma_profile import GammaProfile, one_t_variance
+from vdm.models import VDM
+from vdm.plots.figures import profile_figure
+from vdm.plots.images import render
+from vdm.runs.tables import PROFILE_COLUMNS, append_rows, truncate_after
+from vdm.terms import bits_per_dim
+from vdm.training.loggers.base import log_image, log_metrics
+from vdm.training.task import VariationalTask
+
+
+class ProfileTable(Callback):
+    """Sorts the one-t estimates of training (first process, raw weights) by γ, and writes them down at each validation.
+
+    A row a bin: step, γ's bin, how many draws fell into it since the last rows, their mean and variance; see
+    ``vdm.gamma_profile``. It costs no call of the network. Models without a one-t estimate leave no file.
+
+    Args:
+        path: of the file.
+        bins: K equal bins between the schedule's ends, as they were at the first of the draws.
+
+    Raises:
+        InvalidInput: no bins.
+    """
+
+    def __init__(self, path: str, bins: int = 20) -> None:
+        if bins < 1:
+            raise InvalidInput(f"a profile over γ needs at least 1 bin, got {bins}")
+        self.path, self.bins = Path(path), bins
+        self._profile: GammaProfile | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            truncate_after(self.path, trainer.global_step or -1)
+        if self._profile is not None:
+            self._profile = GammaProfile(*(part.to(pl_module.device) for part in (self._profile.ends, self._profile.sums)))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if outputs["gamma_t"] is None:
+            return
+        bound: Elbo = outputs["bound"]
+        gamma = event_mean(outputs["gamma_t"].detach())
+        if self._profile is None:
+            self._profile = GammaProfile.empty(_ends(pl_module).to(gamma), self.bins)  # type: ignore[arg-type]
+        self._profile.add(gamma, bits_per_dim(bound.denoising_matching.detach(), bound.dims))
+        if trainer.global_step == trainer.max_steps:  # before the last checkpoint: a run resumed from it trains no more
+            self._write(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._write(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._profile is None else {"ends": self._profile.ends, "sums": self._profile.sums}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._profile = GammaProfile(**state_dict) if state_dict else None
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if self._profile is None:
+            return
+        found, self._profile = self._profile.bins(), None
+        if trainer.is_global_zero:
+            append_rows(self.path, PROFILE_COLUMNS, [(trainer.global_step, *each) for each in found])
+            log_metrics(trainer, {"profile/one_t_variance": one_t_variance(found)})
+            log_image(trainer, "profile/by_gamma", lambda: render(profile_figure({"": found})))
+
+
+@torch.no_grad()
+def _ends(task: VariationalTask) -> torch.Tensor:
+    """(2,), the schedule's γ at t = 0 and t = 1, means over the dimensions where each has its own."""
+    model = task.model
+    assert isinstance(model, VDM)
+    return event_mean(model.schedule(torch.tensor([0.0, 1.0], dtype=scalar_dtype(task.device), device=task.device)))

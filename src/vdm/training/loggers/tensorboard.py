@@ -1,0 +1,74 @@
+"""The numbers and pictures of a run for TensorBoard, in event files that are whole at every moment."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import SummaryWriter
+
+from vdm.runs.files import write_atomically
+from vdm.runs.folder import RunIdentity
+from vdm.training.loggers.base import ImageLogger, LocalLogger
+
+
+class TensorBoardLogger(LocalLogger, ImageLogger):
+    """The metrics of ``metrics.csv`` under the same names, and pictures, on disk when the call returns.
+
+    A resumed run first cuts the earlier event files back to the step after which it goes on.
+
+    Args:
+        folder: of the event files.
+        leg: where the run goes on.
+    """
+
+    def __init__(self, folder: str, leg: RunIdentity) -> None:
+        super().__init__()
+        self.folder, self.leg = Path(folder), leg
+        self._writer: SummaryWriter | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        """Torch's own writer; the file begins when it is first asked for."""
+        if self._writer is None:
+            truncate_events_after(self.folder, self.leg.kept)
+            self._writer = SummaryWriter(str(self.folder))
+        return self._writer
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            self.experiment.add_scalar(name, value, step)
+        self.experiment.flush()
+
+    @rank_zero_only
+    def log_image(self, name: str, picture: Image.Image, step: int) -> None:
+        self.experiment.add_image(name, np.array(picture), step, dataformats="HWC")
+        self.experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def truncate_events_after(folder: Path, step: int) -> None:
+    """Drop what a run that goes on from the end of ``step`` will log again: later events, and the test after training."""
+    for path in folder.glob("events.*"):
+        content = io.BytesIO()
+        for event in RawEventFileLoader(str(path)).Load():
+            if _holds(Event.FromString(event), step):
+                RecordWriter(content).write(event)
+        write_atomically(path, content.getvalue())
+
+
+def _holds(event: Event, step: int) -> bool:
+    tags = [value.tag for value in event.summary.value]
+    return not tags or (event.step <= step and not any(tag.startswith("test/") for tag in tags))

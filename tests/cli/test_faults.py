@@ -1,0 +1,287 @@
+"""What goes wrong outside of the program: a run ends as documented or goes on, and no result looks whole and is not."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+
+from support.processes import start
+from support.training_runs import SMALL, stopped_run, vdm_train
+from vdm.data.batches import ShuffledBatches
+from vdm.data.decoded import mapped
+from vdm.data.split import Split
+from vdm.errors import InvalidInput
+from vdm.runs.checkpoints import KEY, migrated, read_checkpoint
+from vdm.runs.files import remove_remnants, write_atomically
+from vdm.runs.folder import RunFolder
+from vdm.training.checkpoint_io import AtomicCheckpointIO
+
+OWN = {"format": 1, "config": {}, "provenance": {}}
+
+
+class LimitedFiles:
+    """No file may grow beyond so many bytes: the kernel refuses the write in the middle, as on a full disk."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __enter__(self):
+        self.ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.earlier[1]))
+
+    def __exit__(self, *_):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.earlier)
+        signal.signal(signal.SIGXFSZ, self.ignored)
+
+
+def content(value):
+    return {KEY: OWN, "state_dict": {"w": torch.full((1000,), float(value))}, "global_step": value}
+
+
+def test_a_disk_that_fills_up_in_a_save_costs_nothing(tmp_path):
+    """The kernel stops the write half-way; the earlier checkpoint is whole, nothing else is there, and one line says it."""
+    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint(content(1), path)
+    with LimitedFiles(path.stat().st_size // 2), pytest.raises(InvalidInput, match=r"last\.ckpt cannot be written \("):
+        io.save_checkpoint(content(2), path)
+    assert read_checkpoint(path).step == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def save_for_ever(path, report):
+    for step in range(1, 100_000):
+        state = {"w": torch.full((2_000_000,), float(step))}
+        AtomicCheckpointIO().save_checkpoint({KEY: OWN, "state_dict": state, "global_step": step}, path)
+        report.send(step)
+
+
+@pytest.mark.slow
+def test_kill_in_a_save_leaves_the_last_whole_one(tmp_path):
+    """SIGKILL at ten moments spread over the duration of a save."""
+    path, fork = tmp_path / "last.ckpt", get_context("fork")
+    for attempt in range(10):
+        ours, theirs = fork.Pipe()
+        process = fork.Process(target=save_for_ever, args=(path, theirs), daemon=True)
+        process.start()
+        ours.recv()
+        begun = time.perf_counter()
+        reported = ours.recv()
+        time.sleep((time.perf_counter() - begun) * attempt / 10)
+        process.kill()
+        process.join()
+        saved = read_checkpoint(path)
+        assert saved.step >= reported
+        assert torch.equal(saved.state["w"], torch.full((2_000_000,), float(saved.step)))
+    remove_remnants(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_remnants_go_and_nothing_else_does(tmp_path):
+    names = (".last.ckpt.a1b2c3d4", "last.ckpt", ".hydra", "metrics.csv", ".config.yaml.zzzzzzzz", "best.ckpt")
+    for name in names:
+        (tmp_path / name).touch()
+    remove_remnants(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", ".hydra", "metrics.csv", "best.ckpt"}
+
+
+def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(tmp_path, capsys):
+    """The limit lets the yaml and csv files through and stops the checkpoint in its middle."""
+    folder = tmp_path / "run"
+    with LimitedFiles(100_000):
+        assert vdm_train(folder) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vdm-train: ")]
+    assert "last.ckpt cannot be written" in line
+    assert "cannot be written" in (folder / "failure.txt").read_text()
+    assert not (folder / "metrics.json").exists()
+    assert not list((folder / "checkpoints").iterdir())
+    assert vdm_train(folder, "resume=true") == 0
+    assert not (folder / "failure.txt").exists()
+    assert json.loads((folder / "metrics.json").read_text())["test"]["bits_per_dim"]["value"] > 0
+
+
+def test_data_whose_file_vanishes_in_mid_epoch_are_read_to_the_end(tmp_path):
+    """A mapped file that is removed, or replaced by another, stays what it was for those who have it open."""
+    x = torch.arange(600, dtype=torch.uint8).view(60, 1, 10)
+    path = tmp_path / "train.bin"
+    path.write_bytes(x.numpy().tobytes())
+    for vanish in (path.unlink, lambda: write_atomically(path, b"")):
+        path.write_bytes(x.numpy().tobytes())
+        batches = iter(ShuffledBatches(Split(mapped(path, (60, 1, 10))), 6, seed=0))
+        seen = [next(batches)]
+        vanish()
+        seen += list(batches)
+        assert len(seen) == 10
+        assert all(torch.equal(batch.x, x[batch.index]) for batch in seen)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    """A place below a file is refused whoever asks, root included."""
+    (tmp_path / "file").touch()
+    assert vdm_train(tmp_path / "file" / "run") == 2
+    assert f"{tmp_path}/file is a file, where a folder is needed" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_one_line(tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    assert vdm_train(tmp_path / "closed" / "run") == 2
+    assert "cannot be written (Permission denied)" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_run_whose_folder_is_removed_ends_in_one_line(tmp_path, monkeypatch, capsys, later):
+    """Also where a checkpoint has made the folder anew by then: its curves would go on without their beginning."""
+    folder = tmp_path / "run"
+
+    def remove():
+        shutil.rmtree(folder)
+        if later:
+            (folder / "checkpoints").mkdir(parents=True)
+
+    assert stopped_run(folder, monkeypatch, 8, "on_train_batch_end", remove) == 2
+    assert f"{folder}/metrics.csv is gone: its folder was removed" in capsys.readouterr().err.splitlines()[-1]
+    assert not (folder / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(("gone", "begun"), [("data.bin", False), ("data.bin", True), ("run/mine.bin", True)])
+def test_another_file_that_is_not_there_is_not_taken_for_the_run_s_folder(tmp_path, gone, begun):
+    folder = RunFolder(tmp_path / "run")
+    if begun:
+        write_atomically(folder.config, b"")
+    with pytest.raises(FileNotFoundError), folder.held():
+        (tmp_path / gone).read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_is_one_line(tmp_path, monkeypatch, capsys, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number), "data.bin")
+
+    monkeypatch.setattr("vdm.cli.train._run", fail)
+    assert vdm_train(tmp_path / "run") == 2
+    assert f"data.bin is out of reach ({os.strerror(number)}): its disk or" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_first_reason_is_told_where_nothing_can_be_written(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    (tmp_path / "run").touch()
+    folder.note_failure(ValueError("the first"))
+    with pytest.raises(InvalidInput, match="run is a file, where a folder is needed"):
+        write_atomically(folder.failure, b"x")
+
+
+def test_old_formats_are_migrated_one_by_one_and_others_refused_by_name():
+    """1 → 2 → 3 through a table; from 0 nothing leads on, and 4 is newer than all."""
+    table = {
+        1: lambda c: {**c, "vdm": {**c["vdm"], "format": 2, "trail": "a"}},
+        2: lambda c: {**c, "vdm": {**c["vdm"], "format": 3, "trail": c["vdm"]["trail"] + "b"}},
+    }
+    assert migrated({"vdm": {"format": 1}}, Path("x"), table, 3)["vdm"] == {"format": 3, "trail": "ab"}
+    assert migrated({"vdm": {"format": 3}}, Path("x"), table, 3)["vdm"] == {"format": 3}
+    for found in (0, 4):
+        own = {"vdm": {"format": found, "provenance": {"vdm": "9.9"}}}
+        with pytest.raises(InvalidInput, match=rf"x has format {found} \(vdm 9\.9\), this version reads 3"):
+            migrated(own, Path("x"), table, 3)
+    for own in ({}, {"format": "1"}, None, []):
+        with pytest.raises(InvalidInput, match="names no format"):
+            migrated({"vdm": own}, Path("x"), table, 3)
+
+
+@pytest.mark.parametrize("gone", ["config", "provenance"])
+def test_a_checkpoint_with_a_part_missing_is_one_line(gone, tmp_path):
+    torch.save({**content(1), KEY: {k: v for k, v in OWN.items() if k != gone}}, tmp_path / "x.ckpt")
+    with pytest.raises(InvalidInput, match=f"is not a whole checkpoint of vdm: it has no '{gone}'"):
+        read_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_a_checkpoint_says_what_it_is_and_where_it_comes_from(tmp_path):
+    """Format, config, the data's fingerprints, the code's version: in every checkpoint that a run leaves."""
+    assert vdm_train(tmp_path / "run", "trainer.max_steps=2", "trainer.val_check_interval=2") == 0
+    for name in ("best", "last"):
+        saved = read_checkpoint(tmp_path / f"run/checkpoints/{name}.ckpt")
+        assert saved.config["model"]["_target_"] == "vdm.models.VDM"
+        assert len(saved.provenance["data"]["splits"]["train"]["sha256"]) == 16
+        assert saved.provenance["vdm"]
+
+
+def told_of(pid, name):
+    """What the kernel says of a process, and nothing of one that has just ended: even an open file then reads as gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def child_of(process):
+    """The process of rank 1, which the command started; it has short-lived other children."""
+    while process.poll() is None:
+        for pid in map(int, told_of(process.pid, f"task/{process.pid}/children").split()):
+            if b"LOCAL_RANK=1" in told_of(pid, "environ"):
+                return pid
+        time.sleep(0.05)
+    raise AssertionError(process.communicate())
+
+
+def runs(pid):
+    state = told_of(pid, "stat").rpartition(b")")[2].split()
+    return bool(state) and state[0] not in (b"Z", b"T")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("processes")
+
+
+FATES = {"the first is killed": (0, signal.SIGKILL), "the second is killed": (1, signal.SIGKILL)}
+FATES["the second hangs"] = (1, signal.SIGSTOP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fate", FATES)
+def test_one_of_two_processes_does_not_leave_the_other_waiting(fate, home):
+    """The other ends within the time limit of a collective operation, here 40 s, and some; no result is left."""
+    folder, (rank, number) = home / fate.replace(" ", "_"), FATES[fate]
+    limited = ("trainer=ddp", "trainer.devices=2", "trainer.strategy.timeout.seconds=40", "trainer.max_steps=100000")
+    process = start("vdm-train", folder, *[word for word in SMALL if "max_steps" not in word], *limited)
+    pids = (process.pid, child_of(process))
+    while process.poll() is None and not (folder / "checkpoints/last.ckpt").exists():
+        time.sleep(0.05)
+    os.kill(pids[rank], number)
+    killed = time.monotonic()
+    while process.poll() is None or any(map(runs, pids)):
+        assert time.monotonic() - killed < 100
+        time.sleep(0.1)
+    if number == signal.SIGSTOP:
+        os.kill(pids[rank], signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert read_checkpoint(folder / "checkpoints/last.ckpt").step >= 5
+    assert not (folder / "metrics.json").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_in_one_of_two_processes_ends_both_with_its_reason(home, monkeypatch):
+    """Also in the first one, whose own loss is finite, and whose checkpoint must not get the other's gradients."""
+    folder = home / "poisoned"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
+    poison = ("+callbacks.poison._target_=poison.Poison", "+callbacks.poison.rank=1", "+callbacks.poison.step=7")
+    process = start("vdm-train", folder, *SMALL, "trainer=ddp", "trainer.devices=2", "callbacks.last.every=1", *poison)
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 2
+    own = [line for line in error.splitlines() if "the training loss is nan at step 7" in line]
+    assert own
+    assert all("(32 of 32 in the batch)" in line and "non_finite_step_0000007_part_1.ckpt" in line for line in own)
+    assert "the training loss is nan at step 7" in (folder / "failure.txt").read_text()
+    last = read_checkpoint(folder / "checkpoints/last.ckpt")
+    assert last.step == 7
+    assert all(torch.isfinite(value).all() for value in last.state.values())
+    assert not (folder / "metrics.json").exists()

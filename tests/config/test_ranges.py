@@ -1,0 +1,177 @@
+"""Numbers out of range are refused where a part is made, in one line with the part's place, before any work."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.optim import SGD
+
+from support.catalogue import composed
+from support.tasks import parts, trainer_for
+from vdm.cli.build import build
+from vdm.cli.command import device_of
+from vdm.config.instantiate import instantiate_own
+from vdm.errors import InvalidInput
+from vdm.evaluation import BoundEvaluation
+from vdm.networks import MLP, FusionConv, FusionMLP, UNet, VDMUNet
+from vdm.training.learning_rate import warmup_constant, warmup_cosine
+
+CALLBACKS = ("bound_terms", "gradient_noise", "throughput", "sample_grid", "score_samples", "last")
+ESTIMATORS = {
+    "timesteps": ["timesteps=[9]"],
+    "continuous": [],
+    "importance": ["importance=2"],
+    "flow": [],
+    "target_se": ["target_se=0.1"],
+}
+PARTS = [
+    *(("train", f"callbacks.{name}", f"every={every}", "every") for name in CALLBACKS for every in (0, -1)),
+    ("train", "callbacks.sample_grid", "n=0", "n must be at least 1"),
+    ("train", "callbacks.profile", "bins=0", "at least 1 bin"),
+    ("train", "callbacks.cpu_time", "seconds=0", "must be positive"),
+    ("train", "data", "eval_batch_size=0", "eval_batch_size must be at least 1"),
+    ("train", "data", "eval_batch_size=100000000000000000000", "eval_batch_size must be at most 10,000,000"),
+    ("train", "validation", "repeats=1", "at least 2"),
+    ("train", "test", "repeats=1000000000000", "at most 10,000,000"),
+    ("train", "fid", "steps=0", "at least 1"),
+    ("train", "fid", "n=1", "at least 2"),
+    *(("evaluate", f"estimators.{name}", f"rows={rows}", "rows must be") for name in ESTIMATORS for rows in (0, -1)),
+    *(("evaluate", f"estimators.{name}", f"examples={n}", "examples must be") for name in ESTIMATORS for n in (0, -5)),
+    ("evaluate", "estimators.timesteps", "timesteps=[1000000000000000000000]", "timesteps must be at most 10,000,000"),
+    ("evaluate", "estimators.timesteps", "repeats=1000000000000", "repeats must be at most 10,000,000"),
+    ("evaluate", "estimators.importance", "timesteps=1", "at least 2"),
+    ("evaluate", "estimators.timesteps", "timesteps=[]", "no T at all"),
+    ("evaluate", "estimators.continuous", "times=[]", "no T at all"),
+    ("evaluate", "estimators.importance", "trajectories=0", "at least 1"),
+    ("evaluate", "estimators.target_se", "target_se=0", "must be positive"),
+    *(("evaluate", "estimators.target_se", f"margin={margin}", "at least 1") for margin in (0, ".nan", ".inf")),
+    ("evaluate", "estimators.target_se", "target_se=.inf", "finite"),
+    ("evaluate", "relatives.kid", "subsets=0", "at least 1"),
+    ("evaluate", "relatives.kid", "subset_size=0", "at least 2"),
+    ("evaluate", "relatives.inception_score", "splits=0", "at least 1"),
+    ("evaluate", "relatives.precision_recall", "neighbours=0", "at least 1"),
+]
+BASE = {"train": ["fid=random"], "evaluate": ["ckpt=x", *(word for words in ESTIMATORS.values() for word in words)]}
+
+
+@pytest.fixture(scope="module")
+def configs():
+    return {name: composed(*overrides, config=name) for name, overrides in BASE.items()}
+
+
+@pytest.mark.parametrize(("config", "place", "setting", "message"), PARTS)
+def test_a_number_out_of_range_is_refused_where_the_part_is_made(configs, config, place, setting, message):
+    node = OmegaConf.select(configs[config], place)
+    instantiate_own(node, place)
+    changed = OmegaConf.merge(OmegaConf.to_container(node, resolve=True), OmegaConf.from_dotlist([setting]))
+    with pytest.raises(InvalidInput, match=message) as caught:
+        instantiate_own(changed, place)
+    assert str(caught.value).startswith(place)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rows", [0, -1])
+def test_a_call_of_the_model_has_rows(rows):
+    with pytest.raises(InvalidInput, match="rows must be at least 1"):
+        BoundEvaluation(2, rows=rows)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_are_those_that_every_generator_takes(seed):
+    with pytest.raises(InvalidInput, match="seed must be between 0 and 4294967295"):
+        build(composed(f"seed={seed}"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": -1, "max_epochs": -1}, "a budget ends takes one that it will not reach"),
+        ({"steps": 0}, "trainer.max_steps=0 gives none"),
+        ({"val_check_interval": 0}, "trainer.val_check_interval=0 is no number"),
+        ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches must be at least 1"),
+        ({"accumulate_grad_batches": -2}, "trainer.accumulate_grad_batches must be at least 1"),
+    ],
+)
+def test_a_run_has_a_number_of_steps(tmp_path, settings, message):
+    data, task = parts()
+    with pytest.raises(InvalidInput, match=message):
+        trainer_for(tmp_path, **settings).fit(task, datamodule=data)
+
+
+def test_a_run_of_so_many_epochs_has_a_number_of_steps(tmp_path):
+    data, task = parts("data.batch_size=450")
+    trainer = trainer_for(tmp_path, steps=-1, max_epochs=1)
+    trainer.fit(task, datamodule=data)
+    assert trainer.global_step == 3
+
+
+def rates(schedule, steps, **settings):
+    """The learning rate at each step, as a part of the peak."""
+    optimizer = SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    follow, found = schedule(optimizer, steps, **settings), []
+    for _ in range(steps + 1):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        follow.step()
+    return found
+
+
+@pytest.mark.parametrize("schedule", [warmup_cosine, warmup_constant])
+def test_a_rate_is_between_nothing_and_its_peak_and_warms_up_from_no_step_on(schedule):
+    for warmup in (0, 1, 3, 20):
+        assert all(0 <= rate <= 1 for rate in rates(schedule, 9, warmup=warmup))
+    assert rates(schedule, 9, warmup=0) == rates(schedule, 9, warmup=1)
+    assert rates(schedule, 9, warmup=0)[0] == 1
+    with pytest.raises(InvalidInput, match="warmup must be at least 0, got -5"):
+        rates(schedule, 9, warmup=-5)
+
+
+@pytest.mark.parametrize("floor", [-0.1, 1.5])
+def test_a_floor_is_a_part_of_the_peak(floor):
+    with pytest.raises(InvalidInput, match="floor"):
+        rates(warmup_cosine, 9, warmup=1, floor=floor)
+
+
+@pytest.mark.parametrize(
+    ("there", "accelerator", "device"),
+    [
+        (True, "auto", "cuda"),
+        (True, "gpu", "cuda"),
+        (True, "cuda", "cuda"),
+        (True, "cpu", "cpu"),
+        (False, "auto", "cpu"),
+        (False, "cpu", "cpu"),
+        (False, "gpu", None),
+        (False, "cuda", None),
+        (True, "foo", None),
+        (False, "foo", None),
+    ],
+)
+def test_what_is_asked_for_by_name_is_there_or_refused(monkeypatch, there, accelerator, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    if device is not None:
+        assert device_of(accelerator) == torch.device(device)
+    else:
+        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is none that this machine has"):
+            device_of(accelerator)
+
+
+SIZES = {
+    "MLP": (lambda **size: MLP((2,), **{"hidden": 8, "blocks": 1} | size, gamma_min=-8.0, gamma_max=5.0), "hidden"),
+    "UNet": (lambda **size: UNet((1, 8, 8), **UNET | size, gamma_min=-8.0, gamma_max=5.0), "channels heads"),
+    "VDMUNet": (lambda **size: VDMUNet((1, 8, 8), **VDM_UNET | size, gamma_min=-8.0, gamma_max=5.0), "channels"),
+    "JoinMLP": (lambda **size: FusionMLP([(2,)], (2,), **size), "hidden heads"),
+    "JoinConv": (lambda **size: FusionConv([(1, 4, 4)], (1, 4, 4), **size), "channels heads"),
+}
+UNET = {"channels": 8, "multipliers": [1, 2], "blocks": 1}
+VDM_UNET = {"channels": 64, "blocks": 1}
+
+
+@pytest.mark.parametrize(("make", "names"), SIZES.values(), ids=SIZES)
+def test_a_network_of_no_size_is_refused(instantiate_own, names):
+    for name in names.split():
+        with pytest.raises(InvalidInput, match=f"{name} must be at least 1, got 0"):
+            instantiate_own(**{name: 0})
+    with pytest.raises(InvalidInput, match="blocks must be at least 0, got -1"):
+        instantiate_own(blocks=-1)

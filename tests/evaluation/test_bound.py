@@ -1,0 +1,89 @@
+"""The evaluated bound and its error bars."""
+
+import pytest
+import torch
+
+from support.oracles import GaussianData
+from vdm.batch import Batch
+from vdm.elbo import ContinuousTime
+from vdm.errors import InvalidInput
+from vdm.evaluation import BoundEvaluation, BoundSummary
+from vdm.likelihoods import GaussianLikelihood
+from vdm.models import VDM
+from vdm.schedules import LinearSchedule
+from vdm.terms import TERMS
+from vdm.times import StratifiedTimes, UniformTimes
+
+DATA = GaussianData.isotropic(0.0, 0.25, (3,))
+
+
+def model(times):
+    return VDM(LinearSchedule(-6.0, 5.0), DATA.denoiser, GaussianLikelihood(), ContinuousTime(), times)
+
+
+def summarise(evaluation, vdm, x, sizes):
+    summary = BoundSummary(evaluation.repeats)
+    for index in torch.arange(len(x)).split(sizes):
+        summary.update(evaluation(vdm, Batch(x[index], index)))
+    return summary.compute()
+
+
+def test_result_does_not_depend_on_the_batches():
+    x, evaluation = DATA.sample(23), BoundEvaluation(repeats=3, seed=1)
+    whole = summarise(evaluation, model(StratifiedTimes()), x, 23)
+    parts = summarise(evaluation, model(StratifiedTimes()), x, [5, 1, 8, 9])
+    for name in TERMS:
+        assert whole[name] == pytest.approx(parts[name], rel=1e-9)
+
+
+@pytest.mark.parametrize("rows", [1, 20, 46, 512])
+def test_replicates_side_by_side_are_those_one_by_one(rows):
+    """23 examples in 5 replicates: alone, alone because two would be too many, two at a time with one left over, at once."""
+    x, index, evaluation = DATA.sample(23), torch.arange(23), BoundEvaluation(2, seed=1)
+    alone = torch.cat([evaluation(model(StratifiedTimes()), Batch(x[i : i + 1], index[i : i + 1])) for i in index], 1)
+    together = BoundEvaluation(5, seed=1, rows=rows)(model(StratifiedTimes()), Batch(x, index))
+    assert torch.allclose(together[..., :2], alone, rtol=1e-9)
+
+
+@pytest.mark.parametrize("times", [UniformTimes(), StratifiedTimes()], ids=["uniform", "stratified"])
+def test_mc_se_is_the_spread_of_repeated_evaluations(times):
+    """Over 60 evaluations of the same data with other seeds: the mean reported mc_se² is the variance of the values."""
+    x = DATA.sample(40)
+    results = [summarise(BoundEvaluation(8, seed), model(times), x, 40)["bits_per_dim"] for seed in range(60)]
+    values = torch.tensor([r.value for r in results])
+    reported = torch.tensor([r.mc_se**2 for r in results])
+    ratio = (values.var() / reported.mean()).item()
+    spread = (2 / 59) ** 0.5 + (2 / 7 / 60) ** 0.5
+    assert abs(ratio - 1) < 4 * spread
+
+
+def test_stratified_times_lower_the_error():
+    x = DATA.sample(200)
+    errors = {}
+    for times in (UniformTimes(), StratifiedTimes()):
+        results = [summarise(BoundEvaluation(8, seed), model(times), x, 200)["bits_per_dim"] for seed in range(20)]
+        errors[type(times)] = torch.tensor([r.mc_se**2 for r in results]).mean()
+    assert errors[StratifiedTimes] < 0.7 * errors[UniformTimes]
+
+
+def test_data_se_is_the_spread_over_examples():
+    """With the same value for every replicate of an example, data_se is the plain standard error of the mean."""
+    values = torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    summary = BoundSummary(4)
+    summary.update(values.expand(len(TERMS), 50)[:, :, None].expand(-1, -1, 4))
+    estimate = summary.compute()["bits_per_dim"]
+    assert estimate.value == pytest.approx(values.mean().item())
+    assert estimate.data_se == pytest.approx(values.std().item() / 50**0.5)
+    assert estimate.mc_se == pytest.approx(0, abs=1e-12)
+
+
+def test_value_is_the_mean_of_the_closed_form():
+    x = DATA.sample(3000)
+    estimate = summarise(BoundEvaluation(16), model(StratifiedTimes()), x, 3000)["bits_per_dim"]
+    exact = -DATA.continuous_elbo(-6.0, 5.0) / 3 / 0.6931471805599453
+    assert abs(estimate.value - exact) < 4 * (estimate.mc_se**2 + estimate.data_se**2) ** 0.5
+
+
+def test_one_replicate_has_no_error_bar():
+    with pytest.raises(InvalidInput, match="at least 2"):
+        BoundEvaluation(repeats=1)

@@ -1,0 +1,378 @@
+"""The hierarchical VAEs on linear-Gaussian data, where log p(x) and every posterior are known."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal, kl_divergence
+
+from vdm.batch import Batch
+from vdm.draws import Draws, ExampleDraws, StackedDraws
+from vdm.errors import InvalidInput
+from vdm.evaluation.importance import log_mean_exp
+from vdm.likelihoods import DenoisedGaussianLikelihood, LearnedVariance
+from vdm.models import (
+    HVAE,
+    MHVAE,
+    BottomUp,
+    ConditionalPrior,
+    LadderEncoder,
+    LearnedBottomUp,
+    LearnedConditionalPrior,
+    LearnedDecoder,
+    LearnedEncoder,
+    LearnedReverse,
+    LinearWarmup,
+    MarkovKernels,
+    StandardNormal,
+    TopDown,
+    TopDownHVAE,
+)
+from vdm.models.latent import Decoder
+from vdm.networks import FusionMLP
+from vdm.process import isotropic
+
+
+class Joint:
+    """Scalars (x, z_1, …, z_T), jointly Gaussian: z_T ~ N(0, 1), each other a sum over all above it plus noise.
+
+    With ``markov`` only the nearest counts.
+    """
+
+    noise = 0.4
+
+    def __init__(self, layers, markov=False):
+        self.layers = layers
+        n = layers + 1  # places: 0 is x, t is z_t
+        self.weights = torch.zeros(n, n, dtype=torch.float64)
+        for t in range(layers):
+            for above in range(t + 1, t + 2 if markov else n):
+                self.weights[t, above] = 0.9 / (above - t) * (-1) ** (above - t + 1)
+        spread = torch.full((n,), self.noise, dtype=torch.float64)
+        spread[-1] = 1.0
+        mix = torch.linalg.inv(torch.eye(n, dtype=torch.float64) - self.weights)
+        self.covariance = mix @ torch.diag(spread) @ mix.T
+
+    def given(self, target, known):
+        """(weights, variance) of the Gaussian of one place given others."""
+        if not known:
+            return torch.zeros(0, dtype=torch.float64), self.covariance[target, target]
+        across = self.covariance[target, known]
+        weights = torch.linalg.solve(self.covariance[known][:, known], across)
+        return weights, self.covariance[target, target] - weights @ across
+
+    def kernel(self, target, known, values):
+        """That Gaussian, at values (B, 1) of the known."""
+        weights, variance = self.given(target, known)
+        mean = sum(w * value for w, value in zip(weights, values, strict=True))
+        return isotropic(mean, variance.expand(len(values[0])))
+
+    def log_prob(self, x):
+        return isotropic(torch.zeros_like(x), self.covariance[0, 0].expand(len(x))).log_prob(x)
+
+    def sample(self, n):
+        return self.covariance[0, 0].sqrt() * torch.randn(
+            n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
+
+
+class ExactGenerator(ConditionalPrior):
+    def __init__(self, joint):
+        super().__init__()
+        self.joint = joint
+
+    def forward(self, t, above, condition=None):
+        return self.joint.kernel(t, list(range(t + 1, self.joint.layers + 1)), above)
+
+
+class ExactBottomUp(BottomUp):
+    """The true posterior, with its mean moved by ``shift``."""
+
+    def __init__(self, joint, shift):
+        super().__init__()
+        self.joint, self.shift = joint, shift
+
+    def forward(self, t, below, condition=None):
+        exact = self.joint.kernel(t, list(range(t - 1, -1, -1)), below)
+        return isotropic(exact.mean + self.shift, exact.variance.squeeze(1))
+
+
+class ExactTopDown(TopDown):
+    def __init__(self, joint, shift):
+        super().__init__()
+        self.joint, self.shift = joint, shift
+
+    def forward(self, t, x_0, above, prior, condition=None):
+        exact = self.joint.kernel(t, [*range(t + 1, self.joint.layers + 1), 0], [*above, x_0])
+        return isotropic(exact.mean + self.shift, exact.variance.squeeze(1))
+
+
+class ExactUp(MarkovKernels):
+    def __init__(self, joint, shift):
+        super().__init__()
+        self.joint, self.shift = joint, shift
+
+    def forward(self, t, z, condition=None):
+        exact = self.joint.kernel(t, [t - 1], [z])
+        return isotropic(exact.mean + self.shift, exact.variance.squeeze(1))
+
+
+class ExactDown(MarkovKernels):
+    def __init__(self, joint):
+        super().__init__()
+        self.joint = joint
+
+    def forward(self, t, z, condition=None):
+        return self.joint.kernel(t - 1, [t], [z])
+
+
+class ExactDecoder(Decoder):
+    def __init__(self, joint):
+        super().__init__()
+        self.joint = joint
+
+    def check(self, x):
+        if not torch.isfinite(x).all():
+            raise InvalidInput("not finite")
+
+    def encode(self, x):
+        return x
+
+    def log_prob(self, x, z, condition=None):
+        return self._given(z).log_prob(x)
+
+    def decode(self, z, draws, condition=None):
+        given = self._given(z)
+        return given.mean + given.stddev * draws.normal("decode", z[0])
+
+    def _given(self, z):
+        return self.joint.kernel(0, list(range(1, len(z) + 1)), z)
+
+
+def exact(name, layers, shift=0.0):
+    """(model, joint): the true generative model with the true posterior, moved by ``shift``."""
+    joint = Joint(layers, markov=name == "mhvae")
+    ends = {"prior": StandardNormal(), "decoder": ExactDecoder(joint)}
+    if name == "mhvae":
+        return MHVAE(layers, ExactUp(joint, shift), ExactDown(joint), **ends), joint
+    if name == "hvae":
+        return HVAE(layers, ExactBottomUp(joint, shift), ExactGenerator(joint), **ends), joint
+    return TopDownHVAE(layers, ExactTopDown(joint, shift), ExactGenerator(joint), **ends), joint
+
+
+MODELS = ["mhvae", "hvae", "hvae_top_down"]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+@pytest.mark.parametrize("name", MODELS)
+class TestExactParts:
+    def test_every_log_weight_is_log_p(self, name, layers):
+        """With the true posterior log p(x, z) − log q(z | x) = log p(x) on every path: no part missing or doubled."""
+        model, joint = exact(name, layers)
+        x = joint.sample(50)
+        assert torch.allclose(model.log_weight(x, Draws(0)), joint.log_prob(x), atol=1e-10)
+
+    def test_the_bound_meets_log_p_within_its_error(self, name, layers):
+        model, joint = exact(name, layers)
+        x = joint.sample(20_000)
+        gap = joint.log_prob(x) - model.elbo(x, Draws(1)).total
+        assert abs(gap.mean()) <= 4 * gap.std() / len(x) ** 0.5 + 1e-9
+
+    def test_a_worse_posterior_costs_exactly_its_kl(self, name, layers):
+        """log p − bound = KL(q ‖ posterior): for conditionals moved by δ, Σ_t δ²/2 over their variances.
+
+        Each conditional, on its own parents, is off by δ only: the KL's chain rule has these summands.
+        """
+        shift = 0.3
+        model, joint = exact(name, layers, shift)
+        x = joint.sample(40_000)
+        below = {"mhvae": lambda t: [t - 1], "hvae": lambda t: list(range(t))}
+        above = lambda t: [*range(t + 1, layers + 1), 0]  # noqa: E731
+        expected = sum(shift**2 / 2 / joint.given(t, below.get(name, above)(t))[1].item() for t in range(1, layers + 1))
+        for estimate in (model.elbo(x, Draws(2)).total, model.log_weight(x, Draws(3))):
+            gap = joint.log_prob(x) - estimate
+            assert abs(gap.mean() - expected) < 4 * gap.std() / len(x) ** 0.5
+            assert gap.mean() > 0
+
+    def test_the_bound_on_many_trajectories_rises_to_log_p(self, name, layers):
+        model, joint = exact(name, layers, shift=0.3)
+        x = joint.sample(2000)
+        draws = StackedDraws([ExampleDraws(torch.arange(len(x)), 0, k) for k in range(16)])
+        log_w = model.log_weight(x.repeat(16, 1), draws).view(16, len(x)).T
+        values = [log_mean_exp(log_w.view(len(x), -1, k)).mean().item() for k in (1, 4, 16)]
+        assert values == sorted(values)
+        error = (joint.log_prob(x) - log_mean_exp(log_w)).std().item() / len(x) ** 0.5
+        assert values[-1] <= joint.log_prob(x).mean().item() + 4 * error
+
+    def test_samples_have_the_models_variance(self, name, layers):
+        model, joint = exact(name, layers)
+        x, variance = model.sample(40_000, (1,), draws=Draws(5)), joint.covariance[0, 0].item()
+        assert abs(x.var().item() - variance) < 4 * variance * (2 / 40_000) ** 0.5
+
+    def test_one_entry_a_layer(self, name, layers):
+        model, joint = exact(name, layers)
+        bound = model.elbo(joint.sample(5), Draws(3))
+        assert bound.matching.shape == (5, layers - 1) == (5, model.columns)
+        names = [f"layer_{t}" for t in range(1, layers)] if layers > 2 else []
+        assert [n for n in bound.terms() if n.startswith("layer")] == names
+
+
+@pytest.mark.parametrize("name", ["hvae", "hvae_top_down", "mhvae"])
+def test_one_layer_is_a_vae(name):
+    """T = 1: the bound is E log p(x | z) − KL(q(z | x) ‖ N(0, 1)), the KL in closed form (in the mean, for the MHVAE)."""
+    model, joint = exact(name, 1, shift=0.2)
+    x = torch.tensor([[0.7]], dtype=torch.float64).expand(50_000, 1)
+    weights, variance = joint.given(1, [0])
+    mean = weights.item() * 0.7 + 0.2
+    kl = 0.5 * (variance + mean**2 - 1 - variance.log()).item()
+    term = model.elbo(x, Draws(0)).prior_matching
+    assert abs(term.mean() - kl) <= 4 * term.std() / len(x) ** 0.5 + 1e-12
+    assert name == "mhvae" or term.std() < 1e-12
+
+
+def test_the_markov_model_is_the_hvae_that_looks_at_neighbours():
+    """Path by path: an HVAE whose parts look at the nearest latent only has the MHVAE's log-weights."""
+
+    class Nearest(nn.Module):
+        def __init__(self, chain, offset):
+            super().__init__()
+            self.chain, self.offset = chain, offset
+
+        def forward(self, t, parents, condition=None):
+            return self.chain(t + self.offset, parents[0], condition)
+
+    class FirstOnly(ExactDecoder):
+        def log_prob(self, x, z, condition=None):
+            return super().log_prob(x, z[:1])
+
+    markov, joint = exact("mhvae", 4, shift=0.2)
+    general = HVAE(4, Nearest(markov.encoder, 0), Nearest(markov.reverse, 1), StandardNormal(), FirstOnly(joint))
+    x = joint.sample(30)
+    assert torch.allclose(general.log_weight(x, Draws(7)), markov.log_weight(x, Draws(7)), atol=1e-12)
+
+
+def test_closed_kls_lower_the_variance():
+    """Of the matching terms of top-down inference, against the sampled log-ratios of the same paths."""
+    model, joint = exact("hvae_top_down", 3, shift=0.3)
+    x = joint.sample(1)[:1].expand(20_000, 1)
+    trajectory = model.infer(x, Draws(0))
+    for closed, sampled in zip(trajectory.kls(slice(None)), trajectory.log_ratios(), strict=True):
+        assert closed.var() < sampled.var()
+        assert abs((closed - sampled).mean()) < 4 * (closed - sampled).std() / len(x) ** 0.5
+
+
+def linear(in_shapes, out_shape, heads):
+    return FusionMLP(in_shapes, out_shape, heads, hidden=8, blocks=0)
+
+
+def learned(name, shapes=((2,), (2,)), warmup=None):
+    ends = {
+        "prior": StandardNormal.at_the_top(shapes),
+        "decoder": LearnedDecoder.of_shapes(
+            DenoisedGaussianLikelihood(LearnedVariance()), (2,), shapes[:1] if name == "mhvae" else shapes, linear, -1.0
+        ),
+        "warmup": warmup,
+    }
+    layers = len(shapes)
+    if name == "mhvae":
+        return MHVAE(layers, LearnedEncoder((2,), shapes, linear), LearnedReverse(shapes, linear), **ends)
+    if name == "hvae":
+        return HVAE(layers, LearnedBottomUp((2,), shapes, linear), LearnedConditionalPrior(shapes, linear), **ends)
+    return TopDownHVAE(layers, LadderEncoder((2,), shapes, linear), LearnedConditionalPrior(shapes, linear), **ends)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_training_comes_within_a_twentieth_of_a_nat(name):
+    """On correlated Gaussian data, which the learned parts can fit: from below, to 0.05 nats of the true log p."""
+    torch.manual_seed(0)
+    truth = MultivariateNormal(torch.tensor([0.5, -0.3]), torch.tensor([[0.8, 0.5], [0.5, 0.6]]))
+    model, steps = learned(name), 2500
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        x = truth.sample((256,))
+        optimizer.zero_grad()
+        model.loss(Batch(x, torch.arange(len(x))), Draws(0, step)).value.mean().backward()
+        optimizer.step()
+        schedule.step()
+    x = truth.sample((50_000,))
+    gap = (truth.log_prob(x) - model.elbo(x, Draws(1)).total).detach()
+    error = gap.std() / len(x) ** 0.5
+    assert gap.mean() > -4 * error
+    assert gap.mean() < 0.05
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestLearnedParts:
+    def test_latents_may_be_smaller_than_the_data(self, name):
+        model = learned(name, shapes=((3,), (2,), (1,)))
+        x = torch.randn(6, 2)
+        draws = Draws(0)
+        assert [tuple(z.shape) for z in model.latents(x, draws)] == [(6, 3), (6, 2), (6, 1)]
+        assert model.sample(5, (2,), draws=draws).shape == (5, 2)
+        assert model.elbo(x, draws).total.shape == (6,)
+
+    def test_every_weight_is_trained(self, name):
+        torch.manual_seed(0)
+        model, x = learned(name, shapes=((3,), (2,))), torch.randn(8, 2)
+        for p in model.parameters():
+            nn.init.normal_(p, std=0.3)
+        model.loss(Batch(x, torch.arange(8)), Draws(0)).value.mean().backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+    def test_generating_from_all_latents_is_reconstructing(self, name):
+        """``generate`` of (z_1, …, z_T) draws from p(x | z) alone; of (z_T) it is the model's sample."""
+        model, draws = learned(name), Draws(0)
+        z = model.latents(torch.randn(4, 2), draws)
+        assert torch.equal(model.generate(z, draws), model.decoder.decode(model.seen_by_decoder(z), draws))
+        top = StandardNormal((2,))(torch.zeros(4, 2))
+        assert torch.equal(
+            model.generate([top.mean + top.stddev * draws.normal("prior", top.mean)], draws),
+            model.sample(4, (2,), draws=draws),
+        )
+
+    def test_a_condition_is_refused(self, name):
+        with pytest.raises(InvalidInput, match="take no condition"):
+            learned(name).elbo(torch.randn(2, 2), Draws(0), torch.zeros(2))
+
+    def test_float64_data_meet_float32_weights(self, name):
+        assert learned(name).log_weight(torch.randn(3, 2, dtype=torch.float64), Draws(0)).dtype == torch.float64
+
+    def test_warmup_is_off_in_evaluation_and_in_every_bound(self, name):
+        model, plain = learned(name, warmup=LinearWarmup(10)), learned(name)
+        plain.load_state_dict({k: v for k, v in model.state_dict().items() if "warmup" not in k})
+        x = torch.randn(5, 2)
+        batch = Batch(x, torch.arange(5))
+        for way in (lambda m: m.elbo(x, Draws(0)).total, lambda m: m.log_weight(x, Draws(0))):
+            assert torch.equal(way(model), way(plain))
+        first = model.loss(batch, Draws(0))
+        bound = first.bound
+        weighed = (0.1 * (bound.prior_matching + bound.denoising_matching) - bound.reconstruction) / 2
+        assert torch.allclose(first.value, weighed)
+        assert torch.equal(model.eval().loss(batch, Draws(0)).value, plain.loss(batch, Draws(0)).value)
+        assert model.warmup.taken == 1
+
+
+def test_warmup_rises_to_one_and_goes_on_where_it_stopped():
+    warmup = LinearWarmup(4)
+    assert [warmup().item() for _ in range(2)] == [0.25, 0.5]
+    resumed = LinearWarmup(4)
+    resumed.load_state_dict(warmup.state_dict())
+    assert [resumed().item() for _ in range(4)] == [0.75, 1, 1, 1]
+    with pytest.raises(InvalidInput, match="kl_warmup=none"):
+        LinearWarmup(0)
+
+
+def test_precision_weighting_is_bayes_rule():
+    """A prior N(m, s²) and a message N(z; μ, σ²): the normalised product, and its KL to the prior as torch has it."""
+    part = LadderEncoder((2,), ((2,),), linear)
+    prior = isotropic(torch.tensor([[0.3, -1.0]]), torch.tensor([0.5]))
+    x_0 = torch.randn(1, 2)
+    q, message = part(1, x_0, [], prior), part.messages[0]([x_0])
+    z = torch.randn(1000, 2)
+    excess = q.log_prob(z) - prior.log_prob(z) - message.log_prob(z)
+    assert torch.allclose(excess, excess[:1].expand_as(excess), atol=1e-4)
+    assert kl_divergence(q, prior) > 0
+    assert math.isfinite(kl_divergence(q, prior).item())

@@ -1,0 +1,149 @@
+"""An exported model is the trained one, without Hydra and Lightning; and no folder can make it another."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from support.exports import MODELS, call, exported
+from support.hostile import CALLS, filled
+from vdm.cli.build import restore
+from vdm.draws import ExampleDraws
+from vdm.errors import InvalidInput
+from vdm.models import HVAE, VDM
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("export"), MODELS["vdm"][1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_bound_is_the_same_to_the_last_bit(name, tmp_path):
+    kind, overrides = MODELS[name]
+    checkpoint, folder = exported(tmp_path, overrides)
+    (data, task), _ = restore(str(checkpoint), ema=True)
+    x, draws = data.splits()["test"].x[:4], ExampleDraws(torch.arange(4), seed=3)
+    mine, theirs = (model.elbo(x, draws) for model in (kind.from_pretrained(folder), task.evaluated.eval()))
+    for term, value in mine.terms().items():
+        assert torch.equal(value, theirs.terms()[term]), term
+    written = json.loads((folder / "vdm.json").read_text())
+    assert (written["format"], written["event_shape"], written["levels"], written["weights"]) == (1, [1, 8, 8], 17, "ema")
+    assert written["provenance"]["step"] == 7
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "vdm.json"]
+
+
+ALONE = """
+import sys, torch
+from vdm.models import VDM
+from vdm.draws import ExampleDraws
+model = VDM.from_pretrained(sys.argv[1])
+assert not model.training
+x = torch.load(sys.argv[2], weights_only=True)
+print(model.elbo(x, ExampleDraws(torch.arange(4), seed=3)).total.tolist())
+found = {name.partition(".")[0] for name in sys.modules} & {"hydra", "lightning", "omegaconf", "pytorch_lightning", "wandb"}
+assert not found, found
+"""
+
+
+def test_neither_hydra_nor_lightning_is_imported(pair, tmp_path):
+    checkpoint, folder = pair
+    (data, task), _ = restore(str(checkpoint), ema=True)
+    x = data.splits()["test"].x[:4]
+    torch.save(x, tmp_path / "x.pt")
+    command = [sys.executable, "-c", ALONE, folder, tmp_path / "x.pt"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = task.evaluated.eval().elbo(x, ExampleDraws(torch.arange(4), seed=3)).total.tolist()
+    assert json.loads(done.stdout) == expected
+
+
+@pytest.fixture
+def copied(pair, tmp_path):
+    for path in pair[1].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def refused(folder, message, **given):
+    with pytest.raises(InvalidInput, match=message) as caught:
+        VDM.from_pretrained(folder, **given)
+    assert "\n" not in str(caught.value)
+
+
+def changed(folder, change):
+    """The description as somebody makes it who means it: with no sum of itself."""
+    content = json.loads((folder / "vdm.json").read_text()) | {"own_sha256": None}
+    change(content["model"])
+    (folder / "vdm.json").write_text(json.dumps(content))
+
+
+def test_a_foreign_or_damaged_folder_is_one_line(copied, tmp_path_factory):
+    weights, description = copied / "model.safetensors", copied / "vdm.json"
+    whole, text = weights.read_bytes(), description.read_text()
+    refused(tmp_path_factory.mktemp("empty"), "holds no exported model")
+    refused(copied / "nowhere", "holds no exported model")
+    for content in (whole[:-1], whole[:100], b"", whole[:-1] + b"x"):
+        weights.write_bytes(content)
+        refused(copied, "missing, cut short or not the file")
+    weights.unlink()
+    refused(copied, "missing, cut short or not the file")
+    weights.write_bytes(whole)
+    deep = "[" * 100_000
+    for content in ("", text[:200], "[1]", "{}", '{"format": 1}', '{"format": 1, "colour": "red"}', "\xff", deep):
+        description.write_text(content)
+        refused(copied, "is not what vdm-export writes")
+    description.write_text(text.replace('"format": 1', '"format": 2'))
+    refused(copied, "has format 2, this version of vdm reads 1")
+    description.write_text(text)
+    changed(copied, lambda model: model["denoiser"]["network"].update(channels=16))
+    refused(copied, "does not fit the model")
+    digits = {"_target_": "vdm.data.Digits", "event_shape": [1, 8, 8], "batch_size": 1, "eval_batch_size": 1}
+    changed(copied, lambda model: (model.clear(), model.update(digits)))
+    refused(copied, "does not fit the model")
+    description.write_text(text)
+    with pytest.raises(InvalidInput, match=r"holds a VDM, not a HVAE: call VDM\.from_pretrained"):
+        HVAE.from_pretrained(copied)
+
+
+def test_a_description_that_was_changed_is_taken_only_from_those_who_mean_it(copied):
+    """Another γ_max fits the weights, and is another model."""
+    description = copied / "vdm.json"
+    own = json.loads(description.read_text())["model"]["schedule"]["gamma_max"]
+    description.write_text(description.read_text().replace(f'"gamma_max": {own}', '"gamma_max": 1.5'))
+    refused(copied, r"vdm\.json was changed: .* set own_sha256 in it to null if you mean it")
+    changed(copied, lambda model: None)
+    assert VDM.from_pretrained(copied).schedule.gamma_max == 1.5
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_in_a_description_is_refused_before_anything_runs(name, copied):
+    file = copied / "exploited"
+    call = filled(CALLS[name], {"command": f"touch {file}", "file": str(file)})
+    changed(copied, lambda model: model.update(schedule=call))
+    refused(copied, r"model\.schedule")
+    assert not file.exists()
+
+
+def test_a_description_holds_no_interpolation(copied):
+    changed(copied, lambda model: model["schedule"].update(gamma_min="${oc.env:HOME}"))
+    refused(copied, "is an interpolation")
+
+
+def test_a_class_of_ones_own_has_to_be_trusted(copied, tmp_path, monkeypatch):
+    (tmp_path / "my_schedules.py").write_text("from vdm.schedules import LinearSchedule\nclass Mine(LinearSchedule): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    changed(copied, lambda model: model["schedule"].update(_target_="my_schedules.Mine"))
+    refused(copied, "add trust=my_schedules")
+    for trust in ("my_schedules", ["my_schedules"]):
+        assert type(VDM.from_pretrained(copied, trust=trust).schedule).__name__ == "Mine"
+
+
+def test_an_export_overwrites_nothing(pair, capsys):
+    checkpoint, folder = pair
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert call(f"ckpt={checkpoint}", f"folder={folder}") == 2
+    assert "is not empty: name a new folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before

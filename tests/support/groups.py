@@ -1,0 +1,24 @@
+"""Groups of configs that hold parts of one kind."""
+
+from vdm.bound import VariationalModel
+from vdm.data import InMemoryData
+from vdm.elbo import Time
+from vdm.likelihoods import Likelihood
+from vdm.models import KLWarmup
+from vdm.parameterisations import Parameterisation
+from vdm.schedules import NoiseSchedule
+from vdm.times import TimeSampler
+
+KINDS = {
+    "schedule": ("model.schedule", NoiseSchedule),
+    "parameterisation": ("model.denoiser.parameterisation", Parameterisation),
+    "likelihood": ("model.likelihood", Likelihood),
+    "time": ("model.time", Time),
+    "times": ("model.times", TimeSampler),
+    "data": ("data", InMemoryData),
+    "model": ("model", VariationalModel),
+    "kl_warmup": ("model.warmup", KLWarmup),
+}
+
+
+OWNERS = {"latents": ["model=mhvae"], "kl_warmup": ["model=mhvae"]}

@@ -1,0 +1,87 @@
+"""Small runs of vdm-train, whole or stopped on the way."""
+
+import sys
+
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from vdm.cli import train
+from vdm.runs.tables import read_rows
+
+STEPS = 30
+
+
+SMALL = (
+    "trainer.accelerator=cpu",
+    f"trainer.max_steps={STEPS}",
+    "trainer.val_check_interval=7",
+    "data.batch_size=64",
+    "model.denoiser.network.channels=8",
+    "model.denoiser.network.blocks=1",
+    "model.sampling.steps=2",
+    "callbacks.sample_grid.every=100",
+    "callbacks.bound_terms.every=4",
+    "callbacks.gradient_noise.every=3",
+    "callbacks.throughput.every=5",
+    "callbacks.last.every=5",
+    "validation.repeats=2",
+    "test.repeats=2",
+)
+
+
+def vdm_train(folder, *overrides):
+    """Exit status of the command, called in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vdm-train", *SMALL, f"hydra.run.dir={folder}", *overrides])
+        try:
+            train.main()
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
+def logged(folder):
+    """The rows of metrics.csv, without what the clock says."""
+    return [{k: v for k, v in row.items() if "throughput" not in k} for row in read_rows(folder / "metrics.csv")[1]]
+
+
+class Killed(BaseException):
+    """Ends the process as far as this test is concerned: nothing is saved on its way."""
+
+
+class Stop(Callback):
+    """Does ``what`` when ``moment`` comes at ``step``."""
+
+    def __init__(self, step, moment, what):
+        self.step, self.what = step, what
+        setattr(self, moment, self._act)
+
+    def _act(self, trainer, *_):
+        if trainer.global_step == self.step:
+            self.what()
+
+
+def kill():
+    raise Killed
+
+
+def stopped_run(folder, monkeypatch, step, moment, what):
+    """A first leg that is stopped at ``step``; its exit status, or None if it was killed."""
+    build = train.Identity
+
+    def identity(*arguments):
+        stop = Stop(step, moment, what)
+        stop.content = None
+        original = build(*arguments)
+        stop.content, stop.on_save_checkpoint = original.content, original.on_save_checkpoint
+        return stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "Identity", identity)
+        try:
+            return vdm_train(folder)
+        except Killed:
+            return None
+
+
+MOMENTS = ("on_train_batch_end", "on_validation_end", "on_before_optimizer_step")
