@@ -147,7 +147,7 @@ BAD = {
     "weights of no validation": (["+callbacks.checkpoint.every_n_train_steps=3"], "that no validation has measured"),
     "a checkpoint of another kind": (
         ["callbacks.checkpoint._target_=lightning.pytorch.callbacks.ModelCheckpoint"],
-        "callbacks.checkpoint must be vdm.training.callbacks.checkpoint.BestCheckpoint",
+        "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint",
     ),
     "several of one name": (["+callbacks.checkpoint.save_top_k=2"], "several under one name"),
     "samples in no steps": (["model.sampling.steps=0"], "model.sampling: steps must be at least 1, got 0"),

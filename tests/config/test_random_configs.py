@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from support.catalogue import composed, options
 from vdm.cli.build import PARTS, build
+from vdm.config.composed import to_plain
 from vdm.config.hints import suggestion
-from vdm.config.instantiate import PARTIAL, TARGET, check_calls, instantiate, to_plain
+from vdm.config.instantiate import PARTIAL, TARGET, check_calls, instantiate
 from vdm.config.trust import TrustEverything
 from vdm.draws import Draws, ExampleDraws
 from vdm.errors import InvalidInput

@@ -10,7 +10,7 @@ from support.catalogue import composed
 from support.tasks import parts, trainer_for
 from vdm.cli.build import build
 from vdm.cli.command import device_of
-from vdm.config.instantiate import instantiate_own
+from vdm.config.composed import instantiate_own
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.networks import MLP, FusionConv, FusionMLP, UNet, VDMUNet
@@ -169,9 +169,9 @@ VDM_UNET = {"channels": 64, "blocks": 1}
 
 
 @pytest.mark.parametrize(("make", "names"), SIZES.values(), ids=SIZES)
-def test_a_network_of_no_size_is_refused(instantiate_own, names):
+def test_a_network_of_no_size_is_refused(make, names):
     for name in names.split():
         with pytest.raises(InvalidInput, match=f"{name} must be at least 1, got 0"):
-            instantiate_own(**{name: 0})
+            make(**{name: 0})
     with pytest.raises(InvalidInput, match="blocks must be at least 0, got -1"):
-        instantiate_own(blocks=-1)
+        make(blocks=-1)

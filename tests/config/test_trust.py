@@ -13,7 +13,8 @@ from support.groups import KINDS, OWNERS
 from support.hostile import CALLS, filled
 from vdm.cli import build as building
 from vdm.cli.build import build, restore
-from vdm.config.instantiate import check_calls, instantiate, require_resolved, to_plain
+from vdm.config.composed import to_plain
+from vdm.config.instantiate import check_calls, instantiate, require_resolved
 from vdm.config.trust import TrustEverything, TrustParts
 from vdm.data import MNIST
 from vdm.errors import InvalidInput

@@ -15,7 +15,7 @@ from support.tasks import parts, trainer_for
 from vdm.cli import train
 from vdm.cli.build import build
 from vdm.cli.preflight import check_precision
-from vdm.config.instantiate import to_plain
+from vdm.config.composed import to_plain
 from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate

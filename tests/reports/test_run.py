@@ -14,10 +14,10 @@ from PIL import Image
 from support.commands import invoke
 from vdm.cli import report
 from vdm.reports.page import Page, Picture, Section, Table, html_of
+from vdm.runs.tables import PROFILE_COLUMNS as PROFILE
+from vdm.runs.tables import SCHEDULE_COLUMNS as SCHEDULE
 from vdm.runs.tables import append_rows
 from vdm.terms import TERMS
-from vdm.training.callbacks.profile import COLUMNS as PROFILE
-from vdm.training.callbacks.schedule import COLUMNS as SCHEDULE
 
 EVIL = "<script>alert('x')</script>"
 

@@ -17,9 +17,9 @@ from support.training_runs import SMALL
 from vdm.cli import report, train
 from vdm.reports.groups import groups
 from vdm.runs.sweeps import read_sweep
+from vdm.runs.tables import PROFILE_COLUMNS as PROFILE
 from vdm.runs.tables import append_rows
 from vdm.terms import TERMS
-from vdm.training.callbacks.profile import COLUMNS as PROFILE
 
 TINY = (*SMALL, "trainer.max_steps=4", "trainer.val_check_interval=2")
 

@@ -30,7 +30,7 @@ def test_the_bound_is_the_same_to_the_last_bit(name, tmp_path):
     for term, value in mine.terms().items():
         assert torch.equal(value, theirs.terms()[term]), term
     written = json.loads((folder / "vdm.json").read_text())
-    assert (written["format"], written["event_shape"], written["levels"], written["weights"]) == (1, [1, 8, 8], 17, "ema")
+    assert (written["format"], written["event_shape"], written["levels"], written["weights"]) == (2, [1, 8, 8], 17, "ema")
     assert written["provenance"]["step"] == 7
     assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "vdm.json"]
 
@@ -95,8 +95,8 @@ def test_a_foreign_or_damaged_folder_is_one_line(copied, tmp_path_factory):
     for content in ("", text[:200], "[1]", "{}", '{"format": 1}', '{"format": 1, "colour": "red"}', "\xff", deep):
         description.write_text(content)
         refused(copied, "is not what vdm-export writes")
-    description.write_text(text.replace('"format": 1', '"format": 2'))
-    refused(copied, "has format 2, this version of vdm reads 1")
+    description.write_text(text.replace('"format": 2', '"format": 9'))
+    refused(copied, "has format 9, this version of vdm reads 2")
     description.write_text(text)
     changed(copied, lambda model: model["denoiser"]["network"].update(channels=16))
     refused(copied, "does not fit the model")

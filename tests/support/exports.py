@@ -8,7 +8,7 @@ import torch
 from support.catalogue import composed
 from vdm.cli import export
 from vdm.cli.build import build
-from vdm.config.instantiate import to_plain
+from vdm.config.composed import to_plain
 from vdm.models import HVAE, MHVAE, VDM
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1")

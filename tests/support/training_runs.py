@@ -67,7 +67,7 @@ def kill():
 
 def stopped_run(folder, monkeypatch, step, moment, what):
     """A first leg that is stopped at ``step``; its exit status, or None if it was killed."""
-    build = train.Identity
+    build = train.CheckpointMetadata
 
     def identity(*arguments):
         stop = Stop(step, moment, what)
@@ -77,7 +77,7 @@ def stopped_run(folder, monkeypatch, step, moment, what):
         return stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "Identity", identity)
+        patch.setattr(train, "CheckpointMetadata", identity)
         try:
             return vdm_train(folder)
         except Killed:

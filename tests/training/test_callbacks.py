@@ -29,7 +29,8 @@ from vdm.runs.tables import read_curves, read_profiles, read_schedules
 from vdm.schedules import CosineSchedule, LinearSchedule
 from vdm.terms import bits_per_dim
 from vdm.times import LossMomentTimes, UniformTimes
-from vdm.training.callbacks.bound_terms import BoundTerms, throughput
+from vdm.training.callbacks import throughput
+from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.gradient_noise import GradientNoise, NoiseScale
 from vdm.training.callbacks.profile import ProfileTable
 from vdm.training.callbacks.schedule import ScheduleTable
@@ -198,7 +199,7 @@ def test_the_clock_stands_still_in_validation(monkeypatch):
     """Steps of 2 s, each after 1 s of waiting for data; a validation of 1000 s."""
     now, told = [0.0], []
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(throughput, "record", lambda trainer, metrics: told.append(metrics))
+    monkeypatch.setattr(throughput, "log_metrics", lambda trainer, metrics: told.append(metrics))
     watcher, batch = Throughput(every=2), Batch(torch.zeros(5, 1), torch.arange(5))
     trainer = SimpleNamespace(global_step=0, world_size=3)
     watcher.on_train_start(trainer, None)

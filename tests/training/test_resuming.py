@@ -181,13 +181,13 @@ def test_after_the_training_sigterm_ends_the_process_and_waits_for_no_other(monk
 def test_all_processes_obey_one_signal_whichever_of_them_it_has_reached(monkeypatch, own, others, told):
     """At the end of the next step, since none waits for the others' answers in the same one; a lone process at once."""
     of_others = torch.tensor([number in others for number in Signals.by_weight]).int()
-    monkeypatch.setattr(ranks, "greatest", lambda votes: votes.maximum(of_others))
-    monkeypatch.setattr(ranks, "place", lambda: (0, 2))
+    monkeypatch.setattr(ranks, "max_all_reduce", lambda votes: votes.maximum(of_others))
+    monkeypatch.setattr(ranks, "rank_and_world_size", lambda: (0, 2))
     last, trainer = LastCheckpoint("unused", every=1), SimpleNamespace(strategy=SimpleNamespace(root_device="cpu"))
     last.signals.received = own
     assert [last._told(trainer), last._told(trainer)] == [None, told]
     assert LastCheckpoint("unused", every=1)._told(trainer, now=True) == (max(others) if others else None)
-    monkeypatch.setattr(ranks, "place", lambda: (0, 1))
+    monkeypatch.setattr(ranks, "rank_and_world_size", lambda: (0, 1))
     last.signals.received = own | others
     assert last._told(trainer) == told
 

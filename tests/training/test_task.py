@@ -114,8 +114,8 @@ def test_batches_whose_gradients_add_up_share_no_noise_and_spread_their_times_to
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_budget_ends_all_processes_after_one_step(monkeypatch, number, own, others, stops):
     """A lone process after the one in which it has used it up; several after the next, when all have heard of it."""
-    monkeypatch.setattr(ranks, "place", lambda: (0, number))
-    monkeypatch.setattr(ranks, "greatest", lambda votes: votes.clamp(min=int(others)))
+    monkeypatch.setattr(ranks, "rank_and_world_size", lambda: (0, number))
+    monkeypatch.setattr(ranks, "max_all_reduce", lambda votes: votes.clamp(min=int(others)))
     clock = CpuTime(seconds=5)
     clock.used = own
     trainer = SimpleNamespace(should_stop=False, strategy=SimpleNamespace(root_device="cpu"))

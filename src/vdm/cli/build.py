@@ -8,7 +8,8 @@ import lightning.pytorch as pl
 import torch
 from omegaconf import DictConfig
 
-from vdm.config.instantiate import OWN_CONFIG, instantiate, require_resolved, to_plain
+from vdm.config.composed import OWN_CONFIG, to_plain
+from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.signatures import check_value
 from vdm.config.trust import Trust, TrustParts
 from vdm.data import InMemoryData

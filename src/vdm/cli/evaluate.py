@@ -15,7 +15,7 @@ from vdm.cli import command
 from vdm.cli.build import Parts, restore
 from vdm.cli.command import device_of, quiet
 from vdm.cli.train import leave_nothing_open
-from vdm.config.instantiate import instantiate_own, to_plain
+from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.evaluation import Estimator, Result, warnings

@@ -14,7 +14,7 @@ from vdm.batch import Batch, first_examples
 from vdm.cli import command
 from vdm.cli.build import restore
 from vdm.cli.command import quiet
-from vdm.config.instantiate import instantiate_own
+from vdm.config.composed import instantiate_own
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.estimator import diffusion
 from vdm.plots.figures import growth_figure, per_step_figure

@@ -16,7 +16,8 @@ from vdm.cli import command
 from vdm.cli.build import build
 from vdm.cli.command import quiet
 from vdm.cli.preflight import check_callbacks, check_same_run, check_trainer
-from vdm.config.instantiate import OWN_CONFIG, check_calls, instantiate_own, to_plain
+from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
+from vdm.config.instantiate import check_calls
 from vdm.data import InMemoryData
 from vdm.data.batches import check_batch_size
 from vdm.evaluation import warnings

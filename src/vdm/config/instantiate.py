@@ -9,10 +9,8 @@ from functools import partial
 from inspect import isclass
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from vdm.config.signatures import check_arguments
-from vdm.config.trust import Trust, TrustEverything
+from vdm.config.trust import Trust
 from vdm.errors import InvalidInput
 
 TARGET, PARTIAL, ARGS = "_target_", "_partial_", "_args_"
@@ -113,17 +111,3 @@ def _kind(value: Any, trust: Trust) -> type | None:
 
 def _join(place: str, key: object) -> str:
     return f"{place}.{key}" if place else str(key)
-
-
-OWN_CONFIG = TrustEverything()
-"""For what the user composed on the command line."""
-
-
-def to_plain(config: Any) -> Any:
-    """A composed config, or a part of one, as plain values."""
-    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-
-
-def instantiate_own(config: Any, place: str) -> Any:
-    """A part that the user composed; None of None."""
-    return instantiate(to_plain(config), OWN_CONFIG, place)

@@ -35,10 +35,10 @@ class Residual(nn.Module):
 
     def __init__(self, *body: nn.Module) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(*body)
+        self.body = nn.Sequential(*body)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.trunk(x)
+        return x + self.body(x)
 
 
 class FusionMLP(FusionNetwork):

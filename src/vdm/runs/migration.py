@@ -37,10 +37,9 @@ def migrate_checkpoint_1(content: dict[str, Any], key: str) -> dict[str, Any]:
         key: where the checkpoint keeps format, config and provenance.
     """
     own: Mapping[str, Any] = content[key]
-    states = content.get("callbacks", {})
-    if isinstance(states, dict):
-        states = {_callback(str(name)): state for name, state in states.items()}
-    return {**content, "callbacks": states, key: {**own, "format": 2, "config": migrate_config(own.get("config"))}}
+    states = content.get("callbacks")
+    renamed = {_callback(str(name)): state for name, state in states.items()} if isinstance(states, dict) else states
+    return {**content, **({} if states is None else {"callbacks": renamed}), key: {**migrate_config(dict(own)), "format": 2}}
 
 
 def _callback(key: str) -> str:

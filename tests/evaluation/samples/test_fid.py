@@ -244,8 +244,8 @@ def test_inception_gives_torch_fidelitys_numbers(inception_file):
 def test_processes_share_out_every_index_once_in_the_batches_of_one(n, batch_size, world, monkeypatch):
     shares = []
     for rank in range(world):
-        monkeypatch.setattr(ranks, "place", lambda rank=rank: (rank, world))
-        shares += [tuple(index.tolist()) for index in ranks.turns(n, batch_size)]
+        monkeypatch.setattr(ranks, "rank_and_world_size", lambda rank=rank: (rank, world))
+        shares += [tuple(index.tolist()) for index in ranks.rank_batches(n, batch_size)]
     whole = [tuple(index.tolist()) for index in torch.arange(n).split(batch_size)]
     assert sorted(shares) == whole
 
