@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from oracles import GaussianData
-from test_hvae import exact
-from vdm.consistency import consistency_at, consistency_elbo, latents, literal_consistency, literal_gap, reverse_kernel
+from models.test_hvae import exact
+from support.oracles import GaussianData
+from vdm.consistency import consistency_at, consistency_elbo, latents, literal_consistency, literal_gap
 from vdm.divergence import ExactDivergence
 from vdm.draws import Draws, GivenDraws
-from vdm.elbo import ContinuousTime, DiscreteTime, denoising_kl, noised
+from vdm.elbo import ContinuousTime, DiscreteTime, denoising_kl
 from vdm.gamma import alpha_bar, snr
 from vdm.likelihoods import GaussianLikelihood
 from vdm.models import VDM
 from vdm.parameterisations import Prediction
-from vdm.process import ForwardProcess, isotropic
+from vdm.process import ForwardProcess, isotropic, q_sample, reverse_kernel
 from vdm.schedules import CosineSchedule, LinearSchedule
 
 PAGE = Path(__file__).parents[1] / "docs/derivation.md"
@@ -263,7 +263,7 @@ def test_mean_of_one_latent_needs_its_marginal_alone(j):
     x_0 = X.expand(len(share), 1)
     joint = (share * f([latent.x_t for latent in latents(x_0, levels, draws)][j - 1])).sum()
     noise, share = rule(["x_j"], 3)
-    alone = (share * f(noised(X.expand(3, 1), noise["x_j"], levels[j - 1].expand(3)))).sum()
+    alone = (share * f(q_sample(X.expand(3, 1), noise["x_j"], levels[j - 1].expand(3)))).sum()
     assert joint.item() == pytest.approx(alone.item(), rel=1e-12)
 
 
@@ -313,7 +313,7 @@ class TestExpectations:
         gamma_s, gamma_t = gammas(3)[t - 2 : t]
         noise, share = rule(["now", "before"], nodes)
         x_0 = X.expand(len(share), 1)
-        x_t = noised(x_0, noise["now"], gamma_t)
+        x_t = q_sample(x_0, noise["now"], gamma_t)
         posterior = q.posterior(x_0, x_t, gamma_s, gamma_t)
         x_s = posterior.mean + posterior.stddev * noise["before"]
         ratio = posterior.log_prob(x_s) - reverse_kernel(x_t, gamma_s, gamma_t, denoiser).log_prob(x_s)
@@ -362,7 +362,7 @@ def test_table_of_exact_values(row):
         three = levels[max(t - 2, 0) : t + 1]
         sums["sampled"] += mean(consistency_elbo(likelihood, x_0, three, draws, data.denoiser).log_ratios[:, -1])
         sums["literal"] += mean(literal_consistency(x_0, three, draws, data.denoiser)[:, -1])
-        x_t = noised(x_0, noise["x_1"], levels[t])
+        x_t = q_sample(x_0, noise["x_1"], levels[t])
         sums["closed"] += mean(denoising_kl(x_0, data.denoiser(x_t, levels[t]).x_0, levels[t - 1], levels[t]))
     last = consistency_elbo(likelihood, x_0, levels[-2:], draws, data.denoiser)
     prior = kl_divergence(q.marginal(x_0, levels[-1]), isotropic(torch.zeros_like(x_0), x_0.new_ones(len(x_0))))
@@ -505,8 +505,8 @@ def test_discrete_weight_converges_to_the_continuous_one():
     errors = []
     for timesteps in (201, 401, 801):
         u = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-        discrete = DiscreteTime(timesteps).locate(schedule, u - 1e-9)  # steps that end at t = u
-        continuous = ContinuousTime().locate(schedule, u)
+        discrete = DiscreteTime(timesteps).gamma_and_weight(schedule, u - 1e-9)  # steps that end at t = u
+        continuous = ContinuousTime().gamma_and_weight(schedule, u)
         assert torch.allclose(discrete.gamma_t, continuous.gamma_t)
         assert torch.allclose(continuous.weight, schedule.rate(u) * snr(schedule(u)))
         errors.append((discrete.weight / continuous.weight - 1).abs().max().item())
