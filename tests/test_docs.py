@@ -12,9 +12,14 @@ from support.exports import MODELS, exported
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-CONFIG_OF = {"vdm-train": "train", "vdm-evaluate": "evaluate", "vdm-sample": "sample", "vdm-laboratory": "laboratory"}
+CONFIG_OF = {
+    "vdm-train": "train",
+    "vdm-evaluate": "evaluate",
+    "vdm-sample": "sample",
+    "vdm-variance_study": "variance_study",
+}
 CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
-REPORTS = {"estimators": "laboratory", "lineage": "lineage"}
+REPORTS = {"estimators": "variance_study", "lineage": "lineage"}
 
 
 def blocks(page, language):

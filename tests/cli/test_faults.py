@@ -157,7 +157,7 @@ def test_another_file_that_is_not_there_is_not_taken_for_the_run_s_folder(tmp_pa
     folder = RunFolder(tmp_path / "run")
     if begun:
         write_atomically(folder.config, b"")
-    with pytest.raises(FileNotFoundError), folder.held():
+    with pytest.raises(FileNotFoundError), folder.locked():
         (tmp_path / gone).read_bytes()
 
 

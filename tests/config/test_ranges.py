@@ -8,12 +8,12 @@ from torch.optim import SGD
 
 from support.catalogue import composed
 from support.tasks import parts, trainer_for
-from vdm.cli.build import build
 from vdm.cli.command import device_of
 from vdm.config.composed import instantiate_own
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.networks import MLP, FusionConv, FusionMLP, UNet, VDMUNet
+from vdm.training.build import build
 from vdm.training.learning_rate import warmup_constant, warmup_cosine
 
 CALLBACKS = ("bound_terms", "gradient_noise", "throughput", "sample_grid", "score_samples", "last")

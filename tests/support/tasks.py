@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 
 from support.catalogue import composed
-from vdm.cli.build import build
+from vdm.training.build import build
 from vdm.training.checkpoint_io import AtomicCheckpointIO
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "optimizer.lr=1e-3", "data.batch_size=32")

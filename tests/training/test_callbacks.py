@@ -15,7 +15,6 @@ from support.catalogue import composed, options, part
 from support.oracles import GaussianData
 from support.tasks import parts, trainer_for, weights
 from vdm.batch import Batch
-from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
@@ -24,11 +23,11 @@ from vdm.gamma_profile import GammaProfile, one_t_variance, per_gamma
 from vdm.likelihoods import GaussianLikelihood
 from vdm.models import VDM
 from vdm.plots.images import image_grid, with_captions
-from vdm.runs.folder import RunIdentity
 from vdm.runs.tables import read_curves, read_profiles, read_schedules
 from vdm.schedules import CosineSchedule, LinearSchedule
 from vdm.terms import bits_per_dim
 from vdm.times import LossMomentTimes, UniformTimes
+from vdm.training.build import build
 from vdm.training.callbacks import throughput
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.gradient_noise import GradientNoise, NoiseScale
@@ -299,7 +298,7 @@ def test_pictures_go_to_tensorboard_and_are_not_drawn_without_need(tmp_path):
 
     csv, board = (
         CsvLogger(tmp_path / "m.csv"),
-        TensorBoardLogger(str(tmp_path / "board"), RunIdentity(None, None, None, None)),
+        TensorBoardLogger(str(tmp_path / "board")),
     )
     trainer = SimpleNamespace(is_global_zero=True, global_step=7, loggers=[csv])
     log_image(trainer, "pictures/a", draw)

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from support.catalogue import composed, options
 from vdm import draws
 from vdm.batch import Batch
-from vdm.cli.build import build
 from vdm.draws import Draws
+from vdm.training.build import build
 
 GROUPS = ("schedule", "parameterisation", "likelihood", "times", "objective", "time", "network")
 DENSITIES = ("likelihood=gaussian", "likelihood=denoised_gaussian")

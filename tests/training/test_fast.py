@@ -11,11 +11,11 @@ from hydra.utils import instantiate
 
 from support.catalogue import composed, options
 from vdm.batch import Batch
-from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
 from vdm.networks import Backbone
 from vdm.networks.blocks import Block, Dropout, compile_blocks
+from vdm.training.build import build
 from vdm.training.callbacks.fast import FastNetworks
 
 SMALL = {

@@ -40,9 +40,15 @@ def no_account(monkeypatch, tmp_path):
     wandb.teardown()
 
 
-def wandb_run(folder, leg=None, offline=True, patience=1.0):
-    return WandbLogger(
-        "vdm", str(folder), leg or RunIdentity("one", "a run", "a sweep", None), offline, ["val/loss"], patience
+def started(logger, identity):
+    logger.start(identity)
+    return logger
+
+
+def wandb_run(folder, identity=None, offline=True, patience=1.0):
+    return started(
+        WandbLogger("vdm", str(folder), offline, ["val/loss"], patience),
+        identity or RunIdentity("one", "a run", "a sweep", None),
     )
 
 
@@ -162,7 +168,7 @@ def test_offline_without_a_key_or_an_answer_and_without_waiting(tmp_path, monkey
 
 def test_event_files_have_every_step_once_whatever_was_logged_before_a_stop(tmp_path):
     """The first leg saved step 2 and was killed at 4, with half a record in its file."""
-    first = TensorBoardLogger(str(tmp_path), RunIdentity("one", None, None, None))
+    first = started(TensorBoardLogger(str(tmp_path)), RunIdentity("one", None, None, None))
     for step in (1, 2, 3, 4):
         first.log_metrics({"train/loss": 1 / step, "val/loss": math.nan if step == 1 else step}, step)
         first.log_image("samples", PICTURE, step)
@@ -170,7 +176,7 @@ def test_event_files_have_every_step_once_whatever_was_logged_before_a_stop(tmp_
     (path,) = tmp_path.glob("events.*")
     with path.open("ab") as file:
         file.write(b"\x18\x00\x00\x00half")
-    second = TensorBoardLogger(str(tmp_path), RunIdentity("one", None, None, 2))
+    second = started(TensorBoardLogger(str(tmp_path)), RunIdentity("one", None, None, 2))
     for step in (3, 4, 5):
         second.log_metrics({"train/loss": 1 / step}, step)
     second.log_metrics({"test/loss": 6.0}, 5)

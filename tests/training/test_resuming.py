@@ -15,12 +15,12 @@ import torch
 from omegaconf import OmegaConf
 
 from support.training_runs import MOMENTS, SMALL, STEPS, kill, logged, stopped_run, vdm_train
-from vdm.cli.build import restore
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
-from vdm.evaluation import BoundSummary, ranks
+from vdm.evaluation import BoundEvaluation, BoundSummary, ranks
 from vdm.reports import console
 from vdm.runs.folder import RunFolder, as_metrics
+from vdm.runs.load import load_run
 from vdm.runs.tables import read_rows, truncate_after
 from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.last import LastCheckpoint
@@ -311,10 +311,11 @@ def test_the_validation_is_of_the_weights_that_are_tested(tmp_path, kept):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     facts = metrics["provenance"]
     assert facts["step"] < 6 if facts["checkpoint"] == "best.ckpt" else facts["step"] == 7
-    parts, _ = restore(str(tmp_path / "checkpoints" / facts["checkpoint"]), ema=True)
+    run = load_run(str(tmp_path / "checkpoints" / facts["checkpoint"]), ema=True)
+    validation = BoundEvaluation(2, seed=1)
     summary = BoundSummary(2)
-    for batch in parts.data.ordered("val"):
-        summary.update(parts.task.validation(parts.task.evaluated, batch))
+    for batch in run.data.ordered("val"):
+        summary.update(validation(run.model, batch))
     assert metrics["val"] == as_metrics(summary.compute())
     assert RunFolder(tmp_path).result()["val"].value == metrics["val"]["bits_per_dim"]["value"]
 
@@ -364,10 +365,10 @@ def test_a_folder_is_one_process_s(tmp_path, monkeypatch):
     hold = f"import fcntl, time; f = open('{tmp_path}/.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True)"
     with subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(99)"], stdout=subprocess.PIPE) as other:
         assert other.stdout.read(1) == b"1"
-        with pytest.raises(InvalidInput, match="in use by another process"), RunFolder(tmp_path).held():
+        with pytest.raises(InvalidInput, match="in use by another process"), RunFolder(tmp_path).locked():
             pass
         other.kill()
-    with RunFolder(tmp_path).held():
+    with RunFolder(tmp_path).locked():
         pass
 
 

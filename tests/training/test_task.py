@@ -12,11 +12,11 @@ from torch import nn
 
 from support.catalogue import composed
 from support.tasks import SMALL, parts, trainer_for, weights
-from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
 from vdm.evaluation import ranks
 from vdm.runs.checkpoints import read_checkpoint
+from vdm.training.build import build
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from vdm.training.callbacks.cpu_time import CpuTime

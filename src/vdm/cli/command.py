@@ -61,6 +61,7 @@ def _checked(
     config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[str, Any]
 ) -> Callable[[DictConfig], Any]:
     def checked(config: DictConfig) -> Any:
+        quiet()
         try:
             _check_names(config_name, config)
             given = OmegaConf.to_container(config, resolve=True)

@@ -10,6 +10,8 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from vdm.runs.folder import RunIdentity
+
 
 class LocalLogger(Logger, ABC):
     """A logger into the run's own folder, where the config stands beside it."""
@@ -25,6 +27,16 @@ class LocalLogger(Logger, ABC):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """They stand in config.yaml."""
+
+
+class RunLogger(Logger, ABC):
+    """A logger that needs the run's identity, which is known when the run starts."""
+
+    identity = RunIdentity()
+
+    def start(self, identity: RunIdentity) -> None:
+        """Take the identity, before the first metric; on rank 0."""
+        self.identity = identity
 
 
 def log_metrics(trainer: pl.Trainer, metrics: dict[str, float]) -> None:

@@ -14,23 +14,21 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from vdm.runs.files import write_atomically
-from vdm.runs.folder import RunIdentity
-from vdm.training.loggers.base import ImageLogger, LocalLogger
+from vdm.training.loggers.base import ImageLogger, LocalLogger, RunLogger
 
 
-class TensorBoardLogger(LocalLogger, ImageLogger):
+class TensorBoardLogger(LocalLogger, ImageLogger, RunLogger):
     """The metrics of ``metrics.csv`` under the same names, and pictures, on disk when the call returns.
 
     A resumed run first cuts the earlier event files back to the step after which it goes on.
 
     Args:
         folder: of the event files.
-        leg: where the run goes on.
     """
 
-    def __init__(self, folder: str, leg: RunIdentity) -> None:
+    def __init__(self, folder: str) -> None:
         super().__init__()
-        self.folder, self.leg = Path(folder), leg
+        self.folder = Path(folder)
         self._writer: SummaryWriter | None = None
 
     @property
@@ -38,7 +36,7 @@ class TensorBoardLogger(LocalLogger, ImageLogger):
     def experiment(self) -> SummaryWriter:
         """Torch's own writer; the file begins when it is first asked for."""
         if self._writer is None:
-            truncate_events_after(self.folder, self.leg.kept)
+            truncate_events_after(self.folder, self.identity.last_valid_step)
             self._writer = SummaryWriter(str(self.folder))
         return self._writer
 

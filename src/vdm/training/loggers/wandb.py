@@ -13,15 +13,14 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from vdm.runs.folder import RunIdentity
 from vdm.runs.tables import STEP
-from vdm.training.loggers.base import ImageLogger
+from vdm.training.loggers.base import ImageLogger, RunLogger
 
 ROWS = 100
 """W&B's own counter is 100 × step + row, which tells what it has already: the first row of a step is 0, the next one 1."""
 
 
-class WandbLogger(ImageLogger):
+class WandbLogger(ImageLogger, RunLogger):
     """Metrics under their own names over ``trainer/global_step``, pictures, the config; all of it by rank 0 only.
 
     A resumed run goes on under its id and shows ``resumed_at``, the step from which it does. What an online run has of later
@@ -31,17 +30,14 @@ class WandbLogger(ImageLogger):
     Args:
         project: W&B's project.
         folder: below which W&B writes, in ``wandb/``.
-        leg: what the run is called, and where it goes on.
         offline: whether to stay offline whatever there is.
         lowest: metrics whose least value is the run's summary; of all others it is the last one.
         patience: seconds that a server without an answer may cost at the start; an upload at the end, ten times that.
     """
 
-    def __init__(
-        self, project: str, folder: str, leg: RunIdentity, offline: bool, lowest: Sequence[str], patience: float
-    ) -> None:
+    def __init__(self, project: str, folder: str, offline: bool, lowest: Sequence[str], patience: float) -> None:
         super().__init__()
-        self.project, self.folder, self.leg = project, Path(folder), leg
+        self.project, self.folder = project, Path(folder)
         self.offline, self.lowest, self.patience = offline, tuple(lowest), patience
         self._run: wandb.Run | None = None
         self._row = -1
@@ -52,7 +48,7 @@ class WandbLogger(ImageLogger):
 
     @property
     def version(self) -> str | None:
-        return self.leg.id
+        return self.identity.id
 
     @property
     @rank_zero_experiment
@@ -64,8 +60,8 @@ class WandbLogger(ImageLogger):
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
             for name in self.lowest:
                 self._run.define_metric(name, step_metric=STEP, step_sync=True, summary="min")
-            if self.leg.resumed_at is not None:
-                self._go_on(self._run, self.leg.resumed_at)
+            if self.identity.resumed_at is not None:
+                self._go_on(self._run, self.identity.resumed_at)
         return self._run
 
     @rank_zero_only
@@ -110,9 +106,9 @@ class WandbLogger(ImageLogger):
             project=self.project,
             dir=self.folder,
             mode=mode,
-            id=self.leg.id,
-            name=self.leg.name,
-            group=self.leg.group,
+            id=self.identity.id,
+            name=self.identity.name,
+            group=self.identity.group,
             resume="allow",
             settings=settings,
         )
