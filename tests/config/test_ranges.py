@@ -153,7 +153,7 @@ def test_what_is_asked_for_by_name_is_there_or_refused(monkeypatch, there, accel
     if device is not None:
         assert device_of(accelerator) == torch.device(device)
     else:
-        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is none that this machine has"):
+        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is not available on this machine"):
             device_of(accelerator)
 
 

@@ -292,7 +292,7 @@ def test_a_dashboard_of_nothing_is_refused_in_one_line(tmp_path, monkeypatch, ca
     (run / ".hydra/overrides.yaml").write_text("[]")
     cases = (
         ([], "sweep=FOLDER"),
-        (["sweep"], "names nothing"),
+        (["sweep"], "has no value"),
         (["sweep=["], "[ holds no run"),
         ([f"swep={tmp_path}"], "did you mean 'sweep'"),
         ([f"sweep={tmp_path}"], "logger=wandb"),
