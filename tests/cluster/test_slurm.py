@@ -40,5 +40,5 @@ def test_a_job_that_is_told_to_go_is_queued_again_and_ends_bit_for_bit(cluster, 
     cluster.call("scancel", "--signal=USR2", cluster.running())
     logs = conclude(cluster, process, folder)
     assert "SIGUSR2 at step" in logs
-    assert "going on from" in logs
+    assert "resuming from" in logs
     same(over_two_nodes[0] / "0", folder / "0")

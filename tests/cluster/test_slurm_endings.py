@@ -28,7 +28,7 @@ def test_a_signal(cluster, whole, overrides, tmp_path):
     cluster.call("scancel", "--signal=USR2", cluster.running())
     logs = conclude(cluster, process, folder)
     assert "SIGUSR2 at step" in logs
-    assert "going on from" in logs
+    assert "resuming from" in logs
     same(whole, folder / "0")
 
 
@@ -67,7 +67,7 @@ def test_scontrol_requeue(cluster, whole, tmp_path):
     cluster.call("scontrol", "requeue", cluster.running())
     logs = conclude(cluster, process, folder)
     assert "SIGTERM at step" in logs
-    assert "going on from" in logs
+    assert "resuming from" in logs
     same(whole, folder / "0")
 
 
@@ -81,7 +81,7 @@ def test_scancel_leaves_a_checkpoint_from_which_a_laptop_goes_on(cluster, alone,
     again = start(os.environ, *WORKERS, f"hydra.run.dir={folder / '0'}", "resume=true")
     out, _ = again.communicate(timeout=240)
     assert again.returncode == 0, out
-    assert "going on from" in out
+    assert "resuming from" in out
     same(alone, folder / "0")
 
 
