@@ -155,8 +155,8 @@ def test_noise_scale_is_unbiased_in_both_its_parts():
     signal = mean.square().sum().item()
     assert abs(scale.signal / n - signal) < 4 * ((2 * signal * variance + d * variance**2) / n) ** 0.5
     assert abs(scale.noise / n - d * variance) < 4 * (2 * d * variance**2 / n) ** 0.5
-    assert scale.over(batch) == pytest.approx(d * sigma**2 / signal, rel=0.1)
-    assert NoiseScale(0.5, signal=-1.0, noise=1.0).over(batch) is None
+    assert scale.examples(batch) == pytest.approx(d * sigma**2 / signal, rel=0.1)
+    assert NoiseScale(0.5, signal=-1.0, noise=1.0).examples(batch) is None
 
 
 def test_gradient_norm_is_that_before_clipping(tmp_path):
@@ -226,7 +226,7 @@ def test_flops_are_counted_and_the_peak_is_positive():
     task = SimpleNamespace(evaluated=Product())
     assert forward_flops(task, Batch(torch.ones(5, 7), torch.arange(5))) == 2 * 5 * 7 * 11
     for dtype in (torch.float32, torch.bfloat16):
-        assert measured_peak(torch.device("cpu"), dtype, least_seconds=0.0) > 1e6
+        assert measured_peak(torch.device("cpu"), dtype, min_seconds=0.0) > 1e6
 
 
 def test_the_peak_is_that_of_the_precision_of_the_networks():

@@ -139,7 +139,7 @@ def listening(accept):
 
 
 def test_offline_without_a_key_or_an_answer_and_without_waiting(tmp_path, monkeypatch, capfd):
-    assert why_offline(1.0) == "no key: `wandb login`, or WANDB_API_KEY"
+    assert why_offline(1.0) == "no key: run `wandb login`, or set WANDB_API_KEY"
     for accept in (True, False):
         server = listening(accept)
         wandb.teardown()

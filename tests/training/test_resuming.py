@@ -125,8 +125,8 @@ def test_nothing_that_happens_while_a_job_is_queued_again_becomes_its_result(mon
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received == {signal.SIGUSR2, signal.SIGTERM}
         assert calls == []
-        signals.shut_out()
-        signals.hand_on(signal.SIGUSR2)
+        signals.ignore_during_exit()
+        signals.forward(signal.SIGUSR2)
         signals.restore()
         os.kill(os.getpid(), signal.SIGTERM)
         assert calls == [signal.SIGUSR2]
@@ -134,7 +134,7 @@ def test_nothing_that_happens_while_a_job_is_queued_again_becomes_its_result(mon
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert ("SIGUSR2 was answered with Refused: no answer" in capsys.readouterr().err) == isinstance(outcome, Refused)
+    assert ("the SIGUSR2 handler raised Refused: no answer" in capsys.readouterr().err) == isinstance(outcome, Refused)
 
 
 @pytest.mark.parametrize(("starts", "left"), [("0", ["7_0_result.pkl", "7_1_result.pkl"]), ("1", ["7_0_result.pkl"])])
@@ -180,16 +180,16 @@ def test_after_the_training_sigterm_ends_the_process_and_waits_for_no_other(monk
 )
 def test_all_processes_obey_one_signal_whichever_of_them_it_has_reached(monkeypatch, own, others, told):
     """At the end of the next step, since none waits for the others' answers in the same one; a lone process at once."""
-    of_others = torch.tensor([number in others for number in Signals.by_weight]).int()
+    of_others = torch.tensor([number in others for number in Signals.by_priority]).int()
     monkeypatch.setattr(ranks, "max_all_reduce", lambda votes: votes.maximum(of_others))
     monkeypatch.setattr(ranks, "rank_and_world_size", lambda: (0, 2))
     last, trainer = LastCheckpoint("unused", every=1), SimpleNamespace(strategy=SimpleNamespace(root_device="cpu"))
     last.signals.received = own
-    assert [last._told(trainer), last._told(trainer)] == [None, told]
-    assert LastCheckpoint("unused", every=1)._told(trainer, now=True) == (max(others) if others else None)
+    assert [last._agreed_signal(trainer), last._agreed_signal(trainer)] == [None, told]
+    assert LastCheckpoint("unused", every=1)._agreed_signal(trainer, now=True) == (max(others) if others else None)
     monkeypatch.setattr(ranks, "rank_and_world_size", lambda: (0, 1))
     last.signals.received = own | others
-    assert last._told(trainer) == told
+    assert last._agreed_signal(trainer) == told
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_the_best_is_known_where_an_epoch_ends_with_its_validation(tmp_path, mon
         told = stopped_run(folder, monkeypatch, 20, "on_validation_end", lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert told == 143
     state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
-    best = next(value["best_model_score"] for key, value in state.items() if "KeepBest" in key)
+    best = next(value["best_model_score"] for key, value in state.items() if "BestCheckpoint" in key)
     measured = [float(row["val/bits_per_dim"]) for row in logged(folder) if row["val/bits_per_dim"]]
     assert len(measured) == 2
     assert best.item() == pytest.approx(min(measured)) == pytest.approx(measured[1])
