@@ -85,9 +85,9 @@ def test_seeds_are_those_that_every_generator_takes(seed):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": -1, "max_epochs": -1}, "a budget ends takes one that it will not reach"),
+        ({"steps": -1, "max_epochs": -1}, "trainer.max_steps=-1 gives none"),
         ({"steps": 0}, "trainer.max_steps=0 gives none"),
-        ({"val_check_interval": 0}, "trainer.val_check_interval=0 is no number"),
+        ({"val_check_interval": 0}, "trainer.val_check_interval must be at least 1"),
         ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches must be at least 1"),
         ({"accumulate_grad_batches": -2}, "trainer.accumulate_grad_batches must be at least 1"),
     ],
