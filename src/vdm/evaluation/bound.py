@@ -8,6 +8,7 @@ from torchmetrics import Metric
 
 from vdm.batch import Batch, chunks, tiled
 from vdm.bound import VariationalModel
+from vdm.buildable import buildable
 from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
@@ -123,6 +124,7 @@ class BoundAt(Estimator):
         self.times, self.each = list(times), BoundEvaluation(repeats, seed)
 
     @classmethod
+    @buildable
     def timesteps(
         cls, timesteps: Sequence[int], repeats: int, seed: int = 0, examples: int | None = None, rows: int = 512
     ) -> "BoundAt":

@@ -5,9 +5,11 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from vdm.buildable import buildable
 from vdm.errors import InvalidInput, at_least
 
 
+@buildable
 def warmup_cosine(optimizer: Optimizer, steps: int, warmup: int, floor: float = 0.0) -> LambdaLR:
     """Warm up linearly over ``warmup`` steps while decaying along half a cosine to ``floor`` times the peak at ``steps``.
 
@@ -25,6 +27,7 @@ def warmup_cosine(optimizer: Optimizer, steps: int, warmup: int, floor: float = 
     return LambdaLR(optimizer, factor)
 
 
+@buildable
 def warmup_constant(optimizer: Optimizer, steps: int, warmup: int) -> LambdaLR:
     """Warm up linearly over ``warmup`` steps, then stay constant, as the official VDM code does.
 
