@@ -22,7 +22,6 @@ from vdm.runs import load
 from vdm.runs.load import load_run
 from vdm.runs.sweeps import read_sweep
 from vdm.schedules import LinearSchedule
-from vdm.training import build as building
 from vdm.training.build import build
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1")
@@ -249,7 +248,7 @@ def test_every_shipped_choice_is_trusted_in_a_checkpoint():
     for group in (*KINDS, "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
         for option in options(group):
             tree = to_plain(composed(*OWNERS.get(group, []), f"{group}={option}"))
-            used = {name: tree[name] for name in building.PARTS}
+            used = {name: tree[name] for name in load.PARTS}
             check_calls(used, TrustParts())
             require_resolved(used)
 
