@@ -9,7 +9,8 @@ from support.oracles import GaussianData
 from vdm.batch import Batch
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
-from vdm.evaluation.stratified_bound import StratifiedBound, StratumSums, neyman_allocation
+from vdm.evaluation.strata import StratumSums, neyman_allocation
+from vdm.evaluation.stratified_bound import StratifiedBound
 from vdm.gamma import alpha_bar, sigma2, snr_difference
 from vdm.likelihoods import GaussianLikelihood
 from vdm.models import VDM
