@@ -131,15 +131,15 @@ def test_a_bound_better_than_the_entropy_is_told(toy):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_no_number_is_no_result(value):
-    assert any("is no result" in sentence for sentence in said(value=value, mc_se=value))
-    assert "is no result" in said(others=[Estimate(value, 0.01, 0.02)])[0]
+    assert any("is not a valid result" in sentence for sentence in said(value=value, mc_se=value))
+    assert "is not a valid result" in said(others=[Estimate(value, 0.01, 0.02)])[0]
 
 
 def test_a_wide_error_bar_is_told():
     """Wider than the second decimal, which is what is quoted; the draws that would do go with its square."""
     (sentence,) = said(value=1.0, mc_se=0.02)
-    assert "0.02 bits/dim, is wider than the second decimal: 4 times the draws would do (repeats=…)" in sentence
-    assert "wider" in said(value=1.0, mc_se=math.inf)[0]
+    assert "0.02 bits/dim, exceeds the second decimal: use 4 times as many draws (repeats=…)" in sentence
+    assert "exceeds" in said(value=1.0, mc_se=math.inf)[0]
     assert said(value=1.0, mc_se=0.01) == []
 
 

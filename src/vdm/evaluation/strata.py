@@ -25,14 +25,7 @@ MOST_CALLS = 10**9
 
 
 class Block(NamedTuple):
-    """Draws that one network call evaluates; each field is (b,).
-
-    Attributes:
-        stratum: 0 … H, all 0 or all positive.
-        example: index into the data set.
-        u: position in [0, 1) that the time is computed from.
-        serial: number of the draw within the round.
-    """
+    """The draws of one network call, (b,) each: stratum, example index, u that gives the time, number in the round."""
 
     stratum: Tensor
     example: Tensor
@@ -43,9 +36,8 @@ class Block(NamedTuple):
 class StratumSums(NamedTuple):
     """Sums over the draws y of one round, in bits/dim.
 
-    Attributes:
-        counts, totals, squares: number, sum and sum of squares of the draws in each stratum, (H + 1,).
-        examples: each example's estimate of its reconstruction and denoising term, (n, 2).
+    counts, totals, squares: number, sum and sum of squares of the draws in each stratum, (H + 1,).
+    examples: estimate of each example's reconstruction and denoising term, (n, 2).
     """
 
     counts: Tensor
@@ -55,9 +47,9 @@ class StratumSums(NamedTuple):
 
     @classmethod
     def zeros(cls, counts: Tensor, n: int) -> "StratumSums":
-        """Empty sums, filled by ``add``, for ``counts`` (H + 1,) draws over n examples."""
-        totals, squares = (torch.zeros(len(counts), dtype=torch.float64) for _ in range(2))
-        return cls(counts.double(), totals, squares, torch.zeros(n, 2, dtype=torch.float64))
+        """Return empty sums for ``counts`` (H + 1,) draws over n examples, to be filled by ``add``."""
+        counts = counts.double()
+        return cls(counts, torch.zeros_like(counts), torch.zeros_like(counts), torch.zeros(n, 2, dtype=torch.float64))
 
     def add(self, block: Block, y: Tensor) -> None:
         """Add the draws y (b,) of one block, in place."""

@@ -46,9 +46,6 @@ class StratifiedBound(Estimator):
         seed: of the draws, keyed by (seed, round, number of the draw).
         examples: how many examples, from the start of the data set; null for all.
         rows: how many draws one call of the network may hold.
-
-    Raises:
-        InvalidInput: a setting out of range.
     """
 
     def __init__(

@@ -309,7 +309,7 @@ def test_loading_weights_runs_no_code(tmp_path):
 def test_relatives_say_what_they_need():
     with pytest.raises(InvalidInput, match=r"lower relatives\.kid"):
         KID(subset_size=100).check(Pixels(), 99, 1000)
-    with pytest.raises(InvalidInput, match="knows classes"):
+    with pytest.raises(InvalidInput, match="needs a classifier"):
         InceptionScore().check(Pixels(), 99, 1000)
     with pytest.raises(InvalidInput, match="3 neighbours"):
         PrecisionRecall().check(Pixels(), 3, 1000)
