@@ -96,7 +96,7 @@ def mirrored(about: Mapping[str, Any]) -> str | None:
     """Warn if training used mirrored images, which is a different data set."""
     if not about.get("flip"):
         return None
-    return "trained on mirrored images as well: compare only with other models trained with augmentation"
+    return "trained on mirrored images as well: compare only with other augmented models"
 
 
 def large_prior(model: VariationalModel, own: Mapping[str, Estimate]) -> str | None:
