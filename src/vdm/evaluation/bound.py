@@ -140,15 +140,7 @@ class BoundAt(Estimator):
                 columns.append(self.each(timed, chunk))
                 progress((number + sum(c.shape[1] for c in columns) / len(data.x)) / len(self.times))
             values = torch.cat(columns, 1)
-            results.append(
-                Result(
-                    name=f"bound_T{time}",
-                    label=f"bound, T = {time}",
-                    terms={name: from_replicates(values[i]) for i, name in enumerate(TERMS)},
-                    examples=len(data.x),
-                    draws=self.each.repeats,
-                    calls=values[0].numel(),
-                    facts={"seed": self.each.seed},
-                )
-            )
+            terms = {name: from_replicates(values[i]) for i, name in enumerate(TERMS)}
+            n, repeats, label = len(data.x), self.each.repeats, f"bound, T = {time}"
+            results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, {"seed": self.each.seed}))
         return results

@@ -56,20 +56,13 @@ class ImportanceWeighted(Estimator):
         model = self._timed(model)
         dims, layers = event_dims(data.x), count_latents(model)
         log_w = self.log_weights(model, data, progress)
+        facts = {"timesteps": layers, "seed": self.seed, "precision": str(log_w.dtype)}
         results = []
         for k in sorted({1, self.trajectories}):
             bound = bits_per_dim(-log_mean_exp(log_w.view(len(log_w), -1, k)), dims)
-            results.append(
-                Result(
-                    name=f"importance_{k}_T{layers}",
-                    label=f"importance-weighted, K = {k}, T = {layers}",
-                    terms={"bits_per_dim": from_independent(bound)},
-                    examples=len(bound),
-                    draws=bound.shape[1],
-                    calls=log_w.numel() * layers,
-                    facts={"trajectories": k, "timesteps": layers, "seed": self.seed, "precision": str(log_w.dtype)},
-                )
-            )
+            name, label = f"importance_{k}_T{layers}", f"importance-weighted, K = {k}, T = {layers}"
+            terms, calls = {"bits_per_dim": from_independent(bound)}, log_w.numel() * layers
+            results.append(Result(name, label, terms, len(bound), bound.shape[1], calls, {"trajectories": k, **facts}))
         return results
 
     def _timed(self, model: VariationalModel) -> VariationalModel:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vdm.bound import VariationalModel
 from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Progress, diffusion
 from vdm.evaluation.ranks import all_gather_rows, rank_and_world_size, rank_batches, true_on_all_ranks
 from vdm.evaluation.samples.features import FeatureNetwork, as_images, fingerprint, optional_module
@@ -52,10 +52,8 @@ class FID:
         seed: int = 0,
         cache: str | None = None,
     ) -> None:
-        if n < 2 or batch_size < 1:
-            raise InvalidInput(f"fid.n must be at least 2 and fid.batch_size at least 1, got {n} and {batch_size}")
-        if steps is not None and steps < 1:
-            raise InvalidInput(f"fid.steps must be at least 1, got {steps}; null for the model's own")
+        at_least(2, **{"fid.n": n})
+        at_least(1, **{"fid.batch_size": batch_size, "fid.steps": 1 if steps is None else steps})
         self.network, self.n, self.split, self.batch_size = network.eval().requires_grad_(False), n, split, batch_size
         self.steps, self.seed, self.cache = steps, seed, None if cache is None else Path(cache).expanduser()
         identity = nn.Identity()  # the metric receives features, not images
