@@ -231,7 +231,7 @@ def test_evaluate_and_sample_refuse_bad_input_in_one_line(run, call, tmp_path):
         (evaluate, [good, "split=tset"], "there is no split 'tset'"),
         (evaluate, [good, "repeats=1"], "at least 2"),
         (evaluate, [good, "importance=0"], "at least 1"),
-        (evaluate, [good, "timesteps=[]"], "no T at all"),
+        (evaluate, [good, "timesteps=[]"], "timesteps is empty"),
         (evaluate, [good, "target_se=0"], "must be positive"),
         (evaluate, [good, "target_se=inf"], "must be positive and finite"),
         (evaluate, [good, "trust=5"], "trust must be text or a list of text each or null, got 5"),

@@ -12,7 +12,7 @@ from PIL import Image
 from vdm.data.image_files import PIXELS
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
-from vdm.plots.figures import ladder_figure
+from vdm.plots.studies import ladder_figure
 from vdm.reports import console
 from vdm.reports.groups import differing, in_words
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
