@@ -8,10 +8,10 @@ from support.catalogue import CONFIGS, composed, concrete, options, part
 from support.groups import KINDS, OWNERS
 from support.idx_files import small_mnist
 from support.image_files import small_cifar10, small_folder, small_imagenet
-from vdm.cli.build import build
 from vdm.config.instantiate import TARGET, calls
 from vdm.config.signatures import _hints
 from vdm.config.trust import TrustEverything
+from vdm.training.build import build
 
 EVALUATION = {"estimator", "divergence", "dequantisation", "relative"}
 """Groups of vdm-evaluate; all others belong to vdm-train."""

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from support.catalogue import composed, options
-from vdm.cli.build import PARTS, build
 from vdm.config.composed import to_plain
 from vdm.config.instantiate import PARTIAL, TARGET, calls
 from vdm.draws import Draws, ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.terms import TERMS
+from vdm.training.build import PARTS, build
 from vdm.training.parameters import parameter_groups
 
 EXAMPLES = int(os.environ.get("VDM_EXAMPLES", "25"))

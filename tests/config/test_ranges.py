@@ -8,12 +8,12 @@ from torch.optim import SGD
 
 from support.catalogue import composed
 from support.tasks import parts, trainer_for
-from vdm.cli.build import build
 from vdm.cli.command import device_of
 from vdm.config.composed import instantiate_own
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.networks import MLP, FusionConv, FusionMLP, UNet, VDMUNet
+from vdm.training.build import build
 from vdm.training.learning_rate import warmup_constant, warmup_cosine
 
 CALLBACKS = ("bound_terms", "gradient_noise", "throughput", "sample_grid", "score_samples", "last")
@@ -85,9 +85,9 @@ def test_seeds_beyond_32_bits_are_refused(seed):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": -1, "max_epochs": -1}, "a budget ends takes one that it will not reach"),
+        ({"steps": -1, "max_epochs": -1}, "trainer.max_steps=-1 gives none"),
         ({"steps": 0}, "trainer.max_steps=0 gives none"),
-        ({"val_check_interval": 0}, "trainer.val_check_interval=0 is no number"),
+        ({"val_check_interval": 0}, "trainer.val_check_interval must be at least 1"),
         ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches must be at least 1"),
         ({"accumulate_grad_batches": -2}, "trainer.accumulate_grad_batches must be at least 1"),
     ],
@@ -153,7 +153,7 @@ def test_accelerators_without_a_device_are_refused(monkeypatch, there, accelerat
     if device is not None:
         assert device_of(accelerator) == torch.device(device)
     else:
-        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is none that this machine has"):
+        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is not available on this machine"):
             device_of(accelerator)
 
 

@@ -17,10 +17,7 @@ from vdm.errors import InvalidInput, did_you_mean
 
 OWN = "vdm"
 
-OTHERS = (
-    "builtins.len",
-    *(f"torch.optim.{name}" for name in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")),
-)
+OTHERS = ("builtins.len",)
 """Names outside of packages that any config may call."""
 
 

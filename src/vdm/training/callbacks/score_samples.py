@@ -1,4 +1,4 @@
-"""FID and its relatives during a run and at its end."""
+"""FID and related sample metrics, during a run and at its end."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from vdm.bound import VariationalModel
 from vdm.data import InMemoryData
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.ranks import rank_and_world_size
 from vdm.evaluation.samples.fid import FID
 from vdm.evaluation.samples.sample_metrics import SampleMetric
@@ -19,47 +19,44 @@ from vdm.training.task import VariationalTask
 
 
 class ScoreSamples(Callback):
-    """Scores samples of the evaluated model: ``val/fid_…`` at every ``every``-th validation, ``test/fid_…`` at the end.
+    """Score samples of the EMA model: log ``val/fid_…`` at every ``every``-th validation, ``test/fid_…`` at the end.
 
-    The draws are the same at every validation and those of no one else, so training does not notice.
+    Every score uses the same draws, independent of the training draws.
 
     Args:
-        fid: None to do nothing.
-        levels: of the data.
-        every: how many validations apart.
-        relatives: what else is said of the same samples.
+        fid: FID to compute; None to compute nothing.
+        levels: grey levels of the data.
+        every: validations between two scores.
+        relatives: further metrics of the same samples.
 
     Attributes:
-        entry: the last numbers at the end and what they depend on, as they stand in metrics.json; empty before.
+        entry: last scores with the settings they depend on, as in metrics.json; empty before the first.
 
     Raises:
-        InvalidInput: relatives without a FID; ``every`` below 1.
+        InvalidInput: ``relatives`` without a FID, or ``every`` below 1.
     """
 
     def __init__(self, fid: FID | None, levels: int, every: int = 5, relatives: Sequence[SampleMetric] = ()) -> None:
         if fid is None and relatives:
             raise InvalidInput("KID, Inception score, precision and recall need a feature network: add fid=inception")
-        if every < 1:
-            raise InvalidInput(f"score_samples.every counts validations and must be at least 1, got {every}")
+        at_least(1, every=every)
         self.fid, self.levels, self.every, self.relatives = fid, levels, every, tuple(relatives)
         self.validations, self.entry = 0, dict[str, Any]()
 
     def check(self, model: VariationalModel, data: InMemoryData) -> None:
-        """Raises InvalidInput, before any work, where these samples cannot be scored."""
+        """Raise InvalidInput if samples of ``model`` cannot be scored on ``data``."""
         if self.fid is not None:
             self.fid.check(model, data, self.levels)
             for relative in self.relatives:
                 relative.check(self.fid.network, self.fid.n, len(data.splits()[self.fid.split].x))
 
     def score(self, model: VariationalModel, data: InMemoryData, device: torch.device) -> dict[str, float]:
-        """The numbers by name; every process takes part. ``entry`` keeps them."""
+        """Return the scores by name, and set ``entry``. Call it in every process."""
         if self.fid is None:
             return {}
         self.fid.prepare(data, self.levels, device)
-        bar = tqdm(
-            total=1000, desc=self.fid.name, unit="‰", leave=False, dynamic_ncols=True, disable=rank_and_world_size()[0] > 0
-        )
-        with bar:
+        rank, _ = rank_and_world_size()
+        with tqdm(total=1000, desc=self.fid.name, unit="‰", leave=False, dynamic_ncols=True, disable=rank > 0) as bar:
             values = self.fid(model, data, lambda done: bar.update(int(1000 * done) - bar.n), self.relatives)
         self.entry = {**values, **self.fid.facts(model)}
         return values
@@ -73,8 +70,7 @@ class ScoreSamples(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self.validations += 1
         if self.validations % self.every == 0:
-            values = self._score("val", trainer, pl_module)
-            for name, value in values.items():
+            for name, value in self._score("val", trainer, pl_module).items():
                 pl_module.log(name, value, logger=False)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
