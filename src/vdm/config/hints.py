@@ -64,8 +64,7 @@ def check_choices(arguments: Iterable[str]) -> None:
             (override,) = OverridesParser.create().parse_overrides([argument])
         except HydraException:
             continue
-        _check_range(argument, override)
-        _check_option(argument, override)
+        _check_choice(argument, override, override.key_or_group, override.value())
 
 
 def owners(setting: str) -> list[str]:
@@ -80,16 +79,11 @@ def owners(setting: str) -> list[str]:
     return having
 
 
-def _check_range(argument: str, override: Override) -> None:
-    value = override.value()
+def _check_choice(argument: str, override: Override, group: str, value: Any) -> None:
     if isinstance(value, RangeSweep):
         value.shuffle = False  # with it, Hydra would list the whole range first
         if next(override.sweep_string_iterator(), None) is None:
             raise InvalidInput(f"{argument} is an empty range, so there is nothing to run: its start lies beyond its end")
-
-
-def _check_option(argument: str, override: Override) -> None:
-    group, value = override.key_or_group, override.value()
     folder = Path(config_directory()) / group
     if override.is_delete() or not folder.is_dir():
         return
