@@ -1,4 +1,4 @@
-"""Configs at random: valid ones train and evaluate, spoilt ones are refused in one line, and nothing is in between."""
+"""Random configs: valid ones train and evaluate, all others are refused in one line."""
 
 import copy
 import math
@@ -20,7 +20,7 @@ from vdm.training.build import PARTS, build
 from vdm.training.parameters import parameter_groups
 
 EXAMPLES = int(os.environ.get("VDM_EXAMPLES", "25"))
-"""``make soak`` asks for more, and for others each time."""
+"""Examples of each property; ``make soak`` sets more, which differ each time."""
 AT_RANDOM = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -38,7 +38,7 @@ NARROW = {"digits": ("mlp", *TINY), "toy": ("mlp",)}
 
 @st.composite
 def overrides(draw):
-    """Of any model with any parts, small; they may contradict each other."""
+    """Overrides for a small model of any kind with any parts, which may contradict each other."""
     data = draw(st.sampled_from(["digits", "toy"]))
     chosen = dict(POINTS) if data == "toy" else {"experiment": "digits"}
     diffusion = ("vdm", "rung_4_tied")
@@ -70,7 +70,7 @@ def overrides(draw):
 
 
 def outcome(tree):
-    """Two training steps, one evaluation, two samples: the terms in bits/dim; by hand, as a trainer would."""
+    """Return the evaluated terms after two training steps, without a Trainer; two samples are drawn, too."""
     data, task = build(tree)
     optimizer = task.optimizer(parameter_groups(task.model))
     for step, batch in zip(range(2), data.train_dataloader(), strict=False):
@@ -101,7 +101,7 @@ def in_one_line(error):
 @pytest.mark.slow
 @AT_RANDOM
 @given(overrides())
-def test_a_random_config_trains_or_says_which_parts_do_not_go_together(chosen):
+def test_random_configs_train_or_are_refused_in_one_line(chosen):
     note(" ".join(chosen))
     tree = None
     try:
@@ -115,7 +115,7 @@ def test_a_random_config_trains_or_says_which_parts_do_not_go_together(chosen):
 
 
 def numbers(tree):
-    """(node, key, place) of every number that a call is given."""
+    """Return (node, key, place) of every number among the arguments of calls."""
     found = [(node, key, f"{place}.{key}") for place, node in calls(tree) for key in node]
     return [entry for entry in found if isinstance(entry[0][entry[1]], int | float) and entry[1] != PARTIAL]
 
@@ -126,7 +126,7 @@ def built_parts(tree):
 
 @st.composite
 def spoilt(draw):
-    """(config, what was done to it, place): one thing is wrong that can be told from the config alone."""
+    """A config with one error that shows without any call, the kind of error and its place."""
     tree = copy.deepcopy(to_plain(composed(*draw(overrides()))))
     kind = draw(st.sampled_from(["text for a number", "a list for a number", "true for a number", "unknown", "misspelt"]))
     if kind in ("unknown", "misspelt"):
@@ -150,7 +150,7 @@ SWITCHES = ("labels", "download", "attention_everywhere", "autocast", "flip", "z
 
 @AT_RANDOM
 @given(spoilt())
-def test_a_spoilt_config_is_refused_in_one_line_that_says_where(example):
+def test_spoilt_configs_are_refused_with_the_place(example):
     tree, kind, place = example
     note(f"{kind} at {place}")
     with pytest.raises(InvalidInput) as caught:
@@ -162,8 +162,8 @@ def test_a_spoilt_config_is_refused_in_one_line_that_says_where(example):
 @pytest.mark.slow
 @AT_RANDOM
 @given(overrides(), st.data())
-def test_a_number_out_of_place_is_refused_in_one_line_or_harmless(chosen, data):
-    """Any number of the config replaced by a strange one: finite terms, or one line; never a traceback."""
+def test_strange_numbers_are_refused_or_give_finite_terms(chosen, data):
+    """No number in any place of a config leads to a traceback."""
     tree = copy.deepcopy(to_plain(composed(*chosen)))
     node, key, place = data.draw(st.sampled_from(numbers(built_parts(tree))))
     whole = isinstance(node[key], int)

@@ -1,4 +1,4 @@
-"""Nothing that a user loads can run code: an exploit for each way in, and what is refused has not begun."""
+"""Files that a user loads run no foreign code: one exploit for each way in."""
 
 import copy
 import inspect
@@ -29,7 +29,7 @@ SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1")
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
-    """What a checkpoint of an untrained model holds."""
+    """The content of a checkpoint of an untrained model."""
     config = to_plain(composed(*SMALL))
     _, task = build(config)
     state = {f"averaged.module.{name}": value for name, value in task.evaluated.state_dict().items()}
@@ -38,7 +38,7 @@ def content(tmp_path_factory):
 
 @pytest.fixture
 def with_config(content, tmp_path):
-    """The path of a checkpoint whose config is changed."""
+    """A function that writes a checkpoint with a changed config and returns its path."""
 
     def write(place, value):
         changed = {**content, "vdm": copy.deepcopy(content["vdm"])}
@@ -50,7 +50,7 @@ def with_config(content, tmp_path):
 
 
 def traces(tmp_path):
-    """A command that leaves a file behind, and whether it did."""
+    """Return a command that creates a file, and a function that returns whether it has run."""
     file = tmp_path / "exploited"
     return f"touch {file}", file.exists
 
@@ -66,8 +66,8 @@ PLACES = (
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_in_a_checkpoints_config_is_refused_before_anything_runs(name, with_config, tmp_path):
-    """In one line that says where; no other package is imported."""
+def test_foreign_calls_are_refused_before_anything_runs(name, with_config, tmp_path):
+    """The error is one line with the place, and no other package is imported."""
     command, done = traces(tmp_path)
     node = filled(CALLS[name], {"command": command, "file": str(tmp_path / "exploited")})
     loaded = set(sys.modules)
@@ -90,7 +90,7 @@ def test_other_parts_of_a_foreign_config_are_never_built(place, with_config, tmp
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_place_of_the_config_is_forgotten(place, with_config, tmp_path):
+def test_foreign_calls_are_refused_in_every_place(place, with_config, tmp_path):
     command, done = traces(tmp_path)
     with pytest.raises(InvalidInput, match=r"calls os\.system, which is not trusted"):
         load_run(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
@@ -110,16 +110,16 @@ def test_no_place_of_the_config_is_forgotten(place, with_config, tmp_path):
         "\\${oc.env:HOME}",
     ],
 )
-def test_an_interpolation_in_a_checkpoints_config_is_refused_and_never_resolved(text, with_config):
-    """Written by vdm they are resolved; whoever puts one back wants something of the reader's machine."""
+def test_interpolations_are_refused_and_never_resolved(text, with_config):
+    """vdm writes resolved configs: an interpolation in one was put there to read the environment of whoever loads it."""
     OmegaConf.register_new_resolver("exploit", lambda: pytest.fail("resolved"), replace=True)
     for value in (text, "${exploit:}"):
         with pytest.raises(InvalidInput, match=r"data\.root: .* is an interpolation"):
             load_run(with_config("data.root", value), ema=True)
 
 
-def test_a_name_is_refused_before_its_package_is_imported(with_config, tmp_path, monkeypatch):
-    """Importing is running."""
+def test_names_are_refused_before_any_import(with_config, tmp_path, monkeypatch):
+    """An import runs the module's code."""
     (tmp_path / "evil_parts.py").write_text(f"open({str(tmp_path / 'exploited')!r}, 'w')\nclass Part: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InvalidInput, match="add trust=evil_parts"):
@@ -135,8 +135,8 @@ class MySchedule(LinearSchedule):
 """
 
 
-def test_a_package_of_ones_own_has_to_be_trusted_by_name(with_config, tmp_path, monkeypatch):
-    """And trust reaches no further than what the package itself defines."""
+def test_packages_of_the_user_need_trust_by_name(with_config, tmp_path, monkeypatch):
+    """Trust covers what the package itself defines, not what it imports."""
     (tmp_path / "my_parts.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     ends = {"gamma_min": -8.0, "gamma_max": 5.0}
@@ -183,7 +183,7 @@ def test_an_untouched_checkpoint_is_read(with_config):
 
 
 @pytest.mark.parametrize("place", ["levels", "seed", "data", "model", "test"])
-def test_a_config_that_lacks_a_part_describes_no_run(place, content, tmp_path):
+def test_configs_without_a_part_are_refused(place, content, tmp_path):
     config = {name: part for name, part in content["vdm"]["config"].items() if name != place}
     torch.save({**content, "vdm": content["vdm"] | {"config": config}}, tmp_path / "less.ckpt")
     for changes in ({}, {"test.repeats": 3}):
@@ -192,8 +192,8 @@ def test_a_config_that_lacks_a_part_describes_no_run(place, content, tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(value, content, tmp_path):
-    """Their samples look whole: levels that come of no number are levels. Only a step kept for its cause is looked at."""
+def test_weights_that_are_not_finite_are_refused(value, content, tmp_path):
+    """Samples from NaN weights can look like valid levels; ``finite=False`` loads them to find the cause."""
     state = dict(content["state_dict"])
     name = next(name for name in state if name.endswith("weight"))
     state[name] = state[name].clone()
@@ -205,8 +205,8 @@ def test_weights_that_are_no_numbers_are_refused(value, content, tmp_path):
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, monkeypatch):
-    """Whoever evaluates it downloads what they want themselves."""
+def test_foreign_configs_download_nothing(by_name, with_config, tmp_path, monkeypatch):
+    """``download: true`` in a checkpoint has no effect."""
     monkeypatch.setattr(MNIST, "fetcher", lambda self: pytest.fail("fetched"))
     node = {"_target_": "vdm.data.MNIST", "root": str(tmp_path), "sizes": {"train": 1, "val": 1, "test": 1}}
     node |= {"event_shape": [1, 28, 28], "batch_size": 1, "eval_batch_size": 1, "download": True}
@@ -235,8 +235,8 @@ def test_a_pickle_in_a_checkpoint_runs_nothing(place, content, tmp_path):
     assert not file.exists()
 
 
-def test_what_the_user_typed_is_theirs():
-    """Hydra's own block list apart, no name is refused on one's own command line."""
+def test_the_users_own_config_may_call_anything():
+    """No name is refused on the user's own command line, apart from those that Hydra blocks."""
     tree = {"_target_": "fractions.Fraction", "_args_": [1, 2]}
     assert instantiate(tree, TrustEverything()) == 0.5
     with pytest.raises(InvalidInput, match=r"fractions\.Fraction"):
@@ -244,7 +244,7 @@ def test_what_the_user_typed_is_theirs():
 
 
 def test_every_shipped_choice_is_trusted_in_a_checkpoint():
-    """Whatever the groups offer can be evaluated from its checkpoint without a word of trust."""
+    """Checkpoints of every option of the groups load without ``trust=``."""
     for group in (*KINDS, "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
         for option in options(group):
             tree = to_plain(composed(*OWNERS.get(group, []), f"{group}={option}"))
@@ -253,8 +253,8 @@ def test_every_shipped_choice_is_trusted_in_a_checkpoint():
             require_resolved(used)
 
 
-def test_a_foreign_sweep_tells_nothing_of_the_readers_machine(tmp_path, monkeypatch):
-    """Its report shows an interpolation as it stands there."""
+def test_foreign_sweeps_resolve_no_interpolation(tmp_path, monkeypatch):
+    """A report shows an interpolation unresolved."""
     monkeypatch.setenv("SECRET", "hunter2")
     job = tmp_path / "0/.hydra"
     job.mkdir(parents=True)

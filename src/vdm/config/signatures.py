@@ -10,6 +10,9 @@ from vdm.errors import InvalidInput, did_you_mean
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 
+LISTS = (list, tuple, Sequence, Iterable)
+"""Types that a list in a config fits."""
+
 PLAIN = (*WORDS, list, tuple, Mapping)
 """Types of the values that a config can hold without a call."""
 
@@ -60,7 +63,7 @@ def described(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(described(part) for part in parts))
     if origin is Literal:
         return " or ".join(repr(part) for part in parts)
-    if _is_list(origin or annotation):
+    if (origin or annotation) in LISTS:
         words = [described(part) for part in parts if part is not Ellipsis]
         return f"a list of {words[0]} each" if words else "a list"
     if _is_mapping(origin or annotation):
@@ -69,27 +72,23 @@ def described(annotation: Any) -> str:
 
 
 def _check_names(
-    signature: inspect.Signature,
-    title: str,
-    positional: Sequence[Any],
-    named: Mapping[str, Any],
-    complete: bool,
-    place: str,
+    signature: inspect.Signature, title: str, positional: Sequence[Any], named: Mapping[str, Any], complete: bool, place: str
 ) -> None:
     parameters = signature.parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     known = [p.name for p in parameters if p.kind not in (p.POSITIONAL_ONLY, *variadic)]
+    hint = f"it has {', '.join(known) or 'no settings'}"
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in () if open_ended else named:
         if name not in known:
-            raise InvalidInput(f"{place}: {title} has no {name!r}{did_you_mean(name, known, f'it has {_listed(known)}')}")
+            raise InvalidInput(f"{place}: {title} has no {name!r}{did_you_mean(name, known, hint)}")
     try:
         bound = signature.bind_partial(*positional, **named).arguments
     except TypeError as error:
         raise InvalidInput(f"{place}: {title}: {error}") from error
     missing = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic and p.name not in bound]
     if complete and missing:
-        raise InvalidInput(f"{place}: {title} needs {_listed(missing)}: add {place}.{missing[0]}=…")
+        raise InvalidInput(f"{place}: {title} needs {', '.join(missing)}: add {place}.{missing[0]}=…")
 
 
 def _fits(value: Any, annotation: Any) -> bool:
@@ -105,17 +104,13 @@ def _fits(value: Any, annotation: Any) -> bool:
     if annotation in WORDS:
         return isinstance(value, annotation) and (annotation is bool or not isinstance(value, bool))
     kind = origin or annotation
-    if isinstance(value, list | tuple) and _is_list(kind):
+    if isinstance(value, list | tuple) and kind in LISTS:
         return _elements_fit(value, origin, parts)
     if isinstance(value, Mapping) and _is_mapping(kind):
         return all(_fits(each, part) for each in value.values() for part in parts[1:])
     if not inspect.isclass(kind) or getattr(kind, "_is_protocol", False):
         return True
-    return isinstance(value, kind) and not (isinstance(value, PLAIN) and _is_list(kind))
-
-
-def _is_list(kind: Any) -> bool:
-    return kind in (list, tuple, Sequence, Iterable)
+    return isinstance(value, kind) and not (isinstance(value, PLAIN) and kind in LISTS)
 
 
 def _is_mapping(kind: Any) -> bool:
@@ -135,10 +130,6 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(target)
     except (NameError, TypeError, AttributeError):
         return {}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "no settings"
 
 
 def _shown(value: Any) -> str:

@@ -76,20 +76,16 @@ class TrustParts(Trust):
         self.packages = (packages,) if isinstance(packages, str) else tuple(packages or ())
 
     def allows_name(self, name: str) -> bool:
-        return name in OTHERS or any(name.startswith(f"{package}.") for package in (OWN, *self.packages))
+        return name in OTHERS or name.startswith(tuple(f"{package}." for package in (OWN, *self.packages)))
 
     def allows_object(self, name: str, found: Any) -> bool:
+        owner = found.__self__ if ismethod(found) else found
+        home = f"{getattr(owner, '__module__', '')}."
         if name in OTHERS:
             return True
-        owner = found.__self__ if ismethod(found) else found
-        home = str(getattr(owner, "__module__", ""))
         if name.startswith(f"{OWN}."):
-            return _inside(home, OWN) and (isclass(found) or is_buildable(found))
-        return any(_inside(home, package) for package in self.packages) and (isclass(owner) or isfunction(found))
-
-
-def _inside(module: str, package: str) -> bool:
-    return f"{module}.".startswith(f"{package}.")
+            return home.startswith(f"{OWN}.") and (isclass(found) or is_buildable(found))
+        return home.startswith(tuple(f"{package}." for package in self.packages)) and (isclass(owner) or isfunction(found))
 
 
 def _refusal(name: str, place: str) -> str:
