@@ -13,7 +13,8 @@ from PIL import Image
 
 from support.commands import invoke
 from vdm.cli import report
-from vdm.reports.page import Page, Picture, Section, Table, html_of
+from vdm.reports.page import Page, Picture, Section, html_of
+from vdm.reports.table import Table
 from vdm.runs.tables import PROFILE_COLUMNS as PROFILE
 from vdm.runs.tables import SCHEDULE_COLUMNS as SCHEDULE
 from vdm.runs.tables import append_rows
@@ -113,7 +114,7 @@ def test_a_run_without_a_result_is_shown_as_such(run, state, says):
 
 def test_a_result_that_cannot_be_read_is_no_result(run):
     (run / "metrics.json").write_text('{"test": {')
-    assert "metrics.json holds something else than vdm writes" in "".join(Reader(page(run)).text)
+    assert "metrics.json cannot be read (JSONDecodeError" in "".join(Reader(page(run)).text)
 
 
 def test_a_run_that_has_hardly_begun_has_a_page(tmp_path):
@@ -129,7 +130,7 @@ def test_a_page_on_nothing_is_refused(tmp_path, capsys, arguments, message):
 
 def test_empty_sections_are_left_out_and_captions_are_text():
     sections = [Section("nowhere"), Section("one", tables=[Table(["<i>"], [["&"]])], pictures=[Picture("a", '"<b>', b"x")])]
-    markup = html_of(Page("<u>", "", "", sections))
+    markup = html_of(Page("<u>", sections))
     read = Reader(markup)
     assert "nowhere" not in markup
     assert not {"i", "b", "u"} & set(read.tags)

@@ -22,7 +22,7 @@ from vdm.models import MHVAE, VDM, DiffusionEncoder, LatentModel, LearnedDecoder
 from vdm.networks import MLP, FusionMLP
 from vdm.parameterisations import VelocityParameterisation
 from vdm.schedules import LinearSchedule
-from vdm.studies.ladder import Run, read_runs, samples_of
+from vdm.studies.ladder import layers_of, read_picture, read_runs
 from vdm.terms import TERMS
 
 RUNGS = sorted(name for name in options("model") if name.startswith("rung"))
@@ -178,13 +178,13 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
     call(report, "lineage", f"runs={sweep}", f"hydra.run.dir={tmp_path}/report")
     printed = capsys.readouterr().out
     runs = read_runs(sweep)
-    assert [run.name for run in runs] == ["vae", "rung_2_fixed_encoder"]
+    assert list(runs) == ["vae", "rung_2_fixed_encoder"]
     printed = " ".join(printed.split())
-    for run in runs:
-        assert run.name in printed
-        assert 0.2 <= run.facts["training_cpu_seconds"] < 5
+    for name, run in runs.items():
+        assert name in printed
+        assert 0.2 <= run.provenance["training_cpu_seconds"] < 5
         assert run.test["bits_per_dim"].shown()[0] in printed
-    assert len(runs[1].layers) == 7
+    assert len(layers_of(runs["rung_2_fixed_encoder"])) == 7
     assert Image.open(tmp_path / "report/pictures/lineage.png").size[0] > 500
 
 
@@ -199,7 +199,7 @@ def test_runs_of_one_model_are_told_apart_by_what_differs(tmp_path):
     run("0", "model=vae", "seed=1")
     run("1", "model=vae", "seed=2")
     run("2", "model=vdm", "seed=1", "resume=true")
-    assert [run.name for run in read_runs(tmp_path)] == ["vae, seed=1", "vae, seed=2", "vdm, seed=1"]
+    assert list(read_runs(tmp_path)) == ["vae, seed=1", "vae, seed=2", "vdm, seed=1"]
     run("3", "model=vae", "seed=2")
     with pytest.raises(InvalidInput, match="several finished runs of vae, seed=2, with the same settings"):
         read_runs(tmp_path)
@@ -248,7 +248,7 @@ def png(width, height, rows):
 )
 def test_a_damaged_or_enormous_picture_is_left_out(tmp_path, recwarn, content, size):
     (tmp_path / "samples.png").write_bytes(content)
-    image = samples_of(Run("vae", {}, {}, {}, tmp_path / "samples.png", []))
+    image = read_picture(tmp_path / "samples.png")
     assert (image and image.size) == size
     assert not recwarn
 

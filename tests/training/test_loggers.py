@@ -316,7 +316,7 @@ def test_a_dashboard_of_a_damaged_folder_is_refused_in_one_line(tmp_path, monkey
     with pytest.raises(SystemExit, match="2"):
         dashboard.main()
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "holds something else than vdm writes" in line
+    assert "cannot be read (" in line
 
 
 def test_every_panel_has_its_section():

@@ -228,7 +228,7 @@ def test_a_finished_run_is_not_run_again(whole, capsys):
     assert vdm_train(whole, "resume=true") == 0
     metrics, out = json.loads((whole / "metrics.json").read_text()), capsys.readouterr().out
     for stage, name in (("test", "test"), ("val", "validation")):
-        assert console.in_words(name, Estimate(**metrics[stage]["bits_per_dim"])) in out
+        assert console.bound_sentence(name, Estimate(**metrics[stage]["bits_per_dim"])) in out
     assert all(
         path.read_bytes() == content for path, content in before.items() if path.suffix in (".ckpt", ".csv", ".json", ".png")
     )
@@ -361,7 +361,7 @@ def test_a_pipe_in_the_place_of_a_run_s_file_is_not_waited_for(tmp_path, name):
 
 def test_a_folder_is_one_process_s(tmp_path, monkeypatch):
     """Held by another one it is refused, and left as it was; when that one ends, it is free."""
-    monkeypatch.setattr("vdm.runs.folder.HELD_FOR_S", 0)
+    monkeypatch.setattr("vdm.runs.folder.LOCK_TIMEOUT_S", 0)
     hold = f"import fcntl, time; f = open('{tmp_path}/.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True)"
     with subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(99)"], stdout=subprocess.PIPE) as other:
         assert other.stdout.read(1) == b"1"

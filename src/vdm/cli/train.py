@@ -162,9 +162,10 @@ def _announcement(plan: Plan, folder: RunFolder) -> list[str]:
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     share = f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""
     return [
-        f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; {console.near(folder.root)}",
+        f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; "
+        f"{console.short_path(folder.root)}",
         f"{data.batch_size} examples a step{share}",
-        *([] if plan.start is None else [f"resuming from {console.near(plan.start)}"]),
+        *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
     ]
 
 
@@ -221,8 +222,8 @@ def _report(session: Session, checkpoint: Path, sentences: list[str]) -> None:
     console.show(
         console.bound_table(f"{data.title}, whole test set, averaged weights of {checkpoint.name}", test),
         *([known] if known else []),
-        *console.warned(sentences),
-        console.pictures(folder.pictures),
+        *console.warnings_listing(sentences),
+        console.pictures_listing(folder.pictures),
         console.listing("next", _next_commands(folder, checkpoint)),
         *([console.samples_listing(session.scores)] if session.scores else []),
     )
@@ -233,18 +234,18 @@ def _next_commands(folder: RunFolder, checkpoint: Path) -> list[str]:
     again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "model") if chosen.get(group))
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     return [
-        f"{console.beside('vdm-evaluate')} ckpt={console.near(checkpoint)}",
-        f"{console.beside('vdm-sample')} ckpt={console.near(checkpoint)} n=64",
-        f"{console.beside('vdm-report')} run={console.near(folder.root)}",
-        f"{console.beside('vdm-train')} {again} {other[0]}",
-        f"{console.beside('vdm-train')} -m {again} {other[1]}",
+        f"{console.sibling_command('vdm-evaluate')} ckpt={console.short_path(checkpoint)}",
+        f"{console.sibling_command('vdm-sample')} ckpt={console.short_path(checkpoint)} n=64",
+        f"{console.sibling_command('vdm-report')} run={console.short_path(folder.root)}",
+        f"{console.sibling_command('vdm-train')} {again} {other[0]}",
+        f"{console.sibling_command('vdm-train')} -m {again} {other[1]}",
     ]
 
 
 def _finished_before(folder: RunFolder, finished: Mapping[str, Estimate]) -> float:
     """Print the result of a run that has finished already, and return its number."""
-    results = "; ".join(console.in_words(STAGES[stage], found) for stage, found in finished.items())
-    console.show(f"{console.near(folder.root)} is finished: {results}")
+    results = "; ".join(console.bound_sentence(STAGES[stage], found) for stage, found in finished.items())
+    console.show(f"{console.short_path(folder.root)} is finished: {results}")
     return finished.get("val", finished["test"]).value
 
 

@@ -69,7 +69,7 @@ def fit_to_tail(axes: Axes) -> None:
         axes.set_ylim(min(tails) - margin, max(tails) + margin)
 
 
-def some_of(steps: Sequence[int], most: int = 6) -> list[int]:
+def evenly_spaced(steps: Sequence[int], most: int = 6) -> list[int]:
     """At most so many, evenly spread, the first and the last among them."""
     if len(steps) <= most:
         return list(steps)

@@ -1,4 +1,4 @@
-"""``vdm-report run=FOLDER``: one page on a run, finished or not, from the files of its folder alone."""
+"""``vdm-report run=FOLDER``: one page on a run, finished or not, from the files in its folder."""
 
 import itertools
 import json
@@ -14,60 +14,64 @@ from vdm.estimate import Estimate
 from vdm.plots.figures import (
     STEP,
     bound_figure,
+    evenly_spaced,
     line_figure,
     profile_figure,
     schedule_figure,
-    some_of,
     terms_figure,
     variance_figure,
 )
 from vdm.reports import console
-from vdm.reports.page import Page, Picture, Section, Table, write_page
+from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
+from vdm.reports.table import Table, text_tables
 from vdm.runs.folder import RunFolder, read_estimate
+from vdm.runs.resuming import leaves
 from vdm.runs.sweeps import Run, read_run
 from vdm.runs.tables import read_curves, read_profiles, read_schedules
 from vdm.terms import TERM_LABELS, TERMS
 
-SINGLE = {
+PANELS = {
     "train/learning_rate": ("learning rate", "", "linear"),
     "train/gradient_norm": ("gradient norm, before clipping", "", "log"),
     "train/gradient_noise_scale": ("gradient noise scale", "examples", "log"),
     "profile/one_t_variance": ("variance of one draw of the one-t estimate", "(bits/dim)²", "log"),
     "throughput/examples_per_second": ("throughput", "examples per second", "linear"),
-    "throughput/utilisation": ("FLOP/s, as a part of the measured peak", "", "linear"),
+    "throughput/utilisation": ("FLOP/s, as a fraction of the measured peak", "", "linear"),
 }
-"""Columns of metrics.csv with a panel of their own: title, unit, scale."""
+"""Columns of metrics.csv that are drawn in a panel each: title, unit, scale."""
 
 CAPTIONS = {
     "samples": "samples of the averaged model",
-    "trajectory": "samples on their way from noise: x_t, and below it x̂_0(x_t)",
+    "trajectory": "samples during generation: x_t, and below it x̂_0(x_t)",
     "noising": "test examples x_0 and a path of q, from the least noise to the most (figure 1.4)",
-    "denoised": "the same x_t, and below each what the denoiser makes of it, x̂_0(x_t)",
+    "denoised": "the same x_t, and below each the denoiser's prediction x̂_0(x_t)",
     "reconstructions": "test examples, and below each draws of x given its latents",
     "traversals": "one row a layer: its most informative coordinate from −3 to 3 standard deviations",
 }
-"""Of the pictures that training leaves; others are shown by name."""
+"""Captions of the pictures that training writes; other pictures are captioned by their names."""
 
 
 def report(root: Path, output: Path) -> None:
-    """Writes report.html and its pictures, and says where."""
+    """Write report.html and its pictures to ``output``, and print the path."""
     run = read_run(root)
     page, *_ = write_page(output, page_of(run))
-    console.show(f"{console.near(root)}: {escape(told(run))}", console.listing("written", [console.near(page)]))
+    console.show(
+        f"{console.short_path(root)}: {escape(_status(run))}", console.listing("written", [console.short_path(page)])
+    )
 
 
-def told(run: Run) -> str:
-    """One line on how a run stands."""
+def _status(run: Run) -> str:
+    """Return one line on the state of a run."""
     if run.state != "finished":
         return f"{run.state}: {run.note}"
-    return f"finished: {console.in_words('test', run.test['bits_per_dim'])}"
+    return f"finished: {console.bound_sentence('test', run.test['bits_per_dim'])}"
 
 
 def page_of(run: Run) -> Page:
-    """All that the folder of a run says.
+    """Return the page on a run.
 
     Raises:
-        InvalidInput: a folder that no run wrote.
+        InvalidInput: a folder without a run.
     """
     folder = run.folder
     if folder is None or not folder.config.exists():
@@ -78,20 +82,20 @@ def page_of(run: Run) -> Page:
     facts, warnings = metrics.pop("provenance", {}), [[str(line)] for line in metrics.pop("warnings", [])]
     sections = [
         _bound(metrics, facts, curves),
-        Section("Warnings", "metrics.json", [Table((), warnings, words=True)] if warnings else []),
-        Section("Further measurements", "metrics.json", _flat(_others(metrics))),
+        warnings_section(warnings),
+        Section("Further measurements", "metrics.json", _flat(_other_metrics(metrics))),
         _curves(curves),
         _noise_levels(folder),
         *_pictures(folder),
         _panels(curves),
         _settings(run, folder),
-        Section("Where the numbers come from", "metrics.json: provenance", _flat(facts)),
+        Section("Provenance", "metrics.json: provenance", _flat(facts)),
     ]
-    return Page(folder.root.resolve().name, run.state, told(run), sections)
+    return Page(folder.root.resolve().name, sections, run.state, _status(run))
 
 
 def _metrics(folder: RunFolder) -> dict[str, Any]:
-    """What metrics.json holds; nothing if it is not there, or cannot be read, which the state of the run says."""
+    """Return the content of metrics.json; empty if it is missing or malformed, which the run's state shows."""
     try:
         content = json.loads(folder.metrics.read_text())
     except (OSError, ValueError):
@@ -100,23 +104,23 @@ def _metrics(folder: RunFolder) -> dict[str, Any]:
 
 
 def _bound(metrics: Mapping[str, Any], facts: Mapping[str, Any], curves: Mapping[str, Curve]) -> Section:
-    """Both evaluated sets by term, or the last validation of a run that has no result."""
+    """Return the bound by term on both evaluated sets, or of the last validation of a run without a result."""
     names = [name for name in metrics.get("test", {}) if name in TERM_LABELS or name.startswith("layer_")] or list(TERMS)
     stages = {stage: [_estimate(metrics, curves, stage, name) for name in names] for stage in ("test", "val")}
-    stages = {stage: found for stage, found in stages.items() if any(found)}
+    stages = {stage: estimates for stage, estimates in stages.items() if any(estimates)}
     headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
     rows = []
     for i, name in enumerate(names):
-        numbers = [("—",) * 3 if (each := found[i]) is None else each.shown() for found in stages.values()]
+        numbers = [("—",) * 3 if (each := column[i]) is None else each.shown() for column in stages.values()]
         rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(numbers)])
     if "test" in metrics:
-        of = f"{facts.get('weights', '?')} weights of {facts.get('checkpoint', '?')}"
+        weights = f"{facts.get('weights', '?')} weights of {facts.get('checkpoint', '?')}"
         draws = f"{facts.get('repeats', '?')} draws an example, seed {facts.get('draws_seed', '?')}"
-        note = f"metrics.json: whole sets, {of}; test: {draws}. "
+        note = f"metrics.json: whole sets, {weights}; test: {draws}. "
     else:
         steps = curves.get("val/bits_per_dim", EMPTY_CURVE)[0]
         note = f"metrics.csv: validation at step {steps[-1]}; no test yet. " if steps else ""
-    return Section("Bound", note + console.ERRORS, [Table(headings, rows)] if stages else [])
+    return Section("Bound", note + console.ERRORS_NOTE, [Table(headings, rows)] if stages else [])
 
 
 def _estimate(metrics: Mapping[str, Any], curves: Mapping[str, Curve], stage: str, name: str) -> Estimate | None:
@@ -126,8 +130,8 @@ def _estimate(metrics: Mapping[str, Any], curves: Mapping[str, Curve], stage: st
     return Estimate(*(column[-1] for column in columns)) if all(columns) else None
 
 
-def _others(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What is no term of the bound: FID, for one."""
+def _other_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics besides the terms of the bound, such as FID."""
     own = {stage: metrics.get(stage, {}) for stage in ("test", "val")}
     rest = {key: value for key, value in metrics.items() if key not in own}
     for stage, entries in own.items():
@@ -136,74 +140,67 @@ def _others(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(node: Mapping[str, Any]) -> list[Table]:
-    def walk(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from walk(inner, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            yield prefix, f"{value:.6g}" if isinstance(value, float) else str(value)
-
-    rows = list(walk(dict(node), ""))
-    return [Table((), rows, words=True)] if rows else []
+    """Return a table of the leaves of a tree: dotted path and value."""
+    pairs = [(name, value) for name, value in leaves(dict(node)) if value != {}]
+    return text_tables([(name, f"{value:.6g}" if isinstance(value, float) else str(value)) for name, value in pairs])
 
 
 def _curves(curves: Mapping[str, Curve]) -> Section:
     if "train/bits_per_dim" not in curves:
         return Section("Over training")
-    pictures = [Picture.of("bound", "training: means over batches, one t an example", bound_figure(curves))]
+    pictures = [Picture.of("bound", "training: means over batches, one t for each example", bound_figure(curves))]
     if "val/bits_per_dim" in curves:
         pictures.append(Picture.of("terms", "the averaged weights on the whole validation set", terms_figure(curves)))
     return Section("Over training", "metrics.csv: train/…, val/…", pictures=pictures)
 
 
 def _noise_levels(folder: RunFolder) -> Section:
-    """The profile and the schedule, at a few steps from first to last."""
+    """Return figures of the profile and the schedule at a few steps, the first and the last among them."""
     profiles, schedules, pictures = read_profiles(folder.profile), read_schedules(folder.schedule), []
     if profiles:
-        chosen = {f"step {step}": profiles[step] for step in some_of(list(profiles))}
-        caption = "training draws since the rows before; the area below a line is the denoising term"
+        chosen = {f"step {step}": profiles[step] for step in evenly_spaced(list(profiles))}
+        caption = "training draws since the previous profile; the area below a line is the denoising term"
         pictures.append(Picture.of("profile", caption, profile_figure(chosen)))
         pictures.append(Picture.of("variance", "the same draws: where the estimate varies", variance_figure(chosen)))
     if schedules:
-        moves = {f"step {step}": schedules[step] for step in some_of(list(schedules))}
-        caption = "as it was learned" if len(moves) > 1 else "fixed"
-        pictures.append(Picture.of("schedule", f"γ(t) and SNR(t): {caption}", schedule_figure(moves)))
+        learned = {f"step {step}": schedules[step] for step in evenly_spaced(list(schedules))}
+        caption = "learned" if len(learned) > 1 else "fixed"
+        pictures.append(Picture.of("schedule", f"γ(t) and SNR(t): {caption}", schedule_figure(learned)))
     return Section("Noise levels", "profile.csv, schedule.csv", pictures=pictures)
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
-"""How a PNG file begins."""
+"""The first bytes of a PNG file."""
 
 
 def _pictures(folder: RunFolder) -> Iterator[Section]:
-    there = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
-    on_the_way = [name for name in there if name.startswith("samples_step_")]
-    named = [name for name in CAPTIONS if name in there]
-    rest = [name for name in there if name not in named and name not in on_the_way]
+    """Yield the section of the final pictures, and that of the samples over training."""
+    paths = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
+    over_training = [name for name in paths if name.startswith("samples_step_")]
+    named = [name for name in CAPTIONS if name in paths]
+    rest = [name for name in paths if name not in named and name not in over_training]
 
     def section(title: str, captions: Mapping[str, str]) -> Section:
-        contents = {name: there[name].read_bytes() for name in captions}
-        shown = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
-        return Section(title, "pictures/", pictures=shown)
+        contents = {name: paths[name].read_bytes() for name in captions}
+        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
+        return Section(title, "pictures/", pictures=pictures)
 
     yield section("Pictures", {name: CAPTIONS[name] for name in named} | {name: name.replace("_", " ") for name in rest})
-    few = [on_the_way[i] for i in some_of(range(len(on_the_way)), most=4)]
+    few = [over_training[i] for i in evenly_spaced(range(len(over_training)), most=4)]
     steps = {name: f"step {int(name.removeprefix('samples_step_'))}" for name in few}
     yield section("Samples over training", steps)._replace(small=True)
 
 
 def _panels(curves: Mapping[str, Curve]) -> Section:
     pictures = []
-    for name, (title, unit, scale) in SINGLE.items():
+    for name, (title, unit, scale) in PANELS.items():
         if name in curves:
             figure = line_figure({"": curves[name]}, title, STEP, unit, scale)
             pictures.append(Picture.of(name.replace("/", "_"), name, figure))
-    return Section("Optimisation and speed", "metrics.csv, a panel a column", pictures=pictures)
+    return Section("Optimisation and speed", "metrics.csv, one panel for each column", pictures=pictures)
 
 
 def _settings(run: Run, folder: RunFolder) -> Section:
-    rows = [(name, value) for name, value in sorted(run.settings.items())]
-    told = [Table(("told", ""), rows, words=True)] if rows else []
-    return Section(
-        "Settings", "config.yaml, and what the command line said", told, folded=printable(folder.config.read_text())
-    )
+    overrides = text_tables(sorted(run.settings.items()), headings=("override", ""))
+    config = printable(folder.config.read_text())
+    return Section("Settings", "overrides of the command line, and config.yaml", overrides, folded=config)
