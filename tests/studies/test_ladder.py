@@ -182,7 +182,7 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
     printed = " ".join(printed.split())
     for name, run in runs.items():
         assert name in printed
-        assert 0.2 <= run.provenance["training_cpu_seconds"] < 5
+        assert 0.2 <= run.metrics["provenance"]["training_cpu_seconds"] < 5
         assert run.test["bits_per_dim"].shown()[0] in printed
     assert len(layers_of(runs["rung_2_fixed_encoder"])) == 7
     assert Image.open(tmp_path / "report/pictures/lineage.png").size[0] > 500

@@ -38,9 +38,8 @@ def dashboard(sweep: Path, entity: str | None) -> None:
         view = wandb_workspace.build(sweep.resolve().name, runs, owner)
     path = sweep / "dashboard.json"
     write_atomically(path, wandb_workspace.specification(view).encode())
-    console.show(
-        console.listing("written", [f"{console.short_path(path)}: {'; '.join(section.name for section in view.sections)}"])
-    )
+    sections = "; ".join(section.name for section in view.sections)
+    console.show(console.listing("written", [f"{console.short_path(path)}: {sections}"]))
     if offline is None:
         view.save()
     else:

@@ -12,12 +12,7 @@ from vdm.runs.sweeps import Run, Settings
 
 
 class Summary(NamedTuple):
-    """A term over seeds, in bits/dim.
-
-    Attributes:
-        mean, se: the mean over seeds and its standard error, which is NaN for one seed.
-        mc_se, data_se: means of the runs' own standard errors.
-    """
+    """Mean of a term over seeds, its standard error (NaN for one seed), and means of the runs' own standard errors."""
 
     mean: float
     se: float
@@ -32,11 +27,7 @@ class Summary(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that differ in their seed only.
-
-    Attributes:
-        label: the settings that distinguish the group from the others.
-    """
+    """Runs that differ in their seed only, labelled by the settings that distinguish them from other groups."""
 
     label: str
     runs: list[Run]

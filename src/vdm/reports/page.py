@@ -34,13 +34,7 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section of a page.
-
-    Attributes:
-        note: the source of the numbers.
-        folded: text that the reader can unfold.
-        small: whether the pictures are thumbnails.
-    """
+    """A section of a page: ``note`` names the source, ``folded`` is text to unfold, ``small`` pictures are thumbnails."""
 
     title: str
     note: str = ""
@@ -55,12 +49,7 @@ class Section(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page; sections without content are left out.
-
-    Attributes:
-        state: ``finished``, ``failed``, ``unfinished`` or empty: the style of ``lead``.
-        lead: one sentence below the title.
-    """
+    """A page; sections without content are left out, and the state of a run is the style of ``lead``."""
 
     title: str
     sections: Sequence[Section]

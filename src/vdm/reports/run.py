@@ -1,8 +1,8 @@
 """``vdm-report run=FOLDER``: one page on a run, finished or not, from the files in its folder."""
 
 import itertools
-import json
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from vdm.reports.table import Table, text_tables
 from vdm.runs.folder import RunFolder, read_estimate
 from vdm.runs.resuming import leaves
 from vdm.runs.sweeps import Run, read_run
-from vdm.runs.tables import read_curves, read_profiles, read_schedules
+from vdm.runs.tables import STANDARD_ERRORS, read_curves, read_profiles, read_schedules
 from vdm.terms import TERM_LABELS, TERMS
 
 PANELS = {
@@ -78,65 +78,64 @@ def page_of(run: Run) -> Page:
         raise InvalidInput(
             f"{folder and folder.root} holds no run: name the folder that vdm-train wrote, with its config.yaml"
         )
-    metrics, curves = _metrics(folder), read_curves(folder.curves)
-    facts, warnings = metrics.pop("provenance", {}), [[str(line)] for line in metrics.pop("warnings", [])]
+    curves = read_curves(folder.curves)
     sections = [
-        _bound(metrics, facts, curves),
-        warnings_section(warnings),
-        Section("Further measurements", "metrics.json", _flat(_other_metrics(metrics))),
+        _bound(run, curves),
+        warnings_section([[sentence] for sentence in run.warnings]),
+        Section("Further measurements", "metrics.json", _flat(_other_metrics(run.metrics))),
         _curves(curves),
         _noise_levels(folder),
         *_pictures(folder),
         _panels(curves),
         _settings(run, folder),
-        Section("Provenance", "metrics.json: provenance", _flat(facts)),
+        Section("Provenance", "metrics.json: provenance", _flat(run.metrics.get("provenance", {}))),
     ]
     return Page(folder.root.resolve().name, sections, run.state, _status(run))
 
 
-def _metrics(folder: RunFolder) -> dict[str, Any]:
-    """Return the content of metrics.json; empty if it is missing or malformed, which the run's state shows."""
-    try:
-        content = json.loads(folder.metrics.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _bound(metrics: Mapping[str, Any], facts: Mapping[str, Any], curves: Mapping[str, Curve]) -> Section:
+def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
     """Return the bound by term on both evaluated sets, or of the last validation of a run without a result."""
-    names = [name for name in metrics.get("test", {}) if name in TERM_LABELS or name.startswith("layer_")] or list(TERMS)
-    stages = {stage: [_estimate(metrics, curves, stage, name) for name in names] for stage in ("test", "val")}
-    stages = {stage: estimates for stage, estimates in stages.items() if any(estimates)}
-    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
+    names = list(run.test or TERMS)
+    stages = {stage: _estimates(run, curves, stage, names) for stage in ("test", "val")}
+    stages = {stage: estimates for stage, estimates in stages.items() if estimates}
     rows = []
-    for i, name in enumerate(names):
-        numbers = [("—",) * 3 if (each := column[i]) is None else each.shown() for column in stages.values()]
-        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(numbers)])
-    if "test" in metrics:
-        weights = f"{facts.get('weights', '?')} weights of {facts.get('checkpoint', '?')}"
-        draws = f"{facts.get('repeats', '?')} draws an example, seed {facts.get('draws_seed', '?')}"
-        note = f"metrics.json: whole sets, {weights}; test: {draws}. "
-    else:
-        steps = curves.get("val/bits_per_dim", EMPTY_CURVE)[0]
-        note = f"metrics.csv: validation at step {steps[-1]}; no test yet. " if steps else ""
-    return Section("Bound", note + console.ERRORS_NOTE, [Table(headings, rows)] if stages else [])
+    for name in names:
+        cells = [estimates[name].shown() if name in estimates else ("—",) * 3 for estimates in stages.values()]
+        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
+    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
+    return Section("Bound", _source(run, curves) + console.ERRORS_NOTE, [Table(headings, rows)] if stages else [])
 
 
-def _estimate(metrics: Mapping[str, Any], curves: Mapping[str, Curve], stage: str, name: str) -> Estimate | None:
-    if name in metrics.get(stage, {}):
-        return read_estimate(metrics[stage][name])
-    columns = [curves.get(f"{stage}/{name}{suffix}", EMPTY_CURVE)[1] for suffix in ("", "_mc_se", "_data_se")]
-    return Estimate(*(column[-1] for column in columns)) if all(columns) else None
+def _estimates(run: Run, curves: Mapping[str, Curve], stage: str, names: Sequence[str]) -> dict[str, Estimate]:
+    """Return the estimates of a stage by term, from metrics.json or the last row of metrics.csv."""
+    entries = run.metrics.get(stage, {})
+    if entries:
+        return {name: read_estimate(entries[name]) for name in names if name in entries}
+    columns = {
+        name: [curves.get(f"{stage}/{name}{end}", EMPTY_CURVE)[1] for end in ("", *STANDARD_ERRORS)] for name in names
+    }
+    return {name: Estimate(*(values[-1] for values in each)) for name, each in columns.items() if all(each)}
+
+
+def _source(run: Run, curves: Mapping[str, Curve]) -> str:
+    """Return the source of the numbers in the section on the bound."""
+    if run.state == "finished":
+        facts = defaultdict(lambda: "?", run.metrics.get("provenance", {}))
+        weights = f"{facts['weights']} weights of {facts['checkpoint']}"
+        return (
+            f"metrics.json: whole sets, {weights}; test: {facts['repeats']} draws an example, seed {facts['draws_seed']}. "
+        )
+    steps = curves.get("val/bits_per_dim", EMPTY_CURVE)[0]
+    return f"metrics.csv: validation at step {steps[-1]}; no test yet. " if steps else ""
 
 
 def _other_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics besides the terms of the bound, such as FID."""
-    own = {stage: metrics.get(stage, {}) for stage in ("test", "val")}
-    rest = {key: value for key, value in metrics.items() if key not in own}
-    for stage, entries in own.items():
-        rest |= {f"{stage}.{k}": v for k, v in entries.items() if k not in TERM_LABELS and not k.startswith("layer_")}
-    return rest
+    others = {name: value for name, value in metrics.items() if name not in ("test", "val", "warnings", "provenance")}
+    for stage in ("test", "val"):
+        entries = metrics.get(stage, {}).items()
+        others |= {f"{stage}.{k}": v for k, v in entries if k not in TERM_LABELS and not k.startswith("layer_")}
+    return others
 
 
 def _flat(node: Mapping[str, Any]) -> list[Table]:
@@ -192,11 +191,10 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
 
 
 def _panels(curves: Mapping[str, Curve]) -> Section:
-    pictures = []
-    for name, (title, unit, scale) in PANELS.items():
-        if name in curves:
-            figure = line_figure({"": curves[name]}, title, STEP, unit, scale)
-            pictures.append(Picture.of(name.replace("/", "_"), name, figure))
+    figures = {
+        name: line_figure({"": curves[name]}, t, STEP, y, scale) for name, (t, y, scale) in PANELS.items() if name in curves
+    }
+    pictures = [Picture.of(name.replace("/", "_"), name, figure) for name, figure in figures.items()]
     return Section("Optimisation and speed", "metrics.csv, one panel for each column", pictures=pictures)
 
 

@@ -19,6 +19,7 @@ from vdm.reports.page import Page, Picture, Section, warnings_section, write_pag
 from vdm.reports.table import Table, text_tables
 from vdm.runs.files import write_atomically
 from vdm.runs.sweeps import Run, read_sweep
+from vdm.runs.tables import STANDARD_ERRORS
 from vdm.terms import TERM_LABELS, TERMS
 
 HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS), "mc_se", "data_se", "one-t variance")
@@ -154,7 +155,7 @@ def _escape_markdown(text: str) -> str:
 
 
 def _groups_csv(grouped: Sequence[Group]) -> str:
-    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", "_se", "_mc_se", "_data_se")]
+    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", "_se", *STANDARD_ERRORS)]
     lines: list[list[object]] = [["group", "runs", "finished", "seeds", *columns]]
     for group in grouped:
         summaries = [group.summary(term) or ("",) * 4 for term in TERMS]
@@ -165,7 +166,7 @@ def _groups_csv(grouped: Sequence[Group]) -> str:
 
 def _runs_csv(runs: Sequence[Run]) -> str:
     names = sorted({name for run in runs for name in run.settings})
-    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", "_mc_se", "_data_se")]
+    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", *STANDARD_ERRORS)]
     lines: list[list[object]] = [[*names, "state", "note", "folder", *columns]]
     for run in runs:
         numbers = [number for term in TERMS if term in run.test for number in run.test[term]]

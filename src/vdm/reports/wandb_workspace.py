@@ -13,7 +13,7 @@ from vdm.reports.groups import differing
 from vdm.runs.folder import RunFolder
 from vdm.runs.reading import read_yaml
 from vdm.runs.sweeps import Run
-from vdm.runs.tables import STEP, read_rows
+from vdm.runs.tables import STANDARD_ERRORS, STEP, read_rows
 
 SECTIONS = {
     "Bound, by term": r"(val|test)/(bits_per_dim|reconstruction|prior_matching|denoising_matching)$",
@@ -26,8 +26,6 @@ SECTIONS = {
     "Training": r"",
 }
 """Titles of sections, with the pattern of their metrics and pictures; the first match counts."""
-
-STANDARD_ERRORS = ("_mc_se", "_data_se")
 
 
 def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:

@@ -48,8 +48,7 @@ RESTORE = "restore it, or choose another hydra.run.dir="
 
 
 class RunFolder:
-    """The files of a run: config.yaml, overrides.yaml, run_id, checkpoints/, pictures/, three CSV files, and metrics.json or
-    failure.txt."""
+    """The files of a run; metrics.json or failure.txt is written at its end."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -94,11 +93,7 @@ class RunFolder:
             )
 
     def check_unused(self) -> None:
-        """Check that a command other than vdm-train overwrites nothing here.
-
-        Raises:
-            InvalidInput: a file in the place of the folder; a run or a result in it.
-        """
+        """Raise InvalidInput if a command other than vdm-train would overwrite a run or a result."""
         self._check_place()
         for path in (self.id, self.metrics, self.samples):
             if path.exists():
@@ -191,9 +186,5 @@ def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]
 
 
 def read_estimate(entry: Mapping[str, Any]) -> Estimate:
-    """Return the estimate of an entry of metrics.json.
-
-    Raises:
-        TypeError, ValueError, OverflowError: a malformed entry.
-    """
+    """Return the estimate of an entry of metrics.json; TypeError, ValueError or OverflowError if it is malformed."""
     return Estimate(**{name: float(value) for name, value in entry.items()})

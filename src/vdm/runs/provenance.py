@@ -15,11 +15,7 @@ from vdm.data.overlap import shared
 
 
 def changed_splits(about: Mapping[str, Any], trained: Any) -> list[str]:
-    """Return the names of the splits whose bytes differ from those in ``trained``.
-
-    Args:
-        about, trained: the ``data`` entries of two provenances; nothing differs from a malformed ``trained``.
-    """
+    """Return the names of the splits whose bytes differ between the ``data`` entries of two provenances."""
     now = fingerprints(about)
     return [name for name, sha256 in fingerprints(trained).items() if now.get(name) != sha256]
 
@@ -45,10 +41,7 @@ def code_version() -> str:
 
 
 def provenance(data: InMemoryData, seed: int) -> dict[str, Any]:
-    """Return data, seed, code version and machine, as stored beside a result.
-
-    ``in_training`` counts the examples of a split that are also in the training data.
-    """
+    """Return data, seed, code version and machine, for metrics.json and checkpoints."""
     splits = data.splits()
     about: dict[str, Any] = dict(data.provenance())
     for name, entry in about["splits"].items():

@@ -37,11 +37,7 @@ def read_yaml(path: Path) -> Any:
 
 @contextmanager
 def reading(place: Path, remedy: str = "restore it, or name another folder") -> Iterator[None]:
-    """Turn any error caused by a malformed file or folder at ``place`` into one InvalidInput.
-
-    Args:
-        remedy: the end of the message, which says what to do.
-    """
+    """Turn any error caused by a malformed file or folder at ``place`` into one InvalidInput that ends with ``remedy``."""
     try:
         if place.exists() and not (place.is_file() or place.is_dir()):
             raise OSError("no regular file")  # reading a pipe could wait forever
@@ -54,12 +50,9 @@ def reading(place: Path, remedy: str = "restore it, or name another folder") -> 
 
 
 def check_contained(folder: Path) -> None:
-    """Refuse links out of ``folder`` and anything in it that is neither a file nor a folder.
+    """Raise InvalidInput for a link out of ``folder``, and for a pipe or device in it.
 
     A report on a foreign folder would show, or write to, the target of a link, and wait forever for a pipe.
-
-    Raises:
-        InvalidInput: such a link, pipe or device.
     """
     root = os.path.realpath(folder)  # unlike resolve(), this accepts a link to itself
     for path in (entry for pattern in ("*", "pictures/*", ".hydra/*") for entry in folder.glob(pattern)):

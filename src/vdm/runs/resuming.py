@@ -9,29 +9,14 @@ from omegaconf import DictConfig, OmegaConf
 from vdm.errors import InvalidInput
 
 CHANGEABLE = (
-    "resume",
-    "output_dir",
-    "callbacks",
-    "data.cache",
-    "data.device",
-    "data.workers",
-    "fid",
-    "logger",
-    "trainer.accelerator",
-    "trainer.default_root_dir",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
+    *("resume", "output_dir", "callbacks", "fid", "logger", "data.cache", "data.device", "data.workers"),
+    *("trainer.accelerator", "trainer.default_root_dir", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
 )
 """Settings that may change when a run is resumed: hardware, loggers and callbacks."""
 
 
 def check_same_settings(place: Path, recorded: Mapping[str, Any], config: DictConfig) -> None:
-    """Check that the run at ``place`` may be resumed with ``config``: settings outside ``CHANGEABLE`` are as ``recorded``.
-
-    Raises:
-        InvalidInput: the first setting that differs.
-    """
+    """Raise InvalidInput if a setting of ``config`` outside ``CHANGEABLE`` differs from the run at ``place``."""
     before, now = dict(leaves(recorded)), dict(leaves(OmegaConf.to_container(config, resolve=True)))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in CHANGEABLE):

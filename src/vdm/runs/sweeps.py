@@ -40,8 +40,8 @@ class Run(NamedTuple):
         state: ``finished``, ``failed``, ``unfinished`` or ``missing``.
         note: the reason of a failure, or the progress of an unfinished run.
         test: estimates on the test set in bits/dim, by term and by layer.
-        provenance: of a finished run, with ``seed``, ``flipped`` (trained on mirrored images too) and ``data_id`` (equal for
-            runs on the same data).
+        metrics: the content of metrics.json; from it ``seed``, ``flipped`` (trained on mirrored images too) and ``data_id``
+            (equal for runs on the same data).
         curve: the validation bound over training.
         profile: the last one.
     """
@@ -51,7 +51,7 @@ class Run(NamedTuple):
     state: str
     note: str
     test: Mapping[str, Estimate] = {}
-    provenance: Mapping[str, Any] = {}
+    metrics: Mapping[str, Any] = {}
     seed: str = ""
     flipped: bool = False
     data_id: str = ""
@@ -128,7 +128,7 @@ def _finished(run: Run, metrics: Mapping[str, Any]) -> Run:
     return run._replace(
         state="finished",
         test={name: read_estimate(test[name]) for name in (*TERMS, *(key for key in test if key.startswith("layer_")))},
-        provenance=provenance,
+        metrics=metrics,
         seed=str(provenance.get("seed", run.settings.get("seed"))),
         flipped=flipped,
         data_id=json.dumps([fingerprints(data) or data, flipped], sort_keys=True),

@@ -23,11 +23,7 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Return (steps, values) of every column of metrics.csv.
-
-    Raises:
-        OverflowError: a step above the range of int64, which matplotlib cannot draw.
-    """
+    """Return (steps, values) of every column of metrics.csv; OverflowError for a step that matplotlib cannot draw."""
     columns, rows = read_rows(path)
     curves = {}
     for name in columns[1:]:
@@ -64,6 +60,9 @@ def truncate_after(path: Path, step: int) -> None:
         kept = [row for row in rows if int(row["step"]) <= step and not any(row[name] for name in tested)]
         write_rows(path, columns, kept)
 
+
+STANDARD_ERRORS = ("_mc_se", "_data_se")
+"""Ends of the names of an estimate's standard errors."""
 
 STEP = "trainer/global_step"
 """The metric on the x axis of W&B: optimiser steps taken."""

@@ -38,7 +38,7 @@ def lineage(config: DictConfig) -> None:
     sentences = [(name, sentence) for name, run in runs.items() for sentence in run.warnings]
     ladder = Section(TITLE, NOTE, [table], [_picture(sweep, runs)])
     written = write_page(folder.root, Page("VAE, HVAE and the ladder to the VDM", [ladder, warnings_section(sentences)]))
-    results = {name: {"test": as_metrics(run.test), "provenance": run.provenance} for name, run in runs.items()}
+    results = {name: {"test": as_metrics(run.test), "provenance": run.metrics["provenance"]} for name, run in runs.items()}
     folder.write_metrics({"lineage": results})
     console.show(
         table,
@@ -99,9 +99,9 @@ def latest_sweep() -> Path:
 def _row(name: str, run: Run) -> list[str]:
     """Return the bound by term with the total's errors, and the effort of training."""
     total, *terms = (run.test[term].shown() for term in TERMS)
-    spent = run.provenance.get("training_cpu_seconds")
-    seconds = "" if spent is None else f"{spent:.0f}"
-    effort = (f"{run.provenance['parameters']:,}", str(run.provenance["steps"]), seconds)
+    facts = run.metrics["provenance"]
+    spent = facts.get("training_cpu_seconds")
+    effort = (f"{facts['parameters']:,}", str(facts["steps"]), "" if spent is None else f"{spent:.0f}")
     return [mark_flips(name, run.flipped), *total, *(value for value, *_ in terms), *effort]
 
 

@@ -36,13 +36,7 @@ HEADINGS = ("schedule", "form", "t", "variance (nats²)", "gradient variance")
 
 
 class Measurements(NamedTuple):
-    """The measurements of one study.
-
-    Attributes:
-        steps: by form of the bound.
-        one_t: by schedule, form and sampler of t.
-        terms: by T.
-    """
+    """Measurements by form of the bound; by schedule, form and sampler of t; and by T."""
 
     steps: dict[str, PerStep]
     one_t: dict[tuple[str, str, str], OneT]

@@ -26,12 +26,7 @@ from vdm.times import TimeSampler, UniformTimes
 
 
 class PerStep(NamedTuple):
-    """Each step's summand over repeated draws.
-
-    Attributes:
-        mean, variance: (T − 1,).
-        whole: variance of the whole bound, with one draw of each term.
-    """
+    """Mean and variance of each step's summand, (T − 1,), and the variance of the whole bound with one draw of each term."""
 
     mean: Tensor
     variance: Tensor
@@ -39,12 +34,7 @@ class PerStep(NamedTuple):
 
 
 class OneT(NamedTuple):
-    """Variances of a batch's mean one-t estimate, times the batch size.
-
-    Attributes:
-        variance: of the value.
-        gradient: of the gradient, summed over the weights.
-    """
+    """Variances of a batch's mean one-t estimate and of its gradient, summed over the weights; both times the batch size."""
 
     variance: float
     gradient: float
@@ -151,12 +141,7 @@ class VarianceStudy:
 
 
 class BoundForm(NamedTuple):
-    """One form of the bound.
-
-    Attributes:
-        all_times: summands (B, T − 1) and the whole bound (B,).
-        at: T − 1 times the summand at u, (B,).
-    """
+    """One form of the bound: its summands (B, T − 1) with the whole (B,), and T − 1 times the summand at u, (B,)."""
 
     all_times: Callable[[VarianceStudy, AbstractDraws], tuple[Tensor, Tensor]]
     at: Callable[[VarianceStudy, Tensor, AbstractDraws], Tensor]
