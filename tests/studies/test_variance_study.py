@@ -23,7 +23,7 @@ DATA = GaussianData.isotropic(0.0, 0.25, (1,))
 
 
 class Shifted(nn.Module):
-    """The ideal denoiser with a learned shift, here zero: something to take gradients of."""
+    """The ideal denoiser with a learned shift of zero, a parameter for gradients."""
 
     def __init__(self):
         super().__init__()
@@ -53,8 +53,8 @@ def test_one_t_is_an_unbiased_estimate_of_the_sum(form, timesteps):
     assert abs((single - whole).mean()) < 4 * (single - whole).std() / n**0.5
 
 
-def test_one_term_of_the_consistency_form():
-    """Each t by itself: the mean over the chain's own marginals."""
+def test_consistency_at_matches_the_whole_chain():
+    """At each t: the mean over the chain's marginals."""
     model, x = make_study(5).model, DATA.sample(1).expand(40_000, 1)
     gammas = DiscreteTime(5).gammas(model.schedule, x)
     columns = model.consistency_elbo(x, Draws(3)).log_ratios.detach()
@@ -74,8 +74,7 @@ def test_higher_variance_holds_for_one_t_and_not_for_the_whole():
     assert one > 100
     assert single["consistency", "uniform"].gradient > single["denoising", "uniform"].gradient
     assert steps["consistency"].whole < steps["denoising"].whole
-    said = sentences(steps, single, ["uniform"])
-    assert "not higher" in said[-1]
+    assert "not higher" in sentences(steps, single, ["uniform"])[-1]
 
 
 def test_stratified_times_lower_the_variance_of_the_value():
@@ -85,24 +84,23 @@ def test_stratified_times_lower_the_variance_of_the_value():
 
 
 def test_importance_lowers_the_variance_of_the_value():
-    """t drawn ∝ √E[loss²], from losses seen before. The consistency form's summands are about equally large at every t,
-    and have nothing to gain."""
+    """With t ∝ √E[loss²]. The consistency form gains nothing: its summands are about equally large at every t."""
     study = make_study(50, repeats=60)
     times = LossMomentTimes(bins=49, memory=0.96, floor=0.05)
     study.fit(times, "denoising")
     assert study.one_t("denoising", times, quiet).variance < study.one_t("denoising", UniformTimes(), quiet).variance
 
 
-def test_importance_sees_every_bin_however_few_the_batches():
-    """What is called importance is: with bins that were never seen it would be even."""
+def test_fit_fills_every_bin_with_few_batches():
+    """With empty bins, t would stay uniform."""
     study, times = make_study(50, repeats=2, n=1), LossMomentTimes(bins=25)
     study.fit(times, "denoising")
     assert times.ready
     assert times.shares(study.x).std() > 0
 
 
-def test_another_path_between_the_same_ends():
-    """Cosine and linear chains of many steps have about the same whole bound, and other summands."""
+def test_with_schedule_keeps_the_whole_bound():
+    """Cosine and linear chains of many steps have about the same whole bound, but different summands."""
     study = make_study(200, repeats=20)
     other = study.with_schedule(CosineSchedule(study.model.schedule.gamma_min, study.model.schedule.gamma_max))
     ours, theirs = (each.per_step("denoising", quiet).mean for each in (study, other))
@@ -110,21 +108,21 @@ def test_another_path_between_the_same_ends():
     assert not torch.allclose(ours, theirs, rtol=0.1)
 
 
-def test_a_schedule_for_each_dimension_is_refused():
+def test_study_refuses_a_schedule_for_each_dimension():
     model = VDM(PerPixelSchedule(-6.0, 5.0, (1,)), Shifted(), CategoricalLikelihood(17), ContinuousTime())
     with pytest.raises(InvalidInput, match="one γ\\(t\\) for all dimensions, and PerPixelSchedule"):
         VarianceStudy(model, Batch(DATA.sample(2), torch.arange(2)), 5, 2)
 
 
-def test_growth_is_the_table():
+def test_terms_at_match_the_table():
     """MATH.md's row T = 20, with one trajectory for each of 4,000 examples."""
     growth = make_study(n=4_000).terms_at(20)
-    assert growth.gap == pytest.approx(18.144 - 2.937, abs=2e-3)  # the same on every path
+    assert growth.gap == pytest.approx(18.144 - 2.937, abs=2e-3)  # equal for all schedules
     assert growth.transition_prior == pytest.approx(0.41, abs=0.02)
     assert growth.literal - growth.consistency == pytest.approx(growth.gap, abs=1.0)
 
 
-def test_figures_are_drawn():
+def test_study_figures_show_every_form():
     curves = {"denoising": [1.0, 2.0], "consistency": [3.0, -1.0]}
     assert len(per_step_figure(curves, {name: [1.0, 2.0] for name in curves}).axes) == 2
     assert len(growth_figure([5, 20], curves).axes[0].get_lines()) == 2

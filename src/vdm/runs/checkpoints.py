@@ -61,7 +61,7 @@ def read_content(path: Path) -> Content:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not verify the checksums
         if damaged is not None:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+            raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
