@@ -66,13 +66,13 @@ def estimators(config: DictConfig) -> None:
 
 def _measure(config: DictConfig, run: LoadedRun, examples: Batch) -> Measurements:
     model = diffusion(run.model, "the variance study").requires_grad_(True)
-    whole = VarianceStudy(model, examples, config.timesteps, config.repeats, config.seed)
+    study = VarianceStudy(model, examples, config.timesteps, config.repeats, config.seed)
     steps = {}
     with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
         for i, form in enumerate(FORMS):
-            steps[form] = whole.per_step(form, lambda done, i=i: bar.update(int(500 * (i + done)) - bar.n))  # type: ignore[misc]
+            steps[form] = study.per_step(form, lambda done, i=i: bar.update(int(500 * (i + done)) - bar.n))  # type: ignore[misc]
     one_t = _one_t(config, VarianceStudy(model, examples, config.timesteps, config.batches, config.seed))
-    terms = {T: whole.terms_at(T) for T in tqdm(config.growth or [], desc="growth with T", unit="T", dynamic_ncols=True)}
+    terms = {T: study.terms_at(T) for T in tqdm(config.growth or [], desc="growth with T", unit="T", dynamic_ncols=True)}
     own = {(form, name): value for (schedule, form, name), value in one_t.items() if schedule == OWN_SCHEDULE}
     return Measurements(steps, one_t, terms, sentences(steps, own, list(config.times)))
 
