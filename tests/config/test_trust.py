@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 import sys
 
 import pytest
@@ -16,11 +17,11 @@ from vdm.config.instantiate import check_calls, instantiate, require_resolved
 from vdm.config.trust import TrustEverything, TrustParts
 from vdm.data import MNIST
 from vdm.errors import InvalidInput
+from vdm.models import LearnedDecoder
 from vdm.runs import load
 from vdm.runs.load import load_run
 from vdm.runs.sweeps import read_sweep
 from vdm.schedules import LinearSchedule
-from vdm.training import build as building
 from vdm.training.build import build
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1")
@@ -91,7 +92,7 @@ def test_other_parts_of_a_foreign_config_are_never_built(place, with_config, tmp
 @pytest.mark.parametrize("place", PLACES)
 def test_no_place_of_the_config_is_forgotten(place, with_config, tmp_path):
     command, done = traces(tmp_path)
-    with pytest.raises(InvalidInput, match=r"calls os\.system, which is no part"):
+    with pytest.raises(InvalidInput, match=r"calls os\.system, which is not trusted"):
         load_run(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
     assert not done()
 
@@ -148,6 +149,31 @@ def test_a_package_of_ones_own_has_to_be_trusted_by_name(with_config, tmp_path, 
         with pytest.raises(InvalidInput, match=r"calls my_parts\.os\.system"):
             load_run(with_config("model.schedule", {"_target_": "my_parts.os.system"}), ema=True, trust=trust)
         checkpoint = with_config("model.schedule", {"_target_": "my_parts.MySchedule", **ends})
+
+
+@pytest.mark.parametrize("name", ["vdm.schedules.linear_betas", "vdm.models.LearnedDecoder.of_shapes"])
+def test_trust_allows_functions_marked_as_buildable(name):
+    assert callable(TrustParts().find(name, "model"))
+
+
+@pytest.mark.parametrize("name", ["vdm.networks.vdm_unet.norm", "vdm.models.VDM.from_pretrained"])
+def test_trust_refuses_functions_without_the_mark(name):
+    with pytest.raises(InvalidInput, match=f"model: this file's config calls {re.escape(name)}"):
+        TrustParts().find(name, "model")
+
+
+def test_trust_refuses_an_override_without_the_mark():
+    """The permission belongs to a definition, and is not inherited by name."""
+
+    class Decoder(LearnedDecoder):
+        @classmethod
+        def of_shapes(cls, *_):
+            pytest.fail("called")
+
+    Decoder.__module__ = LearnedDecoder.__module__
+    trust, name = TrustParts(), "vdm.models.learned.Decoder.of_shapes"
+    assert trust.allows_object(name, LearnedDecoder.of_shapes)
+    assert not trust.allows_object(name, Decoder.of_shapes)
 
 
 def test_an_untouched_checkpoint_is_read(with_config):
@@ -222,7 +248,7 @@ def test_every_shipped_choice_is_trusted_in_a_checkpoint():
     for group in (*KINDS, "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
         for option in options(group):
             tree = to_plain(composed(*OWNERS.get(group, []), f"{group}={option}"))
-            used = {name: tree[name] for name in building.PARTS}
+            used = {name: tree[name] for name in load.PARTS}
             check_calls(used, TrustParts())
             require_resolved(used)
 

@@ -1,4 +1,4 @@
-"""Training tasks and Trainers without a command."""
+"""Training tasks and Trainers, built without a command."""
 
 import lightning.pytorch as pl
 
@@ -10,10 +10,12 @@ SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1",
 
 
 def parts(*overrides):
+    """Return the data and the task of a small run."""
     return build(composed(*SMALL, *overrides))
 
 
 def trainer_for(folder, *callbacks, steps=6, **settings):
+    """Return a CPU Trainer for ``steps`` steps with a validation every 3 steps, without logger."""
     return pl.Trainer(
         default_root_dir=folder,
         max_steps=steps,
@@ -33,4 +35,5 @@ def trainer_for(folder, *callbacks, steps=6, **settings):
 
 
 def weights(task):
+    """Return a copy of the task's state."""
     return {name: value.clone() for name, value in task.state_dict().items()}

@@ -19,6 +19,7 @@ from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, Estimator, Result, warnings
 from vdm.evaluation.ranks import is_rank_zero
+from vdm.evaluation.samples.scores import SampleScores
 from vdm.reports import console
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
@@ -26,7 +27,6 @@ from vdm.runs.load import LoadedRun, check_data, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
-from vdm.training.callbacks.score_samples import ScoreSamples
 from vdm.training.evaluation_task import EvaluationTask
 
 
@@ -40,7 +40,7 @@ class Request(NamedTuple):
     run: LoadedRun
     test: BoundEvaluation
     estimators: dict[str, Estimator]
-    scores: ScoreSamples
+    scores: SampleScores
     device: torch.device
 
     @property
@@ -102,7 +102,7 @@ def _prepare(config: DictConfig) -> Request:
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
-    scores = ScoreSamples(fid, run.levels, relatives=metrics)
+    scores = SampleScores(fid, run.levels, metrics)
     scores.check(run.model, run.data)
     for estimator in estimators.values():
         estimator.check(run.model)

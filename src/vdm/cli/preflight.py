@@ -95,7 +95,7 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
 def _check_scores(plan: Plan) -> None:
     scores = plan.callbacks.get("score_samples")
     if isinstance(scores, ScoreSamples):
-        scores.check(plan.task.evaluated, plan.data)
+        scores.scores.check(plan.task.evaluated, plan.data)
 
 
 def _check_processes(plan: Plan) -> None:

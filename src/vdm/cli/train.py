@@ -14,26 +14,22 @@ from torch import distributed
 
 from vdm.cli import command
 from vdm.cli.preflight import Plan, check_callbacks, check_plan
+from vdm.cli.train_results import Results, choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
 from vdm.estimate import Estimate
-from vdm.evaluation import warnings
 from vdm.evaluation.ranks import is_rank_zero
-from vdm.evaluation.samples.images import draw_samples
-from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
-from vdm.runs.files import file_sha256
-from vdm.runs.folder import RunFolder, RunIdentity, as_metrics
+from vdm.runs.folder import RunFolder, RunIdentity
 from vdm.runs.provenance import provenance
-from vdm.runs.tables import read_curves, truncate_after
+from vdm.runs.tables import truncate_after
 from vdm.training.build import build
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
-from vdm.training.callbacks.final_images import FinalImages
 from vdm.training.callbacks.score_samples import ScoreSamples
 from vdm.training.checkpoint_io import AtomicCheckpointIO
-from vdm.training.loggers.base import RunLogger, save_image
+from vdm.training.loggers.base import RunLogger
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 
 STAGES = {"test": "test", "val": "validation"}
@@ -91,7 +87,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     _start(session)
     effort, chosen = _fit_and_test(session)
     if session.plan.trainer.is_global_zero:
-        _conclude(session, chosen, effort)
+        results = Results(session.plan, session.folder, chosen, session.terms.results, session.scores)
+        write_results(results, effort)
     return session.terms.results["val"]["bits_per_dim"].value
 
 
@@ -152,11 +149,6 @@ def run_name(overrides: str, root: Path) -> str:
     return overrides if 0 < len(overrides) <= LONGEST_NAME else root.name[:LONGEST_NAME]
 
 
-def choices() -> dict[str, str]:
-    """Return the chosen option of each config group: schedule, model, data and so on."""
-    return {group: option for group, option in HydraConfig.get().runtime.choices.items() if not group.startswith("hydra/")}
-
-
 def _announcement(plan: Plan, folder: RunFolder) -> list[str]:
     data, processes = plan.data, plan.trainer.world_size
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
@@ -184,62 +176,6 @@ def _fit_and_test(session: Session) -> tuple[dict[str, Any], Path]:
         trainer.save_checkpoint(chosen)
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)
     return effort, chosen
-
-
-def _conclude(session: Session, chosen: Path, effort: Mapping[str, Any]) -> None:
-    """Write metrics.json and the images, close the loggers, and print the closing tables."""
-    plan, folder, results = session.plan, session.folder, session.terms.results
-    evaluation = plan.task.test
-    draws = {"weights": "ema", "repeats": evaluation.repeats, "draws_seed": evaluation.seed}
-    facts = {**plan.facts, "checkpoint": chosen.name, "step": read_checkpoint(chosen).step, **draws, **effort}
-    metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(results.items())}
-    if session.scores:
-        metrics["samples"] = session.scores | {"checkpoint_sha256": file_sha256(chosen)}
-    sentences = warnings.warnings(plan.task.evaluated, results["test"], [], plan.data, {**facts, "split": "test"})
-    folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
-    _save_images(plan, folder)
-    for logger in plan.trainer.loggers:
-        logger.finalize("success")
-    _report(session, chosen, sentences)
-
-
-def _save_images(plan: Plan, folder: RunFolder) -> None:
-    """Write samples, the bound over training, and the callbacks' own images of the evaluated model."""
-    trainer, data = plan.trainer, plan.data
-    model = plan.task.evaluated.to(trainer.strategy.root_device)  # the Trainer has moved it to the CPU
-    save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, plan.config.seed))
-    if folder.curves.exists():
-        bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, FinalImages):
-            callback.save(trainer, model, data)
-
-
-def _report(session: Session, checkpoint: Path, sentences: list[str]) -> None:
-    """Print the closing table, the images, and commands to try next."""
-    data, folder, test = session.plan.data, session.folder, session.terms.results["test"]
-    known = warnings.above_entropy(test["bits_per_dim"], data, "test")
-    console.show(
-        console.bound_table(f"{data.title}, whole test set, averaged weights of {checkpoint.name}", test),
-        *([known] if known else []),
-        *console.warnings_listing(sentences),
-        console.pictures_listing(folder.pictures),
-        console.listing("next", _next_commands(folder, checkpoint)),
-        *([console.samples_listing(session.scores)] if session.scores else []),
-    )
-
-
-def _next_commands(folder: RunFolder, checkpoint: Path) -> list[str]:
-    chosen = choices()
-    again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "model") if chosen.get(group))
-    other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
-    return [
-        f"{console.sibling_command('vdm-evaluate')} ckpt={console.short_path(checkpoint)}",
-        f"{console.sibling_command('vdm-sample')} ckpt={console.short_path(checkpoint)} n=64",
-        f"{console.sibling_command('vdm-report')} run={console.short_path(folder.root)}",
-        f"{console.sibling_command('vdm-train')} {again} {other[0]}",
-        f"{console.sibling_command('vdm-train')} -m {again} {other[1]}",
-    ]
 
 
 def _finished_before(folder: RunFolder, finished: Mapping[str, Estimate]) -> float:

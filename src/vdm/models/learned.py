@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from vdm.buildable import buildable
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.likelihoods import Likelihood
@@ -137,6 +138,7 @@ class LearnedDecoder(Decoder):
         self.likelihood, self.network, self.log_variance = likelihood, network, log_variance
 
     @classmethod
+    @buildable
     def of_shapes(
         cls, likelihood: Likelihood, event_shape: Shape, shapes: Sequence[Shape], network: MakeJoin, log_variance: float
     ) -> "LearnedDecoder":

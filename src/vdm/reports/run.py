@@ -11,16 +11,8 @@ from rich.markup import escape
 from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
-from vdm.plots.figures import (
-    STEP,
-    bound_figure,
-    evenly_spaced,
-    line_figure,
-    profile_figure,
-    schedule_figure,
-    terms_figure,
-    variance_figure,
-)
+from vdm.plots.figures import bound_figure, evenly_spaced, profile_figure, schedule_figure, terms_figure, variance_figure
+from vdm.plots.lines import STEP, line_figure
 from vdm.reports import console
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
 from vdm.reports.table import Table, text_tables
