@@ -39,7 +39,7 @@ def test_dashboard_refuses_a_damaged_folder_in_one_line(tmp_path, monkeypatch, c
     with pytest.raises(SystemExit, match="2"):
         dashboard.main()
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "holds something else than vdm writes" in line
+    assert "cannot be read (" in line
 
 
 def test_by_section_takes_the_first_matching_pattern():

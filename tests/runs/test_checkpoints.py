@@ -68,12 +68,12 @@ def test_resume_refuses_a_checkpoint_without_training_state(part, tmp_path):
     own = {"vdm": {"format": 1, "config": {}, "provenance": {}}, "state_dict": {}, "global_step": 5}
     whole = own | {"optimizer_states": [], "lr_schedulers": [], "loops": {}, "callbacks": {}, "epoch": 0}
     torch.save(whole, tmp_path / "x.ckpt")
-    assert read_checkpoint(tmp_path / "x.ckpt", go_on=True).step == 5
+    assert read_checkpoint(tmp_path / "x.ckpt", for_resuming=True).step == 5
     for changed in ({k: v for k, v in whole.items() if k != part}, whole | {part: "x"}):
         torch.save(changed, tmp_path / "x.ckpt")
         assert read_checkpoint(tmp_path / "x.ckpt").step == 5
         with pytest.raises(InvalidInput, match=f"its {part} is no "):
-            read_checkpoint(tmp_path / "x.ckpt", go_on=True)
+            read_checkpoint(tmp_path / "x.ckpt", for_resuming=True)
 
 
 class Exploit:

@@ -129,7 +129,7 @@ def test_finished_run_is_not_run_again(whole, capsys):
     assert vdm_train(whole, "resume=true") == 0
     metrics, out = json.loads((whole / "metrics.json").read_text()), capsys.readouterr().out
     for stage, name in (("test", "test"), ("val", "validation")):
-        assert console.in_words(name, Estimate(**metrics[stage]["bits_per_dim"])) in out
+        assert console.bound_sentence(name, Estimate(**metrics[stage]["bits_per_dim"])) in out
     assert all(
         path.read_bytes() == content for path, content in before.items() if path.suffix in (".ckpt", ".csv", ".json", ".png")
     )

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vdm.config import hints
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
-from vdm.runs.files import OUT_OF_REACH, unwritable
+from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.folder import RunFolder
 
 USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
@@ -53,9 +53,9 @@ def run(config_name: str, task: Task, settings: Mapping[str, Any] | None = None)
     except USER_ERRORS as error:
         stop(_line(config_name, error))
     except OSError as error:
-        if error.errno not in (*DENIED, *OUT_OF_REACH):
+        if error.errno not in (*DENIED, *DISK_FAILURES):
             raise
-        stop(unwritable(Path(error.filename or "a file"), error))
+        stop(write_error_message(Path(error.filename or "a file"), error))
     except KeyboardInterrupt:
         stop("stopped by the keyboard", status=130)
 

@@ -192,8 +192,8 @@ def _conclude(request: Request, measured: Measured) -> None:
     console.show(
         *_tables(request, measured, facts),
         *([known] if known else []),
-        *console.warned(sentences),
-        f"written to {console.near(folder.metrics)}",
+        *console.warnings_listing(sentences),
+        f"written to {console.short_path(folder.metrics)}",
     )
 
 

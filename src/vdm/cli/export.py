@@ -30,8 +30,8 @@ def export(config: DictConfig) -> None:
     )
     size = write_exported(folder, run.model, description)
     kind = type(vdm.load(folder, config.trust)).__name__
-    python = [f"from vdm.models import {kind}", f'model = {kind}.from_pretrained("{console.near(folder)}")']
-    heading = f"{console.near(folder)}: {size / 2**20:.1f} MiB, {run.weights} weights of step {checkpoint.step}"
+    python = [f"from vdm.models import {kind}", f'model = {kind}.from_pretrained("{console.short_path(folder)}")']
+    heading = f"{console.short_path(folder)}: {size / 2**20:.1f} MiB, {run.weights} weights of step {checkpoint.step}"
     console.show(console.listing(heading, python))
 
 

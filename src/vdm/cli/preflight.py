@@ -23,8 +23,8 @@ from vdm.errors import InvalidInput
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
-from vdm.runs.folder import check_same_settings
 from vdm.runs.provenance import changed_splits
+from vdm.runs.resuming import check_same_settings
 from vdm.terms import term_names
 from vdm.training import VariationalTask
 from vdm.training.callbacks.bound_terms import BoundTerms
@@ -142,12 +142,12 @@ def _check_start(plan: Plan) -> None:
     """Refuse to resume from a checkpoint of other settings or other data, or from one without training state."""
     if plan.start is None:
         return
-    checkpoint = read_checkpoint(plan.start, go_on=True)
+    checkpoint = read_checkpoint(plan.start, for_resuming=True)
     check_same_settings(plan.start, checkpoint.config, plan.config)
     changed = changed_splits(plan.facts["data"], checkpoint.provenance.get("data"))
     if changed:
         raise InvalidInput(
-            f"{console.near(plan.start)} was trained on other data ({', '.join(changed)} differ): put those back, or "
+            f"{console.short_path(plan.start)} was trained on other data ({', '.join(changed)} differ): put those back, or "
             "start in another folder, hydra.run.dir=…"
         )
 

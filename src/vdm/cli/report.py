@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from vdm.cli import command
 from vdm.errors import InvalidInput
 from vdm.reports import run, sweep
-from vdm.runs.sweeps import as_invalid_input
+from vdm.runs.reading import reading
 from vdm.studies.ladder import lineage
 from vdm.studies.variance_report import estimators
 
@@ -40,7 +40,7 @@ def on_folder(kind: str, arguments: list[str]) -> None:
     """Report on ``run=FOLDER`` or ``sweep=FOLDER``, into ``output_dir=`` or the folder's own report/."""
     given = command.words(arguments, (kind, "output_dir"), f"vdm-report {kind}=FOLDER [output_dir=FOLDER]")
     folder = Path(given[kind])
-    with as_invalid_input(folder):
+    with reading(folder):
         FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")))
 
 

@@ -40,7 +40,7 @@ def sample(config: DictConfig) -> None:
         samples = _step_by_step(run.model, run, config, steps)
         path = folder.pictures / "trajectory.png"
         draw_trajectory(run.model, run.data, config.seed, steps).save(path)
-        lines = [f"{console.near(path)} (from noise to data; below each latent, what the denoiser predicts)"]
+        lines = [f"{console.short_path(path)} (from noise to data; below each latent, what the denoiser predicts)"]
     else:
         samples = _in_batches(run, config)
     lines = [_write_grid(run, samples.x, folder), *lines, _write_archive(samples.x, folder)]
@@ -94,14 +94,14 @@ def _in_batches(run: LoadedRun, config: DictConfig) -> Samples:
 def _write_grid(run: LoadedRun, x: Tensor, folder: RunFolder) -> str:
     path = folder.pictures / "samples.png"
     run.data.picture(x[:256]).save(path)
-    return f"{console.near(path)} (the first {min(len(x), 256)})"
+    return f"{console.short_path(path)} (the first {min(len(x), 256)})"
 
 
 def _write_archive(x: Tensor, folder: RunFolder) -> str:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=x.numpy())
     write_atomically(folder.samples, buffer.getvalue())
-    return f"{console.near(folder.samples)} (x: {tuple(x.shape)}, {x.dtype})"
+    return f"{console.short_path(folder.samples)} (x: {tuple(x.shape)}, {x.dtype})"
 
 
 def main() -> None:

@@ -154,9 +154,10 @@ def _announcement(plan: Plan, folder: RunFolder) -> list[str]:
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     share = f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""
     return [
-        f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; {console.near(folder.root)}",
+        f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; "
+        f"{console.short_path(folder.root)}",
         f"{data.batch_size} examples a step{share}",
-        *([] if plan.start is None else [f"resuming from {console.near(plan.start)}"]),
+        *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
     ]
 
 
@@ -179,8 +180,8 @@ def _fit_and_test(session: Session) -> tuple[dict[str, Any], Path]:
 
 def _finished_before(folder: RunFolder, finished: Mapping[str, Estimate]) -> float:
     """Print the result of a run that has finished already, and return its number."""
-    results = "; ".join(console.in_words(STAGES[stage], found) for stage, found in finished.items())
-    console.show(f"{console.near(folder.root)} is finished: {results}")
+    results = "; ".join(console.bound_sentence(STAGES[stage], found) for stage, found in finished.items())
+    console.show(f"{console.short_path(folder.root)} is finished: {results}")
     return finished.get("val", finished["test"]).value
 
 

@@ -81,8 +81,8 @@ def _print(results: Results, sentences: list[str]) -> None:
     console.show(
         console.bound_table(f"{plan.data.title}, whole test set, averaged weights of {checkpoint.name}", bounds["test"]),
         *([known] if known else []),
-        *console.warned(sentences),
-        console.pictures(folder.pictures),
+        *console.warnings_listing(sentences),
+        console.pictures_listing(folder.pictures),
         console.listing("next", _next_commands(folder, checkpoint)),
         *([console.samples_listing(scores)] if scores else []),
     )
@@ -93,11 +93,11 @@ def _next_commands(folder: RunFolder, checkpoint: Path) -> list[str]:
     again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "data", "model") if chosen.get(group))
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     return [
-        f"{console.beside('vdm-evaluate')} ckpt={console.near(checkpoint)}",
-        f"{console.beside('vdm-sample')} ckpt={console.near(checkpoint)} n=64",
-        f"{console.beside('vdm-report')} run={console.near(folder.root)}",
-        f"{console.beside('vdm-train')} {again} {other[0]}",
-        f"{console.beside('vdm-train')} -m {again} {other[1]}",
+        f"{console.sibling_command('vdm-evaluate')} ckpt={console.short_path(checkpoint)}",
+        f"{console.sibling_command('vdm-sample')} ckpt={console.short_path(checkpoint)} n=64",
+        f"{console.sibling_command('vdm-report')} run={console.short_path(folder.root)}",
+        f"{console.sibling_command('vdm-train')} {again} {other[0]}",
+        f"{console.sibling_command('vdm-train')} -m {again} {other[1]}",
     ]
 
 

@@ -28,7 +28,7 @@ ENOUGH = 10
 """Smallest number of draws in a bin whose variance is drawn."""
 
 
-def some_of(steps: Sequence[int], most: int = 6) -> list[int]:
+def evenly_spaced(steps: Sequence[int], most: int = 6) -> list[int]:
     """Return at most ``most`` of ``steps``, evenly spaced and with the first and the last."""
     if len(steps) <= most:
         return list(steps)

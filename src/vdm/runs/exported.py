@@ -1,8 +1,8 @@
-"""A trained model as two files that need neither Hydra nor Lightning: its weights, and a description of the model.
+"""Exported models: two files that need neither Hydra nor Lightning, the weights and a description of the model.
 
-``model.safetensors`` holds tensors by the model's own names. ``vdm.json`` holds the format version, the tree of constructor
-calls (see ``vdm.config.instantiate``), shape and levels of the data, the SHA-256 of the weights, the run's provenance, and
-its own SHA-256.
+``model.safetensors`` holds tensors by their names in the model. ``vdm.json`` holds the format version, the tree of
+constructor calls (see ``vdm.config.instantiate``), shape and levels of the data, the SHA-256 of the weights, the run's
+provenance, and its own SHA-256.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Description(NamedTuple):
         weights: ``ema`` or ``raw``.
         sha256: SHA-256 of the file of weights.
         provenance: the run's.
-        own_sha256: SHA-256 of all other fields; None if the file was edited on purpose.
+        own_sha256: SHA-256 of all other fields; None for a file that was edited on purpose.
     """
 
     format: int
@@ -67,14 +67,14 @@ def write_exported(folder: Path, model: nn.Module, description: Description) -> 
 
 
 def read_description(folder: Path) -> Description:
-    """What ``folder`` holds.
+    """Return the description in ``folder``, with the names that classes have today.
 
     Raises:
-        InvalidInput: a folder that vdm-export did not write, or not to its end, or another version's; or what was changed.
+        InvalidInput: a description that is missing, incomplete, changed, or of another format.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise InvalidInput(f"{folder} holds no exported model: {DESCRIPTION} is not there; vdm-export writes one")
+        raise InvalidInput(f"{folder} holds no exported model: it has no {DESCRIPTION}; vdm-export writes one")
     try:
         content = json.loads(path.read_text())
         version = content["format"]
@@ -87,18 +87,18 @@ def read_description(folder: Path) -> Description:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"{path} is not what vdm-export writes, or was cut short: export the model again") from error
+        raise InvalidInput(f"{path} is not what vdm-export writes, or is incomplete: export the model again") from error
 
 
 def load(folder: str | Path, trust: str | Sequence[str] | None = None) -> nn.Module:
-    """The model in ``folder``, in evaluation mode.
+    """Return the model in ``folder``, in evaluation mode.
 
     Args:
         trust: packages, besides this one, whose classes the description may name.
 
     Raises:
         InvalidInput: see ``read_description``; weights that are missing, changed or of another model; a description that
-            names anything else than parts of this package.
+            names a class outside the trusted packages.
     """
     folder = Path(folder)
     description = read_description(folder)

@@ -24,7 +24,7 @@ PARTS = ("model", "data", "test")
 
 @contextmanager
 def describing(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn any error of a malformed config into one InvalidInput."""
+    """Turn any error caused by a malformed config into one InvalidInput."""
     try:
         yield
     except InvalidInput:
@@ -35,7 +35,7 @@ def describing(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 class LoadedRun:
-    """A model with its trained weights; data are neither built nor read before ``data`` is asked for.
+    """A model with its trained weights; the data are built and read at the first use of ``data``.
 
     Attributes:
         model: in evaluation mode, on the CPU.
@@ -55,7 +55,7 @@ class LoadedRun:
 
     @cached_property
     def data(self) -> InMemoryData:
-        """The data module of the run; it reads files when a split is asked for, and downloads nothing."""
+        """The run's data module, which reads files at the first use of a split, and downloads nothing."""
         data: InMemoryData = self.part("data")
         data.download = False
         return data
@@ -93,8 +93,8 @@ def load_run(
         finite: whether to refuse weights with NaN or infinity.
 
     Raises:
-        InvalidInput: see ``read_checkpoint``; a config that names what is not trusted, or that describes no run; weights
-            that do not fit it, or that are not finite.
+        InvalidInput: see ``read_checkpoint``; a config that is malformed, or names a class outside the trusted packages;
+            weights that do not fit it, or that are not finite.
     """
     checkpoint, trusted = read_checkpoint(path), TrustParts(trust)
     with describing(checkpoint):
@@ -112,7 +112,7 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
     """Put a checkpoint's averaged or raw weights into ``model``.
 
     Raises:
-        InvalidInput: weights of another model, or with NaN or infinity where ``finite`` is asked for.
+        InvalidInput: weights of another model; with ``finite``, weights with NaN or infinity.
     """
     try:
         model.load_state_dict(checkpoint.weights(ema))
@@ -130,7 +130,7 @@ def check_data(model: VariationalModel, data: InMemoryData) -> None:
     """Read all splits and check them against the model.
 
     Raises:
-        InvalidInput: values to which the model gives no probability; conditions that are missing or not expected.
+        InvalidInput: values of probability zero under the model; conditions that are missing or not expected.
     """
     for split in data.splits().values():
         model.check(split.x)

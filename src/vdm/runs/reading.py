@@ -1,4 +1,4 @@
-"""Files of a run folder, read so that every fault is one line."""
+"""Reading files of a run folder, with one-line errors."""
 
 import csv
 import os
@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vdm.errors import InvalidInput
 
-UNREADABLE = (
+READ_ERRORS = (
     OSError,
     ValueError,
     LookupError,
@@ -24,37 +25,38 @@ UNREADABLE = (
     csv.Error,
     YAMLError,
     OmegaConfBaseException,
+    HydraException,
 )
-"""What reading a file raises that only bears the name of one that vdm writes."""
+"""Exceptions raised while reading a file that is damaged or that vdm did not write."""
 
 
 def read_yaml(path: Path) -> Any:
-    """A yaml file as plain values, with whatever interpolations stand in it left as text."""
+    """Return a yaml file as plain values, with interpolations left as text."""
     return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
 
 
 @contextmanager
-def reading_own_file(path: Path) -> Iterator[None]:
-    """Raises InvalidInput for a file of a run that is to go on, and that is not as it was written."""
+def reading(place: Path, remedy: str = "restore it, or name another folder") -> Iterator[None]:
+    """Turn any error caused by a malformed file or folder at ``place`` into one InvalidInput that ends with ``remedy``."""
     try:
-        if not path.is_file():
-            raise OSError("no regular file")
+        if place.exists() and not (place.is_file() or place.is_dir()):
+            raise OSError("no regular file")  # reading a pipe could wait forever
         yield
-    except UNREADABLE as error:
+    except InvalidInput:
+        raise
+    except READ_ERRORS as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInput(
-            f"{path} cannot be read ({reason[:120]}): restore it, or choose another hydra.run.dir="
-        ) from error
+        raise InvalidInput(f"{place} cannot be read ({reason[:120]}): {remedy}") from error
 
 
-def only_own_files(folder: Path) -> None:
-    """Raises InvalidInput for what may lie in a folder that comes from anybody, and leads a report out of it, or nowhere.
+def check_contained(folder: Path) -> None:
+    """Raise InvalidInput for a link out of ``folder``, and for a pipe or device in it.
 
-    A report would show, or write to, what a link leads to, and wait for ever for what a pipe has to say.
+    A report on a foreign folder would show, or write to, the target of a link, and wait forever for a pipe.
     """
-    home = os.path.realpath(folder)  # unlike resolve(), takes a link to itself
-    for path in (each for depth in ("*", "pictures/*", ".hydra/*") for each in folder.glob(depth)):
-        if not Path(os.path.realpath(path)).is_relative_to(home):
-            raise InvalidInput(f"{path} is a link out of {folder}: a report shows what lies in the folder, so remove it")
+    root = os.path.realpath(folder)  # unlike resolve(), this accepts a link to itself
+    for path in (entry for pattern in ("*", "pictures/*", ".hydra/*") for entry in folder.glob(pattern)):
+        if not Path(os.path.realpath(path)).is_relative_to(root):
+            raise InvalidInput(f"{path} is a link out of {folder}, which a report does not follow: remove it")
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise InvalidInput(f"{path} is neither a file nor a folder: a report reads what lies in {folder}, so remove it")
+            raise InvalidInput(f"{path} is neither a file nor a folder: remove it")
