@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vdm.draws import Draws, ExampleDraws, GivenDraws
+from support.given_draws import GivenDraws
+from vdm.draws import Draws, ExampleDraws
 from vdm.errors import InvalidInput
 
 LIKE = torch.zeros(6, 2, 3)

@@ -18,7 +18,7 @@ from vdm.divergence import Divergence
 from vdm.draws import AbstractDraws
 from vdm.gamma import align, alpha_bar, event_dims
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess, isotropic, reverse_kernel
+from vdm.process import ForwardProcess, reparameterised_sample, reverse_kernel, standard_normal
 from vdm.terms import bits_per_dim
 
 
@@ -66,10 +66,10 @@ def consistency_elbo(
     first = last = next(chain)
     ratios = []
     for at in chain:
-        above = reverse_kernel(at.x_t, last.gamma_t, at.gamma_t, denoise)
+        above = reverse_kernel(denoise(at.x_t, at.gamma_t).x_0, at.x_t, last.gamma_t, at.gamma_t)
         ratios.append(last.below.log_prob(last.x_t) - above.log_prob(last.x_t))
         last = at
-    prior = isotropic(torch.zeros_like(x_0), x_0.new_ones(len(x_0)))
+    prior = standard_normal(x_0)
     return ConsistencyElbo(
         reconstruction=likelihood.log_prob(x, first.x_t, first.gamma_t, denoise),
         prior_log_ratio=last.below.log_prob(last.x_t) - prior.log_prob(last.x_t),
@@ -88,11 +88,11 @@ def consistency_at(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, 
     """
     process, (before, now, after) = ForwardProcess(), gammas
     start = process.marginal(x_0, before)
-    below = process.transition(start.mean + start.stddev * draws.normal("x_s", x_0), before, now)
-    x_t = below.mean + below.stddev * draws.normal("x_t", x_0)
-    ahead = process.transition(x_t, now, after)
-    x_next = ahead.mean + ahead.stddev * draws.normal("x_u", x_0)
-    return below.log_prob(x_t) - reverse_kernel(x_next, now, after, denoise).log_prob(x_t)
+    below = process.transition(reparameterised_sample(start, draws, "x_s"), before, now)
+    x_t = reparameterised_sample(below, draws, "x_t")
+    x_next = reparameterised_sample(process.transition(x_t, now, after), draws, "x_u")
+    above = reverse_kernel(denoise(x_next, after).x_0, x_next, now, after)
+    return below.log_prob(x_t) - above.log_prob(x_t)
 
 
 def literal_consistency(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise) -> Tensor:
@@ -104,7 +104,8 @@ def literal_consistency(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDr
     """
     columns = []
     for at, following in pairwise(latents(x_0, gammas, draws)):
-        above = reverse_kernel(following.x_t, at.gamma_t, following.gamma_t, denoise)
+        x_hat = denoise(following.x_t, following.gamma_t).x_0
+        above = reverse_kernel(x_hat, following.x_t, at.gamma_t, following.gamma_t)
         columns.append(kl_divergence(at.below, above))
     return torch.stack(columns, 1)
 
@@ -120,7 +121,7 @@ def literal_gap(
     for at, following in pairwise(latents(x_0, gammas, draws)):
 
         def scaled_mean(x_next: Tensor, at: "Latent" = at, following: "Latent" = following) -> Tensor:
-            above = reverse_kernel(x_next, at.gamma_t, following.gamma_t, denoise)
+            above = reverse_kernel(denoise(x_next, following.gamma_t).x_0, x_next, at.gamma_t, following.gamma_t)
             signal = (alpha_bar(following.gamma_t) / alpha_bar(at.gamma_t)).sqrt()
             return align(signal, x_next) * at.below.variance / above.variance * above.mean
 
@@ -141,6 +142,5 @@ def latents(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws) -> Iter
     process, x_t = ForwardProcess(), x_0
     for i, gamma_t in enumerate(gammas):
         below = process.transition(x_t, gammas[i - 1], gamma_t) if i else process.marginal(x_0, gamma_t)
-        mean = below.mean
-        x_t = mean + below.stddev * draws.normal(f"x_{i + 1}", mean)
+        x_t = reparameterised_sample(below, draws, f"x_{i + 1}")
         yield Latent(x_t, gamma_t, below)

@@ -39,7 +39,7 @@ class Denoiser(nn.Module):
         y = self.network(x_t.to(dtype), event_mean(gamma_t).to(dtype), condition)
         return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
 
-    def given(self, condition: Tensor | None) -> Denoise:
+    def with_condition(self, condition: Tensor | None) -> Denoise:
         """The denoiser with its condition bound."""
         return partial(self, condition=condition)
 
@@ -48,12 +48,12 @@ def with_condition(denoiser: Denoise, condition: Tensor | None) -> Denoise:
     """``denoiser`` with its condition bound, and γ handed to it in x_t's dtype.
 
     Raises:
-        InvalidInput: a condition for a denoiser without ``given``.
+        InvalidInput: a condition for a denoiser without a method ``with_condition``.
     """
     if condition is not None:
-        if not hasattr(denoiser, "given"):
-            raise InvalidInput("this denoiser takes no condition: it needs a method given(condition), as Denoiser has")
-        denoiser = denoiser.given(condition)
+        if not hasattr(denoiser, "with_condition"):
+            raise InvalidInput("this denoiser takes no condition: give it a method with_condition(condition)")
+        denoiser = denoiser.with_condition(condition)
 
     def denoise(x_t: Tensor, gamma_t: Tensor) -> Prediction:
         return denoiser(x_t, gamma_t.to(x_t.dtype))

@@ -9,7 +9,6 @@ class                     key
 :class:`Draws`            (seed, step, rank, name): one stream for the whole batch
 :class:`ExampleDraws`     (seed, repeat, example index, name): one stream a row
 :class:`StackedDraws`     those of its parts, a block of rows each
-:class:`GivenDraws`       none: tensors handed in by name
 ========================  ==========================================================
 
 Names in use: ``t`` (the time of a one-t estimate), ``x_1`` (noise of the reconstruction term), ``x_t`` (noise of a
@@ -19,7 +18,7 @@ one-t estimate), ``x_2`` … ``x_T`` (noise of latent number i), ``prior`` and `
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -157,30 +156,3 @@ class StackedDraws(AbstractDraws):
 
     def _blocks(self, like: Tensor) -> Iterator[tuple[AbstractDraws, Tensor]]:
         return zip(self.parts, like.chunk(len(self.parts)), strict=True)
-
-
-class GivenDraws(AbstractDraws):
-    """Hands out given tensors by name: ``GivenDraws({"t": t, "x_t": eps, "x_1": eps_1})``.
-
-    Raises:
-        InvalidInput: a name that was not given, or a shape that is not the one asked for.
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors = dict(tensors)
-
-    def normal(self, name: str, like: Tensor) -> Tensor:
-        return self._given(name, like.shape).to(like)
-
-    def uniform(self, name: str, like: Tensor) -> Tensor:
-        return self._given(name, like.shape[:1]).to(like.device)
-
-    stratified = uniform
-
-    def _given(self, name: str, shape: torch.Size) -> Tensor:
-        if name not in self.tensors:
-            raise InvalidInput(f"no draw named {name!r} was given; given are: {', '.join(sorted(self.tensors))}")
-        tensor = self.tensors[name]
-        if tensor.shape != shape:
-            raise InvalidInput(f"draw {name!r} has shape {tuple(tensor.shape)}, but {tuple(shape)} was asked for")
-        return tensor

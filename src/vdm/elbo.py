@@ -17,20 +17,23 @@ from vdm.draws import AbstractDraws, scalar_dtype
 from vdm.errors import InvalidInput, at_most
 from vdm.gamma import snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess, isotropic, q_sample
+from vdm.process import ForwardProcess, q_sample, standard_normal
 from vdm.schedules import NoiseSchedule, endpoint_gradients_only, path_variance_loss
 
 
 def prior_matching(x_0: Tensor, gamma_T: Tensor) -> Tensor:
     """KL(q(x_T | x_0) ‖ N(0, I)) of (1.62), (B,) in nats."""
-    prior = isotropic(torch.zeros_like(x_0), x_0.new_ones(len(x_0)))
-    return kl_divergence(ForwardProcess().marginal(x_0, gamma_T), prior)
+    return kl_divergence(ForwardProcess().marginal(x_0, gamma_T), standard_normal(x_0))
 
 
-def reconstruction(likelihood: Likelihood, x: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-    """log p(x | x_1) at x_1 ~ q(x_1 | x_0) made with ``eps``: one draw of the first term of (1.62), (B,) in nats."""
-    x_1 = q_sample(likelihood.encode(x), eps, gamma_1)
-    return likelihood.log_prob(x, x_1, gamma_1, denoise)
+def reconstruction(likelihood: Likelihood, x: Tensor, x_0: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+    """log p(x | x_1) at x_1 = q_sample(x_0, eps, γ_1): one draw of the first term of (1.62), (B,) in nats.
+
+    Args:
+        x: (B, *event), the data in its own units.
+        x_0: the same as ``likelihood.encode`` gives it.
+    """
+    return likelihood.log_prob(x, q_sample(x_0, eps, gamma_1), gamma_1, denoise)
 
 
 def weighted_error(x_0: Tensor, x_hat: Tensor, weight: Tensor) -> Tensor:
@@ -47,7 +50,7 @@ def denoising_kl(x_0: Tensor, x_hat: Tensor, gamma_s: Tensor, gamma_t: Tensor) -
 
 
 class GammaAndWeight(NamedTuple):
-    """A place in time for each row, and the weight of ½ ‖x̂_0 − x_0‖² there in an estimate of the denoising term."""
+    """γ_t at one time for each row, and the weight of ½ ‖x̂_0 − x_0‖² there; each (B,) or (B, *event)."""
 
     gamma_t: Tensor
     weight: Tensor
@@ -59,6 +62,10 @@ class Time(ABC):
     @abstractmethod
     def gamma_and_weight(self, schedule: NoiseSchedule, u: Tensor) -> GammaAndWeight:
         """From u ~ U[0, 1), (B,): E ½ weight ‖x̂_0(x_t) − x_0‖² is the whole denoising term of (1.62)."""
+
+    @abstractmethod
+    def bound_trains(self, schedule: NoiseSchedule) -> bool:
+        """Whether the bound depends on the parameters of ``schedule``."""
 
     @abstractmethod
     def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
@@ -114,6 +121,9 @@ class DiscreteTime(Time):
         gamma_s, gamma_t = self.ends(schedule, i)
         return GammaAndWeight(gamma_t, self.steps * snr_difference(gamma_s, gamma_t))
 
+    def bound_trains(self, schedule: NoiseSchedule) -> bool:
+        return schedule.learned
+
     def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
         return torch.zeros_like(estimate)
 
@@ -131,31 +141,40 @@ class ContinuousTime(Time):
         gamma_t, rate = endpoint_gradients_only(schedule, u)
         return GammaAndWeight(gamma_t, rate * snr(gamma_t))
 
+    def bound_trains(self, schedule: NoiseSchedule) -> bool:
+        return schedule.bound_trains_it
+
     def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
         return path_variance_loss(schedule, u, estimate)
 
 
 class OneTimeEstimate(NamedTuple):
-    """One time for each example: u (B,) and its density, the place in time, the data and x̂_0(x_t) there."""
+    """The denoising term of (1.62) at one time for each example.
+
+    u, density: (B,), the uniform number behind the time, and its density. gamma_t, weight: see ``GammaAndWeight``.
+    x_0, x_hat: (B, *event), the data and x̂_0(x_t).
+    """
 
     u: Tensor
     density: Tensor
-    at: GammaAndWeight
+    gamma_t: Tensor
+    weight: Tensor
     x_0: Tensor
     x_hat: Tensor
 
     def matching(self, w: Tensor | None = None) -> Tensor:
         """½ w weight ‖x̂_0 − x_0‖² / density, (B,) in nats; with w = 1, the default, one draw of (1.62)'s third term."""
-        weight = self.at.weight if w is None else w * self.at.weight
+        weight = self.weight if w is None else w * self.weight
         return weighted_error(self.x_0, self.x_hat, weight) / self.density
 
 
 def one_time_estimate(
     time: Time, schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, u: Tensor, density: Tensor, denoise: Denoise
 ) -> OneTimeEstimate:
-    """See x̂_0 at the place in time that u gives, in x_t made with ``eps``: (1.72)."""
-    at = time.gamma_and_weight(schedule, u)
-    return OneTimeEstimate(u, density, at, x_0, denoise(q_sample(x_0, eps, at.gamma_t), at.gamma_t).x_0)
+    """Call the denoiser once an example, at the time of ``u`` (B,) and at x_t made with ``eps`` by (1.72)."""
+    gamma_t, weight = time.gamma_and_weight(schedule, u)
+    x_hat = denoise(q_sample(x_0, eps, gamma_t), gamma_t).x_0
+    return OneTimeEstimate(u, density, gamma_t, weight, x_0, x_hat)
 
 
 def all_timestep_kls(

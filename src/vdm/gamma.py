@@ -50,6 +50,11 @@ def align(value: Tensor, x: Tensor) -> Tensor:
     return shaped.to(x.dtype)
 
 
+def signal_and_noise(gamma: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(√ᾱ, √(1 − ᾱ)), the scales of (1.72), each ready to multiply ``x`` (B, *event)."""
+    return align(alpha_bar(gamma).sqrt(), x), align(sigma2(gamma).sqrt(), x)
+
+
 def sum_event(value: Tensor) -> Tensor:
     """Sum over everything but the batch: (B, *event) to (B,)."""
     return value.flatten(1).sum(1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vdm.gamma import align, alpha_bar, sigma2
+from vdm.gamma import signal_and_noise
 
 NEARBY = 7
 """Levels on either side, each a standard deviation from the next or more, that ``nearby_level_mean`` looks at."""
@@ -116,7 +116,7 @@ def _reach(spread: Tensor, levels: int) -> int:
 
 def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:
     """x_t and the unit of x_0, √ᾱ, in standard deviations of the noise; (B, *event) each."""
-    signal, noise = align(alpha_bar(gamma_t).sqrt(), x_t), align(sigma2(gamma_t).sqrt(), x_t)
+    signal, noise = signal_and_noise(gamma_t, x_t)
     return x_t / noise, (signal / noise).expand_as(x_t)
 
 

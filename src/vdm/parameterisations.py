@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar, sigma2, snr
+from vdm.gamma import align, alpha_bar, sigma2, signal_and_noise, snr
 from vdm.levels import level_centres, level_logits, level_mean, level_prior, nearby_level_mean
+from vdm.process import q_sample
 
 
 class Prediction(NamedTuple):
@@ -32,7 +33,7 @@ class Prediction(NamedTuple):
     @classmethod
     def from_x_0(cls, x_0: Tensor, x_t: Tensor, gamma_t: Tensor) -> "Prediction":
         """The prediction whose data estimate is ``x_0``: ε̂ = (x_t − √ᾱ x̂_0)/σ."""
-        signal, noise = align(alpha_bar(gamma_t).sqrt(), x_t), align(sigma2(gamma_t).sqrt(), x_t)
+        signal, noise = signal_and_noise(gamma_t, x_t)
         return cls(x_0, (x_t - signal * x_0) / noise)
 
 
@@ -157,7 +158,7 @@ class RoundedParameterisation(PreconditionedParameterisation):
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         """For any real x_0: the m that is pulled to it, by bisection, for x̂_0 rises with m and is within half a step."""
-        x_t = align(alpha_bar(gamma).sqrt(), x_0) * x_0 + align(sigma2(gamma).sqrt(), x_0) * eps
+        x_t = q_sample(x_0, eps, gamma)
         low, high = x_0 - 1 / self.levels, x_0 + 1 / self.levels
         for _ in range(60):
             middle = (low + high) / 2
@@ -204,7 +205,7 @@ class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisat
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         """One answer of many: x_0 shared out between the two levels beside it, and 10⁻³⁰ for the others."""
-        x_t = align(alpha_bar(gamma).sqrt(), x_0) * x_0 + align(sigma2(gamma).sqrt(), x_0) * eps
+        x_t = q_sample(x_0, eps, gamma)
         distance = (x_0.unsqueeze(-1) - level_centres(self.outputs, x_0)).abs() * (self.outputs / 2)
         return (1 - distance).clamp(min=1e-30).log() - level_logits(x_t, gamma, self.outputs) - self.prior.to(x_0)
 

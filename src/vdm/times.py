@@ -6,10 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm.draws import AbstractDraws
-from vdm.errors import InvalidInput
 from vdm.loss_history import LossHistory, LossObserver
-from vdm.objectives import Objective
-from vdm.schedules import NoiseSchedule
 
 
 class TimeSampler(nn.Module, ABC):
@@ -53,43 +50,6 @@ class ImportanceTimes(TimeSampler):
         k = torch.searchsorted(ends, v, right=True).clamp(max=len(shares) - 1)
         within = ((v - (ends - shares)[k]) / shares[k]).clamp(0, 1 - torch.finfo(v.dtype).eps)
         return (k + within) / len(shares), len(shares) * shares[k]
-
-
-class LinearDenoiserTimes(ImportanceTimes):
-    """A proposal in closed form: the loss that the best *linear* denoiser would have at each time.
-
-    For data with variance s² it is E‖ε − ε̂‖²/D = ᾱ s²/(ᾱ s² + σ²) = sigmoid(2 log s − γ), so the density is
-    ∝ γ′(t) w(γ) sigmoid(2 log s − γ), taken at the middle of each bin, with a floor. A trained denoiser does better
-    where the data is far from Gaussian.
-
-    Args:
-        schedule: the model's, fixed and with one γ for all dimensions.
-        objective: the model's.
-        sigma_data: s, the data's standard deviation on the (−1, 1) scale; positive.
-        bins: K.
-        floor: the least share as a fraction of 1/K, in (0, 1].
-    """
-
-    table: Tensor
-
-    def __init__(
-        self, schedule: NoiseSchedule, objective: Objective, sigma_data: float, bins: int = 200, floor: float = 0.1
-    ) -> None:
-        super().__init__()
-        if schedule.learned or isinstance(schedule, LossObserver):
-            raise InvalidInput("times=linear_denoiser is for a schedule that stays as it is: use times=stratified")
-        if not (sigma_data > 0 and 0 < floor <= 1 and bins >= 1):
-            raise InvalidInput(
-                f"sigma_data must be positive, floor in (0, 1] and bins ≥ 1, got sigma_data={sigma_data} floor={floor} "
-                f"bins={bins}"
-            )
-        t = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
-        gamma = schedule(t)
-        profile = schedule.rate(t) * objective.weight(gamma) * torch.sigmoid(2 * torch.tensor(sigma_data).log() - gamma)
-        self.register_buffer("table", (floor / bins + (1 - floor) * profile / profile.sum()).float())
-
-    def shares(self, like: Tensor) -> Tensor:
-        return self.table.to(like) / self.table.to(like).sum()
 
 
 class LossMomentTimes(ImportanceTimes, LossObserver):

@@ -123,7 +123,7 @@ class TestRandomPixelsUnderDDPM:
 
     def bits(self, likelihood, x, eps):
         points = likelihood.encode(x.double())
-        nats = -reconstruction(likelihood, x.double(), eps, self.gamma_1.expand(len(x)), self.ideal(points))
+        nats = -reconstruction(likelihood, x.double(), points, eps, self.gamma_1.expand(len(x)), self.ideal(points))
         return nats / (math.log(2) * points[0].numel())
 
     def test_the_categorical_pays_the_posterior_entropy(self):

@@ -81,6 +81,25 @@ def test_loss_is_minus_the_bound_per_dimension():
     assert torch.allclose(loss.bound.total, vdm.elbo(x, Draws(seed=3)).total)
 
 
+class CountingLikelihood(GaussianLikelihood):
+    """Counts the calls of ``encode``."""
+
+    calls = 0
+
+    def encode(self, x):
+        self.calls += 1
+        return super().encode(x)
+
+
+@pytest.mark.parametrize("method", ["loss", "elbo", "elbo_all_times", "consistency_elbo"])
+def test_x_is_encoded_once(method):
+    likelihood = CountingLikelihood()
+    vdm = VDM(LinearSchedule(-6.0, 5.0), DATA.denoiser, likelihood, DiscreteTime(4))
+    x = DATA.sample(8)
+    getattr(vdm, method)(Batch(x, torch.arange(8)) if method == "loss" else x, Draws(seed=0))
+    assert likelihood.calls == 1
+
+
 def test_fresh_draws_follow_torchs_seed():
     vdm = VDM(LinearSchedule(-6.0, 5.0), DATA.denoiser, GaussianLikelihood(), ContinuousTime())
     x = DATA.sample(8)

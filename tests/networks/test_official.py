@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from support.given_draws import GivenDraws
 from vdm.denoiser import Denoiser
-from vdm.draws import GivenDraws
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.likelihoods import CategoricalLikelihood

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from support.catalogue import concrete, options, part
+from support.given_draws import GivenDraws
 from support.oracles import Mixture, gaussian_denoiser, training_set_denoiser
-from vdm.draws import Draws, GivenDraws
+from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.gamma import alpha_bar, sigma2

@@ -89,6 +89,19 @@ def assert_a_schedule(schedule):
         )
 
 
+@pytest.mark.parametrize("name", options("schedule"))
+def test_schedule_states_what_trains_it(name):
+    schedule, t = SCHEDULES[name], torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    assert schedule.per_dimension == (schedule(t).ndim > 1)
+    assert schedule.trainable == (name in MOVING)
+    assert schedule.learned_ends == any(
+        gradient.abs().max() > 0
+        for end in schedule(t)[[0, -1]].flatten()
+        if schedule.learned
+        for gradient in torch.autograd.grad(end, list(schedule.parameters()), retain_graph=True, materialize_grads=True)
+    )
+
+
 @pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
 @pytest.mark.parametrize("name", MOVING)
 def test_ends_and_order_hold_for_any_weights(name, scale):

@@ -16,7 +16,7 @@ from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
 from vdm.runs.files import write_atomically
@@ -40,7 +40,7 @@ def sample(config: DictConfig) -> None:
     grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"
     archive, buffer = folder.samples, io.BytesIO()
     lines = [f"{console.near(grid)} (the first {min(config.n, 256)})"]
-    if isinstance(model, VDM):
+    if isinstance(model, DiffusionModel):
         steps = model.default_steps if config.steps is None else config.steps
         x = step_by_step(model, data, config, steps, device)
         draw_trajectory(model, data, config.seed, steps).save(way)
@@ -56,7 +56,7 @@ def sample(config: DictConfig) -> None:
     console.show(console.listing(f"{heading}, weights of step {checkpoint.step}", lines))
 
 
-def step_by_step(model: VDM, data: InMemoryData, config: DictConfig, steps: int, device: torch.device) -> Tensor:
+def step_by_step(model: DiffusionModel, data: InMemoryData, config: DictConfig, steps: int, device: torch.device) -> Tensor:
     """Samples of a diffusion model, with a bar over the steps."""
     chunks, conditions = torch.arange(config.n).split(config.batch_size), data.sampling_condition(config.n)
     finished = []

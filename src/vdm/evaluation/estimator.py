@@ -11,7 +11,7 @@ from vdm.batch import Batch, first_examples
 from vdm.bound import VariationalModel
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.estimate import Estimate
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 
 Progress = Callable[[float], None]
 """Told, now and then, which part of the work is done: 0 … 1."""
@@ -102,8 +102,8 @@ def need_two(repeats: int) -> int:
     return int(repeats)
 
 
-def diffusion(model: VariationalModel, what: str) -> VDM:
+def diffusion(model: VariationalModel, what: str) -> DiffusionModel:
     """``model``, if it is a diffusion model."""
-    if not isinstance(model, VDM):
+    if not isinstance(model, DiffusionModel):
         raise InvalidInput(f"{what} needs a diffusion model (model=vdm), and this is a {type(model).__name__}")
     return model

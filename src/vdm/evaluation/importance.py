@@ -12,7 +12,7 @@ from vdm.elbo import DiscreteTime
 from vdm.errors import InvalidInput, at_most
 from vdm.evaluation.estimator import Estimator, Progress, Result, from_independent, need_two
 from vdm.gamma import event_dims
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.terms import bits_per_dim
 
 
@@ -74,7 +74,7 @@ class ImportanceWeighted(Estimator):
 
     def _timed(self, model: VariationalModel) -> VariationalModel:
         """A diffusion model at the T that was asked for."""
-        return model.at(self.time) if isinstance(model, VDM) and self.time is not None else model
+        return model.at(self.time) if isinstance(model, DiffusionModel) and self.time is not None else model
 
     def log_weights(self, model: VariationalModel, data: Batch, progress: Progress) -> Tensor:
         """(n, R·K), log w in nats of every trajectory of every example.
@@ -104,7 +104,7 @@ def count_latents(model: VariationalModel) -> int:
     Raises:
         InvalidInput: continuous time.
     """
-    chain = model.as_mhvae() if isinstance(model, VDM) else model
+    chain = model.as_mhvae() if isinstance(model, DiffusionModel) else model
     return int(chain.layers)  # type: ignore[arg-type]
 
 

@@ -28,7 +28,7 @@ from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion
 from vdm.gamma import event_dims
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.terms import bits_per_dim
 
 MOST_CALLS = 10**9
@@ -138,7 +138,7 @@ class StratifiedBound(Estimator):
         draw(neyman_allocation(half, 0.5, max(goal - half.error2.sum().item() / 4, goal / 10)), 0.55, 1.0)
         return [self._conclude(vdm, data, rounds)]
 
-    def _draw(self, vdm: VDM, data: Batch, counts: Tensor, stage: int, progress: Progress) -> StratumSums:
+    def _draw(self, vdm: DiffusionModel, data: Batch, counts: Tensor, stage: int, progress: Progress) -> StratumSums:
         """Draws ``counts`` (H + 1,) times in each stratum: t spread evenly over it, the examples in a random order."""
         n, strata, total = len(data.x), len(counts) - 1, int(counts.sum())
         stream, device = Draws(self.seed, stage), data.x.device
@@ -167,16 +167,18 @@ class StratifiedBound(Estimator):
                 stratum = torch.searchsorted(starts, serial, right=True) - 1
                 yield stratum, serial - starts[stratum], serial
 
-    def _values(self, vdm: VDM, batch: Batch, stratum: Tensor, u: Tensor, strata: int, draws: ExampleDraws) -> Tensor:
+    def _values(
+        self, vdm: DiffusionModel, batch: Batch, stratum: Tensor, u: Tensor, strata: int, draws: ExampleDraws
+    ) -> Tensor:
         """y in nats, (B,): −log p(x | x_1), or the stratum's share of the denoising term."""
         x_0, denoise = vdm.likelihood.encode(batch.x), with_condition(vdm.denoiser, batch.condition)
         if stratum[0] == 0:
             gamma_1 = vdm.schedule(torch.zeros_like(u))
-            return -reconstruction(vdm.likelihood, batch.x, draws.normal("x_1", x_0), gamma_1, denoise)
+            return -reconstruction(vdm.likelihood, batch.x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
         eps, density = draws.normal("x_t", x_0), torch.full_like(u, strata)
         return one_time_estimate(vdm.time, vdm.schedule, x_0, eps, u, density, denoise).matching()
 
-    def _conclude(self, vdm: VDM, data: Batch, rounds: list[StratumSums]) -> Result:
+    def _conclude(self, vdm: DiffusionModel, data: Batch, rounds: list[StratumSums]) -> Result:
         x_0, halves = vdm.likelihood.encode(data.x), rounds[2:]
         gamma_T = vdm.schedule(torch.ones(len(x_0), dtype=scalar_dtype(x_0.device), device=x_0.device))
         prior = bits_per_dim(prior_matching(x_0, gamma_T), event_dims(x_0)).double().cpu()

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vdm.bound import VariationalModel
 from vdm.estimate import Estimate
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.runs.provenance import changed_splits
 
 LARGE_PRIOR = 0.01
@@ -97,7 +97,7 @@ def mirrored(about: Mapping[str, Any]) -> str | None:
 def large_prior(model: VariationalModel, own: Mapping[str, Estimate]) -> str | None:
     """A diffusion that ends before the data are gone."""
     value = own["prior_matching"].value
-    if not isinstance(model, VDM) or value <= LARGE_PRIOR:
+    if not isinstance(model, DiffusionModel) or value <= LARGE_PRIOR:
         return None
     return f"prior matching costs {value:.3f} bits/dim, more than {LARGE_PRIOR}: raise gamma_max, so that x_T is noise"
 

@@ -12,7 +12,7 @@ from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.likelihoods.base import Likelihood
 from vdm.likelihoods.discretised import ReconstructionVariance
-from vdm.process import isotropic
+from vdm.process import isotropic, reparameterised_sample
 
 
 class DensityLikelihood(Likelihood):
@@ -34,18 +34,17 @@ class DensityLikelihood(Likelihood):
         return x_0
 
     @abstractmethod
-    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+    def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
         """p(x | x_1), a Gaussian."""
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self.given(x_1, gamma_1, denoise).log_prob(self.encode(x))
+        return self.distribution(x_1, gamma_1, denoise).log_prob(x)
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
-        given = self.given(x_1, gamma_1, denoise)
-        return given.mean + given.stddev * draws.normal("decode", x_1)
+        return reparameterised_sample(self.distribution(x_1, gamma_1, denoise), draws, "decode")
 
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self.given(x_1, gamma_1, denoise).mean
+        return self.distribution(x_1, gamma_1, denoise).mean
 
 
 class GaussianLikelihood(DensityLikelihood):
@@ -55,7 +54,7 @@ class GaussianLikelihood(DensityLikelihood):
     question, never learned.
     """
 
-    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+    def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
         return isotropic(x_1 / align(alpha_bar(gamma_1).sqrt(), x_1), sigma2(gamma_1) / alpha_bar(gamma_1))
 
 
@@ -70,5 +69,5 @@ class DenoisedGaussianLikelihood(DensityLikelihood):
         super().__init__()
         self.variance = variance
 
-    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+    def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
         return isotropic(denoise(x_1, gamma_1).x_0, self.variance(gamma_1))

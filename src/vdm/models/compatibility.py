@@ -4,7 +4,7 @@ from vdm.elbo import ContinuousTime, Time
 from vdm.errors import InvalidInput
 from vdm.likelihoods import DensityLikelihood, Likelihood
 from vdm.objectives import ElboObjective, Objective
-from vdm.schedules import LearnedEnds, NoiseSchedule, PerPixelSchedule
+from vdm.schedules import NoiseSchedule
 from vdm.times import ImportanceTimes, TimeSampler
 
 
@@ -21,8 +21,7 @@ def check_training(schedule: NoiseSchedule, time: Time, times: TimeSampler, obje
     """Raises InvalidInput where a learned schedule would follow something else than it should."""
     if not schedule.learned:
         return
-    by_variance = isinstance(time, ContinuousTime) and not isinstance(schedule, (LearnedEnds, PerPixelSchedule))
-    if not by_variance and not isinstance(objective, ElboObjective):
+    if time.bound_trains(schedule) and not isinstance(objective, ElboObjective):
         raise InvalidInput(
             "this learned schedule is trained by the bound, and another objective would pull it elsewhere: use "
             "objective=elbo, or a schedule with fixed ends and time=continuous"

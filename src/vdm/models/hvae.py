@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
-from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, reparameterised_sample
+from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory
 from vdm.models.warmup import KLWarmup
+from vdm.process import reparameterised_sample
 
 
 class ConditionalPrior(nn.Module, ABC):

@@ -22,7 +22,7 @@ from vdm.errors import InvalidInput
 from vdm.gamma import event_dims
 from vdm.models.loading import Loadable
 from vdm.models.warmup import KLWarmup, NoWarmup
-from vdm.process import isotropic
+from vdm.process import isotropic, reparameterised_sample
 
 
 class Prior(nn.Module, ABC):
@@ -204,9 +204,3 @@ class LatentModel(Loadable, VariationalModel, ABC):
 
     def _reconstruction(self, x: Tensor, z: Sequence[Tensor], condition: Tensor | None) -> Tensor:
         return self.decoder.log_prob(x, self.seen_by_decoder(z), condition)
-
-
-def reparameterised_sample(kernel: Independent, draws: AbstractDraws, name: str) -> Tensor:
-    """mean + standard deviation · the normal called ``name``: a draw that gradients pass through."""
-    mean = kernel.mean
-    return mean + kernel.stddev * draws.normal(name, mean)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
@@ -19,6 +19,7 @@ from vdm.models.latent import Decoder
 from vdm.models.mhvae import MarkovKernels
 from vdm.networks import FusionNetwork
 from vdm.parameterisations import Prediction
+from vdm.process import gaussian
 
 Shape = Sequence[int]
 
@@ -42,7 +43,7 @@ class LearnedGaussian(nn.Module):
             raise InvalidInput("the learned latents take no condition: use data without labels, or model=vdm")
         mean, raw = self.network(*parents)
         scale = torch.exp(7 * torch.tanh(raw / 7) - 1)
-        return Independent(Normal(mean, scale, validate_args=False), mean.ndim - 1, validate_args=False)
+        return gaussian(mean, scale)
 
 
 class LearnedEncoder(MarkovKernels):
@@ -120,7 +121,7 @@ class LadderEncoder(TopDown):
         message = self.messages[t - 1]([x_0], condition)
         variance = 1 / (1 / prior.variance + 1 / message.variance)
         mean = variance * (prior.mean / prior.variance + message.mean / message.variance)
-        return Independent(Normal(mean, variance.sqrt(), validate_args=False), mean.ndim - 1, validate_args=False)
+        return gaussian(mean, variance.sqrt())
 
 
 class LearnedDecoder(Decoder):

@@ -27,6 +27,10 @@ class AdaptiveSchedule(NoiseSchedule, LossObserver):
         super().__init__(gamma_min, gamma_max)
         self.profile = LossHistory(bins, memory, floor)
 
+    @property
+    def trainable(self) -> bool:
+        return True
+
     def forward(self, t: Tensor) -> Tensor:
         shares, k, start = self._bin(t)
         place = (k + ((t - start) / shares[k]).clamp(0, 1)) / self.profile.bins

@@ -43,6 +43,12 @@ class NoiseSchedule(nn.Module, ABC):
             )
         self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
 
+    learned_ends: bool = False
+    """Whether γ(0) and γ(1) are learned."""
+
+    per_dimension: bool = False
+    """Whether γ(t) has one value for each dimension of an example, (B, *event), and not one for each example, (B,)."""
+
     @abstractmethod
     def forward(self, t: Tensor) -> Tensor:
         """γ(t) for t (B,) in [0, 1], in t's dtype: (B,), or (B, *event) if every dimension has its own."""
@@ -55,6 +61,24 @@ class NoiseSchedule(nn.Module, ABC):
     def learned(self) -> bool:
         """Whether gradients train this schedule."""
         return any(parameter.requires_grad for parameter in self.parameters())
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes this schedule, by gradients or by the losses that it observes."""
+        return any(True for _ in self.parameters())
+
+    @property
+    def bound_trains_it(self) -> bool:
+        """Whether the continuous-time bound depends on what is learned: on the ends, or on one γ(t) for each dimension."""
+        return self.learned and (self.learned_ends or self.per_dimension)
+
+    @property
+    def variance_trains_path(self) -> bool:
+        """Whether the path between the ends is left to the variance of the loss in continuous time (appendix I).
+
+        The continuous-time bound depends on a scalar γ(t) through its ends alone.
+        """
+        return self.learned and not self.per_dimension
 
 
 class RestrictedSchedule(NoiseSchedule):

@@ -26,7 +26,7 @@ def endpoint_gradients_only(schedule: NoiseSchedule, t: Tensor) -> GammaAndRate:
     The values are the schedule's own. Where γ has one value a dimension nothing is held: the bound sees the whole path.
     """
     noise = GammaAndRate(schedule(t), schedule.rate(t))
-    if not _free(schedule, noise.gamma):
+    if not schedule.variance_trains_path:
         return noise
     gamma, rate = (value.detach() for value in noise)
     low, high = _ends(schedule, t)
@@ -48,20 +48,14 @@ def path_variance_loss(schedule: NoiseSchedule, t: Tensor, estimate: Tensor) -> 
     the path by ∂t = −∂γ(t)/γ′(t). The mean of the estimate does not depend on the path, so this is also the gradient of
     the variance.
     """
-    gamma = schedule(t)
-    if not _free(schedule, gamma):
+    if not schedule.variance_trains_path:
         return torch.zeros_like(estimate)
-    low, high = _ends(schedule, t)
+    gamma, (low, high) = schedule(t), _ends(schedule, t)
     share = (gamma - low) / (high - low)
     slope = (schedule.rate(t) / (high - low)).detach()
     moved = t - (share - share.detach()) / slope
     log_rate = torch.log(schedule.rate(moved) / (high - low))
     return estimate.detach().square() * (log_rate - log_rate.detach())
-
-
-def _free(schedule: NoiseSchedule, gamma: Tensor) -> bool:
-    """Whether there is a learned path that the bound does not see."""
-    return schedule.learned and gamma.ndim == 1
 
 
 def _ends(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:

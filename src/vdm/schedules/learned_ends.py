@@ -24,6 +24,8 @@ class LearnedEnds(NoiseSchedule):
         InvalidInput: ends outside [−15, −3] and [3, 12].
     """
 
+    learned_ends = True
+
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__(schedule.gamma_min, schedule.gamma_max)
         for name, (low, high) in BOXES.items():
@@ -32,7 +34,7 @@ class LearnedEnds(NoiseSchedule):
                     f"a learned {name} is kept within [{low:g}, {high:g}], got {name}={getattr(self, name):g}: start "
                     "inside, or use a schedule with fixed ends"
                 )
-        self.schedule = schedule
+        self.schedule, self.per_dimension = schedule, schedule.per_dimension
         self.moved_min, self.moved_max = nn.Parameter(torch.tensor(0.0)), nn.Parameter(torch.tensor(0.0))
 
     def forward(self, t: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ class PerPixelSchedule(NoiseSchedule):
         degree: n, at least 1.
     """
 
+    per_dimension = True
+
     def __init__(self, gamma_min: float, gamma_max: float, event_shape: Sequence[int], degree: int = 5) -> None:
         super().__init__(gamma_min, gamma_max)
         self.event_shape, self.degree = tuple(event_shape), degree
