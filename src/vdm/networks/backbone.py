@@ -21,6 +21,8 @@ class Backbone(nn.Module, ABC):
     It is a way to run, no part of a model's state.
     """
 
+    event_shape: Sequence[int]
+    outputs: int
     embedding: NoiseLevelEmbedding
     last: nn.Module
     low_precision: torch.dtype | None

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,13 @@ PLAIN_LEVELS = 32
 """Data with so few levels is seen as it is: Fourier features are for telling fine levels apart."""
 
 
-class FourierFeatures(nn.Module):
+class FourierFeatures:
     """x (B, C, H, W) ↦ (x, sin 2π 2ⁿ x, cos 2π 2ⁿ x), (B, (1 + 2N) C, H, W), for N exponents n.
 
     With 256 levels neighbouring centres are 2⁻⁷ apart: n = 6 and 7 see the finest differences there are.
     """
 
     def __init__(self, exponents: Sequence[int] = (6, 7)) -> None:
-        super().__init__()
         self.exponents = tuple(exponents)
 
     @classmethod
@@ -36,7 +36,7 @@ class FourierFeatures(nn.Module):
         """Channels of the features of an image with so many."""
         return (1 + 2 * len(self.exponents)) * channels
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         angles = torch.stack([2 * math.pi * 2**n * x for n in self.exponents], 2).flatten(1, 2)
         return torch.cat([x, angles.sin(), angles.cos()], 1)
 
@@ -65,6 +65,7 @@ class ShiftedBlock(nn.Module):
         return self.skip(x) + self.conv_2(self.dropout(h))
 
 
+@dataclass(eq=False, repr=False)
 class VDMUNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W), all at full resolution.
 
@@ -92,40 +93,41 @@ class VDMUNet(Backbone):
         InvalidInput: an event that is not an image, or sizes below 1.
     """
 
-    def __init__(
-        self,
-        event_shape: Sequence[int],
-        channels: int,
-        blocks: int,
-        gamma_min: float,
-        gamma_max: float,
-        attention_everywhere: bool = False,
-        dropout: float = 0.0,
-        fourier: FourierFeatures | None = None,
-        condition: ConditionEmbedding | None = None,
-        outputs: int = 1,
-    ) -> None:
-        super().__init__(event_shape, outputs)
-        at_least(1, channels=channels, outputs=outputs)
-        at_least(0, blocks=blocks)
-        if len(event_shape) != 3:
-            raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
-        if norm(channels).num_groups == channels:
-            warnings.warn(f"{channels} channels in {channels} groups: the norm hides the noise level; use 64", stacklevel=2)
-        level_channels = 4 * channels
+    event_shape: Sequence[int]
+    channels: int
+    blocks: int
+    gamma_min: float
+    gamma_max: float
+    attention_everywhere: bool = False
+    dropout: float = 0.0
+    fourier: FourierFeatures | None = None
+    condition: InitVar[ConditionEmbedding | None] = None
+    outputs: int = 1
 
-        def stage(n_in: int, attention: bool) -> Block:
-            block = ShiftedBlock(n_in, channels, level_channels, dropout)
-            return Block(block, AttentionBlock(norm(channels), heads=1) if attention else None)
+    def __post_init__(self, condition: ConditionEmbedding | None) -> None:
+        super().__init__(self.event_shape, self.outputs)
+        self._check_sizes()
+        channels, image_channels = self.channels, self.event_shape[0]
+        inputs = image_channels if self.fourier is None else self.fourier.channels(image_channels)
+        self.embedding = NoiseLevelEmbedding(4 * channels, self.gamma_min, self.gamma_max, condition, width=channels)
+        self.first = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.down = nn.ModuleList(self._block(channels, self.attention_everywhere) for _ in range(self.blocks))
+        self.middle = nn.ModuleList([self._block(channels, True), self._block(channels, False)])
+        self.up = nn.ModuleList(self._block(2 * channels, self.attention_everywhere) for _ in range(self.blocks + 1))
+        self.last = image_head(norm(channels), image_channels, self.outputs)
 
-        seen = event_shape[0] if fourier is None else fourier.channels(event_shape[0])
-        self.fourier = fourier
-        self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition, width=channels)
-        self.first = nn.Conv2d(seen, channels, 3, padding=1)
-        self.down = nn.ModuleList(stage(channels, attention_everywhere) for _ in range(blocks))
-        self.middle = nn.ModuleList([stage(channels, True), stage(channels, False)])
-        self.up = nn.ModuleList(stage(2 * channels, attention_everywhere) for _ in range(blocks + 1))
-        self.last = image_head(norm(channels), event_shape[0], outputs)
+    def _check_sizes(self) -> None:
+        at_least(1, channels=self.channels, outputs=self.outputs)
+        at_least(0, blocks=self.blocks)
+        if len(self.event_shape) != 3:
+            raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(self.event_shape)}: use network=mlp")
+        n = self.channels
+        if norm(n).num_groups == n:
+            warnings.warn(f"{n} channels in {n} groups: the norm hides the noise level; use 64", stacklevel=4)
+
+    def _block(self, n_in: int, attention: bool) -> Block:
+        block = ShiftedBlock(n_in, self.channels, 4 * self.channels, self.dropout)
+        return Block(block, AttentionBlock(norm(self.channels), heads=1) if attention else None)
 
     def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t if self.fourier is None else self.fourier(x_t))
