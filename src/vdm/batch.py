@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     condition: Tensor | None = None
 
 
-def tiled(x: Tensor, times: int) -> Tensor:
+def repeat_batch(x: Tensor, times: int) -> Tensor:
     """(B, …) to (times · B, …): copies of the whole, one after the other."""
     return x.repeat(times, *[1] * (x.ndim - 1))
 

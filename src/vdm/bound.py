@@ -76,8 +76,8 @@ class VariationalModel(nn.Module, ABC):
     """Something with an ELBO: all that training, evaluation and the commands know of a model."""
 
     @property
-    def columns(self) -> int:
-        """How many entries ``elbo(x).matching`` has: one estimate of the whole, unless the model says otherwise."""
+    def matching_entries(self) -> int:
+        """L, the entries of ``elbo(x).matching``: one estimate of the whole term, unless the model overrides it."""
         return 1
 
     def init_from_data(self, x: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from vdm.batch import tiled
+from vdm.batch import repeat_batch
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws, scalar_dtype
 from vdm.errors import InvalidInput, at_most
@@ -198,7 +198,7 @@ def all_timestep_kls(
         i = torch.tensor(numbers, dtype=scalar_dtype(x_0.device), device=x_0.device).repeat_interleave(len(x_0))
         gamma_s, gamma_t = time.ends(schedule, i)
         eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
-        copies = tiled(x_0, len(numbers))
+        copies = repeat_batch(x_0, len(numbers))
         x_hat = denoise(len(numbers))(q_sample(copies, eps, gamma_t), gamma_t).x_0
         columns.append(denoising_kl(copies, x_hat, gamma_s, gamma_t).view(len(numbers), len(x_0)).T)
     return torch.cat(columns, 1)

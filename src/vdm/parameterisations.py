@@ -135,7 +135,7 @@ def at_least_two(levels: int) -> int:
     return int(levels)
 
 
-class RoundedParameterisation(PreconditionedParameterisation):
+class RoundedParameterisation(Parameterisation):
     """x̂_0 = E[v_k | N(v_k; m, 1/τ)] over the levels v_k, about the preconditioned estimate m = c_skip x_t + c_out y.
 
     τ = SNR + 1/s² is the precision with which x_t and the data's variance know a pixel, so that m and τ are the Gaussian
@@ -153,8 +153,7 @@ class RoundedParameterisation(PreconditionedParameterisation):
     """
 
     def __init__(self, sigma_data: float, levels: int) -> None:
-        super().__init__(sigma_data)
-        self.levels = at_least_two(levels)
+        self.linear, self.levels = PreconditionedParameterisation(sigma_data), at_least_two(levels)
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         """For any real x_0: the m that is pulled to it, by bisection, for x̂_0 rises with m and is within half a step."""
@@ -164,13 +163,13 @@ class RoundedParameterisation(PreconditionedParameterisation):
             middle = (low + high) / 2
             above = self._pulled(middle, gamma) > x_0
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-        return super().target(*Prediction.from_x_0((low + high) / 2, x_t, gamma), gamma)
+        return self.linear.target(*Prediction.from_x_0((low + high) / 2, x_t, gamma), gamma)
 
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
-        return Prediction.from_x_0(self._pulled(super().predict(y, x_t, gamma).x_0, gamma), x_t, gamma)
+        return Prediction.from_x_0(self._pulled(self.linear.predict(y, x_t, gamma).x_0, gamma), x_t, gamma)
 
     def _pulled(self, mean: Tensor, gamma: Tensor) -> Tensor:
-        return nearby_level_mean(mean, align(snr(gamma) + 1 / self.sigma_data**2, mean), self.levels)
+        return nearby_level_mean(mean, align(snr(gamma) + 1 / self.linear.sigma_data**2, mean), self.levels)
 
 
 class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisation):

@@ -213,7 +213,7 @@ class TestExactParts:
     def test_one_entry_a_layer(self, name, layers):
         model, joint = exact(name, layers)
         bound = model.elbo(joint.sample(5), Draws(3))
-        assert bound.matching.shape == (5, layers - 1) == (5, model.columns)
+        assert bound.matching.shape == (5, layers - 1) == (5, model.matching_entries)
         names = [f"layer_{t}" for t in range(1, layers)] if layers > 2 else []
         assert [n for n in bound.terms() if n.startswith("layer")] == names
 
@@ -326,7 +326,7 @@ class TestLearnedParts:
         """``generate`` of (z_1, …, z_T) draws from p(x | z) alone; of (z_T) it is the model's sample."""
         model, draws = learned(name), Draws(0)
         z = model.latents(torch.randn(4, 2), draws)
-        assert torch.equal(model.generate(z, draws), model.decoder.decode(model.seen_by_decoder(z), draws))
+        assert torch.equal(model.generate(z, draws), model.decoder.decode(model.decoder_inputs(z), draws))
         top = StandardNormal((2,))(torch.zeros(4, 2))
         assert torch.equal(
             model.generate([top.mean + top.stddev * draws.normal("prior", top.mean)], draws),

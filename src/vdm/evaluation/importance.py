@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from vdm.batch import Batch, chunks, tiled
+from vdm.batch import Batch, chunks, repeat_batch
 from vdm.bound import VariationalModel
 from vdm.draws import ExampleDraws, StackedDraws, scalar_dtype
 from vdm.elbo import DiscreteTime
@@ -91,8 +91,8 @@ class ImportanceWeighted(Estimator):
             for start in range(0, paths, several):
                 path = range(start, min(start + several, paths))
                 draws = StackedDraws([ExampleDraws(piece.index, self.seed, k) for k in path])
-                condition = None if piece.condition is None else tiled(piece.condition, len(path))
-                columns.append(model.log_weight(tiled(x, len(path)), draws, condition).view(len(path), len(x)).T)
+                condition = None if piece.condition is None else repeat_batch(piece.condition, len(path))
+                columns.append(model.log_weight(repeat_batch(x, len(path)), draws, condition).view(len(path), len(x)).T)
                 progress((number + path.stop / paths) / len(pieces))
             finished.append(torch.cat(columns, 1))
         return torch.cat(finished)

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vdm.batch import Batch, tiled
+from vdm.batch import Batch, repeat_batch
 from vdm.bound import Denoise, Elbo, Loss
 from vdm.consistency import ConsistencyElbo, consistency_elbo
 from vdm.denoiser import with_condition
@@ -106,7 +106,7 @@ class VDM(Loadable, DiffusionModel):
         draws = draws or Draws(fresh_seed())
 
         def denoise(copies: int) -> Denoise:
-            return self._denoise(None if condition is None else tiled(condition, copies))
+            return self._denoise(None if condition is None else repeat_batch(condition, copies))
 
         x_0 = self.likelihood.encode(x)
         matching = all_timestep_kls(time, self.schedule, x_0, draws, denoise, rows)

@@ -106,7 +106,7 @@ class BoundTerms(Callback):
         log_metrics(trainer, self._conclude("test"))
 
     def _begin(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
-        names = term_names(pl_module.evaluated.columns)
+        names = term_names(pl_module.evaluated.matching_entries)
         self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
 
     def _conclude(self, stage: str) -> dict[str, float]:
