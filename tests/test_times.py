@@ -92,7 +92,7 @@ def test_only_training_writes_the_history():
     assert chosen.times.profile.seen.sum() == 8
 
 
-def test_history_is_in_the_state():
+def test_history_is_in_the_state_dict():
     """A sampler restored from a state_dict draws what the saved one draws."""
     saved = build("loss_moment")
     again = LossMomentTimes()
@@ -142,7 +142,7 @@ def two_part_model():
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(tmp_path):
+def test_two_processes_match_one(tmp_path):
     """Histories equal that of one process with all rows; gradients of a learned schedule are the mean over the ranks."""
     multiprocessing.spawn(parallel, (str(tmp_path),), nprocs=2)
     (history, gradients), (other_history, other_gradients) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))

@@ -1,4 +1,4 @@
-"""Where the time of a one-t estimate is drawn."""
+"""Distributions of the time t of a one-t estimate."""
 
 from abc import ABC, abstractmethod
 
@@ -10,11 +10,11 @@ from vdm.loss_history import LossHistory, LossObserver
 
 
 class TimeSampler(nn.Module, ABC):
-    """Draws one u in [0, 1) for each row; an estimate divides by the density, so every sampler is unbiased."""
+    """A distribution of u in [0, 1); an estimate divides by its density, so every sampler is unbiased."""
 
     @abstractmethod
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(u, density of u), each (B,), for the rows of ``like``."""
+        """Draw u for the rows of ``like``; return (u, density of u), each (B,)."""
 
 
 class UniformTimes(TimeSampler):
@@ -26,7 +26,7 @@ class UniformTimes(TimeSampler):
 
 
 class StratifiedTimes(TimeSampler):
-    """u spread evenly over the global batch (Kingma et al. 2021, appendix I.1): the mean over a batch varies less."""
+    """u spread evenly over the global batch (Kingma et al. 2021, appendix I.1): a batch's mean has less variance."""
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         u = draws.stratified("t", like)
@@ -34,14 +34,14 @@ class StratifiedTimes(TimeSampler):
 
 
 class ImportanceTimes(TimeSampler):
-    """u with a density that is constant on each of K equal bins, by its inverse distribution function.
+    """u with a density that is constant on each of K equal bins, drawn by the inverse distribution function.
 
-    The uniform number behind u is spread evenly over the global batch. Every share is positive, so no time is left out.
+    The uniform number behind u is spread evenly over the global batch. Every share is positive, so every time can be drawn.
     """
 
     @abstractmethod
     def shares(self, like: Tensor) -> Tensor:
-        """(K,), the probabilities of the bins, in ``like``'s dtype: positive, with sum one."""
+        """Return the probabilities of the bins, (K,) in ``like``'s dtype: positive, with sum one."""
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         v = draws.stratified("t", like)
@@ -53,13 +53,13 @@ class ImportanceTimes(TimeSampler):
 
 
 class LossMomentTimes(ImportanceTimes, LossObserver):
-    """A density ∝ √E[loss²] at each time, from the losses of training (Nichol & Dhariwal 2021): the least variance.
+    """A density ∝ √E[loss²] from the training losses, which has the least variance (Nichol & Dhariwal 2021).
 
-    Even until every bin has been seen. The history is summed over processes and is part of a checkpoint.
+    Uniform until every bin has a loss. The history is summed over processes and is part of a checkpoint.
 
     Args:
         bins: K.
-        memory: what one new value leaves of an old mean of its bin.
+        memory: in [0, 1), the weight of a bin's old mean after one new value.
         floor: the least share as a fraction of 1/K, in (0, 1]; bounds the weights 1/density by 1/floor.
     """
 

@@ -1,4 +1,4 @@
-"""Gaussian densities, for data that are real numbers."""
+"""Gaussian densities, for data of real numbers."""
 
 from abc import abstractmethod
 
@@ -16,13 +16,13 @@ from vdm.process import isotropic, reparameterised_sample
 
 
 class DensityLikelihood(Likelihood):
-    """A density of real numbers, which the model sees as they are."""
+    """A density of real numbers, which are encoded as they are."""
 
     def check(self, x: Tensor) -> None:
         if not x.is_floating_point():
             raise InvalidInput(
-                "these data are integer levels, and a density says nothing of their probability: use likelihood=categorical "
-                "or likelihood=discretised_gaussian"
+                "these data are integer levels, to which a density gives no probability: use likelihood=categorical or "
+                "likelihood=discretised_gaussian"
             )
         if not torch.isfinite(x).all():
             raise InvalidInput("the data has NaN or infinite values: remove or replace them")
@@ -35,7 +35,7 @@ class DensityLikelihood(Likelihood):
 
     @abstractmethod
     def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
-        """p(x | x_1), a Gaussian."""
+        """Return p(x | x_1), a Gaussian."""
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
         return self.distribution(x_1, gamma_1, denoise).log_prob(x)
@@ -50,8 +50,7 @@ class DensityLikelihood(Likelihood):
 class GaussianLikelihood(DensityLikelihood):
     """p(x_0 | x_1) = N(x_1/√ᾱ_1, e^{γ_1} I): q(x_1 | x_0) normalised as a function of x_0.
 
-    A density: E log p = −D/2 (1 + log 2π + γ_1), so the bound falls without end in γ_1 and γ_min is part of the
-    question, never learned.
+    E log p = −D/2 (1 + log 2π + γ_1), so the bound has no optimum in γ_1: γ_min is a setting and cannot be learned.
     """
 
     def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
@@ -59,10 +58,10 @@ class GaussianLikelihood(DensityLikelihood):
 
 
 class DenoisedGaussianLikelihood(DensityLikelihood):
-    """p(x_0 | x_1) = N(x̂_0(x_1), σ² I): as the discretised Gaussian, it sees all of x_1 through x̂_0.
+    """p(x_0 | x_1) = N(x̂_0(x_1), σ² I), which depends on all of x_1 through x̂_0 like the discretised Gaussian.
 
     Args:
-        variance: σ², given or learned.
+        variance: σ², fixed or learned.
     """
 
     def __init__(self, variance: ReconstructionVariance) -> None:

@@ -1,4 +1,4 @@
-"""Models: things with an ELBO."""
+"""Models, each with an ELBO: the VDM, the HVAEs, and the learned and diffusion kernels that they are built from."""
 
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.diffusion_model import DiffusionModel

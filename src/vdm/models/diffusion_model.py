@@ -1,4 +1,4 @@
-"""The protocol of diffusion models: all that evaluation, images and callbacks ask of one."""
+"""The interface of diffusion models for evaluation, images and callbacks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

@@ -24,7 +24,7 @@ class MarkovKernels(nn.Module, ABC):
 
 
 class MHVAE(LatentModel):
-    """The Markovian HVAE: p(z_T) p(x | z_1) Π_{t≥2} p(z_{t−1} | z_t), (1.26), and q(z_1 | x) Π_{t≥2} q(z_t | z_{t−1}), (1.27).
+    """The Markovian HVAE: p(z_T) p(x | z_1) Π_{t≥2} p(z_{t−1} | z_t) (1.26), q(z_1 | x) Π_{t≥2} q(z_t | z_{t−1}) (1.27).
 
     The kernels are any Gaussians; the restrictions that make it a VDM are parts (``vdm.models.diffusion_chain``). Its bound
     is the sampled log-ratio (1.32) throughout: matching has log q(z_t | z_{t−1}) − log p(z_t | z_{t+1}), and

@@ -14,7 +14,7 @@ from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with groups of at least four channels, at most 32 groups."""
+    """Return a group normalisation with groups of at least four channels, at most 32 groups."""
     groups = max(g for g in range(1, 33) if channels % g == 0 and channels // g >= min(4, channels))
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
@@ -42,19 +42,19 @@ class UNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W).
 
     Args:
-        event_shape: (C, H, W); H and W divisible by 2 for each level but the first.
+        event_shape: (C, H, W); H and W divisible by 2 once for each level but the first.
         channels: channels at full resolution.
         multipliers: channels of each level as a multiple of ``channels``; each level halves the resolution.
-        blocks: residual blocks a level on the way down; one more on the way up.
+        blocks: residual blocks a level on the way down; one more a level on the way up.
         attention: resolutions (heights) with self-attention.
         heads: attention heads.
         dropout: probability, inside every residual block.
-        gamma_min, gamma_max: the ends that the noise level is measured between.
-        condition: how a condition enters, if there is one.
-        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
+        gamma_min, gamma_max: ends of the noise level's embedding.
+        condition: embedding of a condition, if there is one.
+        outputs: numbers a dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
-        InvalidInput: an event that is not an image, sides that cannot be halved that often, or sizes below 1.
+        InvalidInput: another event shape, sides that cannot be halved at every level, or sizes below 1.
     """
 
     event_shape: Sequence[int]

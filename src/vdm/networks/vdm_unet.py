@@ -14,14 +14,14 @@ from vdm.networks.backbone import Backbone
 from vdm.networks.blocks import AttentionBlock, Block, Dropout, image_head, zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
-PLAIN_LEVELS = 32
-"""Data with so few levels is seen as it is: Fourier features are for telling fine levels apart."""
+MOST_PLAIN_LEVELS = 32
+"""The most levels for which ``FourierFeatures.for_levels`` gives none: the features resolve finer levels."""
 
 
 class FourierFeatures:
     """x (B, C, H, W) ↦ (x, sin 2π 2ⁿ x, cos 2π 2ⁿ x), (B, (1 + 2N) C, H, W), for N exponents n.
 
-    With 256 levels neighbouring centres are 2⁻⁷ apart: n = 6 and 7 see the finest differences there are.
+    With 256 levels neighbouring centres are 2⁻⁷ apart, which n = 6 and 7 resolve.
     """
 
     def __init__(self, exponents: Sequence[int] = (6, 7)) -> None:
@@ -29,11 +29,11 @@ class FourierFeatures:
 
     @classmethod
     def for_levels(cls, levels: int, exponents: Sequence[int] = (6, 7)) -> "FourierFeatures | None":
-        """None for 32 levels or fewer."""
-        return cls(exponents) if levels > PLAIN_LEVELS else None
+        """Return features for data with so many levels; None for 32 levels or fewer."""
+        return cls(exponents) if levels > MOST_PLAIN_LEVELS else None
 
     def channels(self, channels: int) -> int:
-        """Channels of the features of an image with so many."""
+        """Return the channels of the features of an image with ``channels`` channels."""
         return (1 + 2 * len(self.exponents)) * channels
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class FourierFeatures:
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with 32 groups; with fewer, of at least two channels, where 32 does not divide the channels."""
+    """Return a group normalisation with 32 groups if 32 divides the channels, else with fewer, of two channels or more."""
     groups = 32 if channels % 32 == 0 else max(1, math.gcd(32, channels) // 2)
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
@@ -74,23 +74,22 @@ class VDMUNet(Backbone):
     channels, as published for CIFAR-10, 8.9M at 8 of 128 and 2.24M at 8 of 64. The official network adds x_t to its
     output, which here is ``ResidualNoiseParameterisation``.
 
-    The noise level enters as a shift of each channel before a group normalisation: groups of one channel would take it
-    out again. So the official network of exactly 32 channels, with its 32 groups, does not see γ at all; it can be built,
-    for the sake of agreement, and gives a warning.
+    The noise level shifts each channel before a group normalisation, which removes the shift from groups of one channel: the
+    official network with exactly 32 channels, in 32 groups, does not depend on γ. It can be built, with a warning.
 
     Args:
         event_shape: (C, H, W).
-        channels: channels of every layer; a multiple of 32 from 64 on, to be the official one.
+        channels: channels of every layer; the official network has a multiple of 32, at least 64.
         blocks: blocks on the way down; the paper calls them levels.
-        attention_everywhere: attention after every block down and up as well, not in the middle only.
+        attention_everywhere: attention after every block, not in the middle only.
         dropout: probability, inside every block.
-        fourier: features of x_t that the first layer sees; none by default.
-        gamma_min, gamma_max: the ends that the noise level is measured between.
-        condition: how a condition enters, if there is one.
-        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
+        fourier: features of x_t for the first layer; none by default.
+        gamma_min, gamma_max: ends of the noise level's embedding.
+        condition: embedding of a condition, if there is one.
+        outputs: numbers a dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
-        InvalidInput: an event that is not an image, or sizes below 1.
+        InvalidInput: another event shape, or sizes below 1.
     """
 
     event_shape: Sequence[int]

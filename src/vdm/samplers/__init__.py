@@ -1,4 +1,4 @@
-"""Samplers: one ``step`` each."""
+"""Samplers, one rule each, and the grids of times that they step along."""
 
 from vdm.samplers.ancestral import AncestralSampler
 from vdm.samplers.base import Latent, PreviousStep, Sampler, Sampling, Step, trajectory
