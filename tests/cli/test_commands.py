@@ -155,7 +155,7 @@ BAD = {
     "a number for a logger": (["logger.csv=5"], "logger.csv must be a mapping, got 5"),
     "more labels than classes": (
         ["experiment=digits_labels", "model.denoiser.network.condition.classes=5"],
-        "from 0 to 9 are no labels 0 … 4",
+        "labels 0 … 4",
     ),
     "no labels": (["experiment=digits_labels", "data.labels=false"], "the data have none: set data.labels=true"),
     "a bound that is no number": (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val must be at least 0"),

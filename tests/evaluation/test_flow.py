@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from support.catalogue import concrete
+from support.given_draws import GivenDraws
 from support.oracles import GaussianData, Mixture
 from vdm.batch import Batch
 from vdm.divergence import Divergence, ExactDivergence, HutchinsonDivergence
-from vdm.draws import Draws, GivenDraws
+from vdm.draws import Draws
 from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import NoDequantisation, TruncatedNormalDequantisation, UniformDequantisation

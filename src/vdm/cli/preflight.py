@@ -86,7 +86,7 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
             "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint, whose checkpoint the run "
             "is tested with: give another checkpoint callback another name"
         )
-    measured = [f"val/{name}" for name in term_names(task.evaluated.columns)]
+    measured = [f"val/{name}" for name in term_names(task.evaluated.matching_entries)]
     if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
         measured.append(f"val/{scores.fid.name}")
     best.check(measured)

@@ -13,7 +13,7 @@ from vdm.cli import command
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
 from vdm.runs.files import write_atomically
@@ -35,7 +35,7 @@ def sample(config: DictConfig) -> None:
     folder = RunFolder(config.output_dir)
     folder.pictures.mkdir(parents=True, exist_ok=True)
     lines = []
-    if isinstance(run.model, VDM):
+    if isinstance(run.model, DiffusionModel):
         steps = run.model.default_steps if config.steps is None else config.steps
         samples = _step_by_step(run.model, run, config, steps)
         path = folder.pictures / "trajectory.png"
@@ -59,7 +59,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     return run
 
 
-def _step_by_step(model: VDM, run: LoadedRun, config: DictConfig, steps: int) -> Samples:
+def _step_by_step(model: DiffusionModel, run: LoadedRun, config: DictConfig, steps: int) -> Samples:
     """Draw samples of a diffusion model, with a progress bar over the steps."""
     data = run.data
     chunks, conditions = torch.arange(config.n).split(config.batch_size), data.sampling_condition(config.n)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import InitVar
 from textwrap import shorten
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -127,7 +128,8 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     if inspect.isclass(target):
         target = target.__new__ if target.__init__ is object.__init__ else target.__init__  # a NamedTuple has the former
     try:
-        return get_type_hints(target)
+        hints = get_type_hints(target)
+        return {name: hint.type if isinstance(hint, InitVar) else hint for name, hint in hints.items()}
     except (NameError, TypeError, AttributeError):
         return {}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vdm.batch import Batch, chunks, tiled
+from vdm.batch import Batch, chunks, repeat_batch
 from vdm.bound import VariationalModel
 from vdm.buildable import buildable
 from vdm.draws import ExampleDraws, StackedDraws
@@ -44,7 +44,7 @@ class BoundEvaluation:
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
-        """Return (terms, B, R) in bits/dim, in the order of ``term_names(model.columns)``.
+        """Return (terms, B, R) in bits/dim, in the order of ``term_names(model.matching_entries)``.
 
         Raises:
             InvalidInput: autocast is on and not allowed.
@@ -55,9 +55,9 @@ class BoundEvaluation:
         for start in range(0, self.repeats, several):
             repeats = range(start, min(start + several, self.repeats))
             draws = StackedDraws([ExampleDraws(batch.index, self.seed, repeat) for repeat in repeats])
-            condition = None if batch.condition is None else tiled(batch.condition, len(repeats))
-            terms = model.elbo(tiled(batch.x, len(repeats)), draws, condition).terms()
-            values = torch.stack([terms[name].double() for name in term_names(model.columns)])
+            condition = None if batch.condition is None else repeat_batch(batch.condition, len(repeats))
+            terms = model.elbo(repeat_batch(batch.x, len(repeats)), draws, condition).terms()
+            values = torch.stack([terms[name].double() for name in term_names(model.matching_entries)])
             blocks.append(values.view(len(values), len(repeats), len(batch.x)))
         return torch.cat(blocks, 1).mT
 

@@ -11,7 +11,7 @@ from vdm.batch import Batch, first_examples
 from vdm.bound import VariationalModel
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.estimate import Estimate
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 
 Progress = Callable[[float], None]
 """Called now and then with the fraction of the work that is done, 0 … 1."""
@@ -102,8 +102,8 @@ def need_two(repeats: int) -> int:
     return int(repeats)
 
 
-def diffusion(model: VariationalModel, what: str) -> VDM:
+def diffusion(model: VariationalModel, what: str) -> DiffusionModel:
     """Return ``model``; raise InvalidInput if it is not the diffusion model that ``what`` needs."""
-    if not isinstance(model, VDM):
+    if not isinstance(model, DiffusionModel):
         raise InvalidInput(f"{what} needs a diffusion model (model=vdm), and this is a {type(model).__name__}")
     return model

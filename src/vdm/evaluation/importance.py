@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from vdm.batch import Batch, chunks, tiled
+from vdm.batch import Batch, chunks, repeat_batch
 from vdm.bound import VariationalModel
 from vdm.draws import ExampleDraws, StackedDraws, scalar_dtype
 from vdm.elbo import DiscreteTime
 from vdm.errors import InvalidInput, at_most
 from vdm.evaluation.estimator import Estimator, Progress, Result, from_independent, need_two
 from vdm.gamma import event_dims
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.terms import bits_per_dim
 
 
@@ -67,7 +67,7 @@ class ImportanceWeighted(Estimator):
 
     def _timed(self, model: VariationalModel) -> VariationalModel:
         """Return a diffusion model at the requested T, and any other model unchanged."""
-        return model.at(self.time) if isinstance(model, VDM) and self.time is not None else model
+        return model.at(self.time) if isinstance(model, DiffusionModel) and self.time is not None else model
 
     def log_weights(self, model: VariationalModel, data: Batch, progress: Progress) -> Tensor:
         """Return log w in nats of every trajectory of every example, (n, R·K).
@@ -82,8 +82,8 @@ class ImportanceWeighted(Estimator):
             for start in range(0, paths, several):
                 path = range(start, min(start + several, paths))
                 draws = StackedDraws([ExampleDraws(piece.index, self.seed, k) for k in path])
-                condition = None if piece.condition is None else tiled(piece.condition, len(path))
-                columns.append(model.log_weight(tiled(x, len(path)), draws, condition).view(len(path), len(x)).T)
+                condition = None if piece.condition is None else repeat_batch(piece.condition, len(path))
+                columns.append(model.log_weight(repeat_batch(x, len(path)), draws, condition).view(len(path), len(x)).T)
                 progress((number + path.stop / paths) / len(pieces))
             finished.append(torch.cat(columns, 1))
         return torch.cat(finished)
@@ -95,7 +95,7 @@ def count_latents(model: VariationalModel) -> int:
     Raises:
         InvalidInput: continuous time.
     """
-    chain = model.as_mhvae() if isinstance(model, VDM) else model
+    chain = model.as_mhvae() if isinstance(model, DiffusionModel) else model
     return int(chain.layers)  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ from vdm.elbo import one_time_estimate, reconstruction
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import Progress
 from vdm.gamma import event_dims
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.terms import bits_per_dim
 
 MOST_CALLS = 10**9
@@ -102,7 +102,7 @@ class StratumSampler:
         rows: how many draws one network call may hold.
     """
 
-    def __init__(self, vdm: VDM, data: Batch, seed: int, rows: int) -> None:
+    def __init__(self, vdm: DiffusionModel, data: Batch, seed: int, rows: int) -> None:
         self.vdm, self.data, self.seed, self.rows = vdm, data, seed, rows
 
     def draw(self, counts: Tensor, number: int, progress: Progress) -> StratumSums:
@@ -137,6 +137,6 @@ class StratumSampler:
         vdm, x_0, denoise = self.vdm, self.vdm.likelihood.encode(x), with_condition(self.vdm.denoiser, condition)
         if block.stratum[0] == 0:
             gamma_1 = vdm.schedule(torch.zeros_like(u))
-            return -reconstruction(vdm.likelihood, x, draws.normal("x_1", x_0), gamma_1, denoise)
+            return -reconstruction(vdm.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
         eps, density = draws.normal("x_t", x_0), torch.full_like(u, strata)
         return one_time_estimate(vdm.time, vdm.schedule, x_0, eps, u, density, denoise).matching()

@@ -28,7 +28,7 @@ from vdm.estimate import Estimate
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion
 from vdm.evaluation.strata import StratumSampler, StratumSums, neyman_allocation
 from vdm.gamma import event_dims
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.terms import bits_per_dim
 
 
@@ -117,7 +117,7 @@ def portion(progress: Progress, start: float, end: float) -> Progress:
     return lambda done: progress(start + (end - start) * done)
 
 
-def prior_matching_bits(vdm: VDM, x: Tensor) -> Tensor:
+def prior_matching_bits(vdm: DiffusionModel, x: Tensor) -> Tensor:
     """Prior matching of each example in closed form, (n,), in bits/dim, on the CPU."""
     x_0 = vdm.likelihood.encode(x)
     gamma_T = vdm.schedule(torch.ones(len(x_0), dtype=scalar_dtype(x_0.device), device=x_0.device))

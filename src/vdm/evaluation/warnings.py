@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vdm.bound import VariationalModel
 from vdm.estimate import Estimate
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.runs.provenance import changed_splits
 
 LARGE_PRIOR = 0.01
@@ -102,7 +102,7 @@ def mirrored(about: Mapping[str, Any]) -> str | None:
 def large_prior(model: VariationalModel, own: Mapping[str, Estimate]) -> str | None:
     """Warn if the diffusion ends while x_T still depends on the data."""
     value = own["prior_matching"].value
-    if not isinstance(model, VDM) or value <= LARGE_PRIOR:
+    if not isinstance(model, DiffusionModel) or value <= LARGE_PRIOR:
         return None
     return f"prior matching costs {value:.3f} bits/dim, more than {LARGE_PRIOR}: raise gamma_max until x_T is noise"
 

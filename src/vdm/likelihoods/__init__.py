@@ -1,4 +1,4 @@
-"""Likelihoods p(x_0 | x_1): the reconstruction term, and the decoding of samples."""
+"""Likelihoods p(x_0 | x_1): the reconstruction term of (1.62), and the decoding of samples."""
 
 from vdm.likelihoods.base import LevelLikelihood, Likelihood
 from vdm.likelihoods.categorical import CategoricalLikelihood

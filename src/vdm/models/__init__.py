@@ -1,6 +1,7 @@
-"""Models: things with an ELBO."""
+"""Models, each with an ELBO: the VDM, the HVAEs, and the learned and diffusion kernels that they are built from."""
 
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
+from vdm.models.diffusion_model import DiffusionModel
 from vdm.models.hvae import HVAE, BottomUp, ConditionalPrior, TopDown, TopDownHVAE
 from vdm.models.latent import Decoder, LatentModel, Prior, StandardNormal
 from vdm.models.learned import (
@@ -25,6 +26,7 @@ __all__ = [
     "DenoisingReverse",
     "DiffusionDecoder",
     "DiffusionEncoder",
+    "DiffusionModel",
     "KLWarmup",
     "LadderEncoder",
     "LatentModel",

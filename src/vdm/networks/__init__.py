@@ -1,4 +1,4 @@
-"""Backbones (x_t, γ_t, condition) ↦ y. They know nothing of diffusion, nor of a schedule."""
+"""Networks: backbones (x_t, γ_t, condition) ↦ y, which depend on no schedule, and fusion networks for learned latents."""
 
 from vdm.networks.backbone import Backbone
 from vdm.networks.embedding import ClassEmbedding, ConditionEmbedding, VectorEmbedding

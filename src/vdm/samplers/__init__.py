@@ -1,7 +1,7 @@
-"""Samplers: one ``step`` each."""
+"""Samplers, one rule each, and the grids of times that they step along."""
 
 from vdm.samplers.ancestral import AncestralSampler
-from vdm.samplers.base import Latent, Sampler, Sampling, Seen, Step, trajectory
+from vdm.samplers.base import Latent, PreviousStep, Sampler, Sampling, Step, trajectory
 from vdm.samplers.ddim import DDIMSampler
 from vdm.samplers.dpm_solver import DPMSolverSampler
 from vdm.samplers.heun import HeunSampler
@@ -14,9 +14,9 @@ __all__ = [
     "GammaSpacing",
     "HeunSampler",
     "Latent",
+    "PreviousStep",
     "Sampler",
     "Sampling",
-    "Seen",
     "Spacing",
     "Step",
     "TimeSpacing",

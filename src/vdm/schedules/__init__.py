@@ -1,4 +1,4 @@
-"""Noise schedules: γ(t) = −log SNR(t), the one thing a schedule defines."""
+"""Noise schedules γ(t) = −log SNR(t)."""
 
 from vdm.schedules.adaptive import AdaptiveSchedule
 from vdm.schedules.base import NoiseSchedule, RestrictedSchedule

@@ -20,7 +20,7 @@ from vdm.elbo import DiscreteTime, one_time_estimate
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import Progress
 from vdm.loss_history import LossObserver
-from vdm.models import VDM
+from vdm.models import VDM, DiffusionModel
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
 
@@ -65,7 +65,7 @@ class VarianceStudy:
         InvalidInput: a schedule with one γ(t) for each dimension, for which there is no consistency form.
     """
 
-    def __init__(self, model: VDM, data: Batch, timesteps: int, repeats: int, seed: int = 0) -> None:
+    def __init__(self, model: DiffusionModel, data: Batch, timesteps: int, repeats: int, seed: int = 0) -> None:
         self.time = DiscreteTime(timesteps)
         if model.schedule(torch.zeros(1)).ndim > 1:
             raise InvalidInput(

@@ -10,7 +10,7 @@ from vdm.batch import Batch
 from vdm.bound import Loss, VariationalModel
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.runs.checkpoints import read_content
 from vdm.runs.load import load_run, load_weights
 
@@ -33,7 +33,7 @@ def locate_non_finite(model: VariationalModel, batch: Batch, draws: Draws, loss:
         terms = ["the data"]
     named = " and ".join(name.replace("_", " ") for name in terms if name != "bits_per_dim") or "the objective"
     when = ""
-    if isinstance(model, VDM):
+    if isinstance(model, DiffusionModel):
         t, _ = model.times.draw(draws, model.likelihood.encode(batch.x))
         when = f" at t = {t[first].item():.4g}"
     return f"{named} of training example {int(batch.index[first])}{when} ({len(bad)} of {len(batch.x)} in the batch)"

@@ -16,7 +16,7 @@ from vdm.evaluation.ranks import all_gather_rows, rank_and_world_size, rank_batc
 from vdm.evaluation.samples.features import FeatureNetwork, as_images, fingerprint, optional_module
 from vdm.evaluation.samples.moments import Moments, read_moments, write_moments
 from vdm.evaluation.samples.sample_metrics import SampleMetric
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 
 SUMS = ("real_features_num_samples", "real_features_sum", "real_features_cov_sum")
 """Names in torchmetrics of the data's N, Σ f and Σ f fᵀ."""
@@ -119,7 +119,7 @@ class FID:
     def facts(self, model: VariationalModel) -> dict[str, Any]:
         """Return the settings and hashes that the values depend on, for metrics.json."""
         facts: dict[str, Any] = {"n": self.n, "seed": self.seed, "weights_sha256": fingerprint(model)}
-        if isinstance(model, VDM):
+        if isinstance(model, DiffusionModel):
             sampler, spacing = model.sampling.sampler, model.sampling.spacing
             settings = ", ".join(f"{name}={value}" for name, value in vars(sampler).items())
             facts["sampler"] = f"{type(sampler).__name__}({settings})"
@@ -141,7 +141,7 @@ class FID:
         for index in rank_batches(self.n, self.batch_size):
             draws = ExampleDraws(index, self.seed)
             condition = None if conditions is None else conditions[index].to(self.device)
-            if isinstance(model, VDM):
+            if isinstance(model, DiffusionModel):
                 yield index, model.sample(len(index), shape, steps=self.steps, draws=draws, condition=condition)
             else:
                 yield index, model.sample(len(index), shape, draws=draws, condition=condition)

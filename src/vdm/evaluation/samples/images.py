@@ -12,7 +12,7 @@ from vdm.data import InMemoryData
 from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime
 from vdm.gamma import event_mean
-from vdm.models import VDM, LatentModel
+from vdm.models import DiffusionModel, LatentModel
 from vdm.plots.images import stack_images, with_captions
 from vdm.samplers import Latent
 
@@ -82,7 +82,7 @@ def examples_per_image(data: InMemoryData) -> int:
 
 
 @torch.no_grad()
-def noised_examples(model: VDM, data: InMemoryData, seed: int) -> NoisedExamples:
+def noised_examples(model: DiffusionModel, data: InMemoryData, seed: int) -> NoisedExamples:
     """Draw a trajectory of (1.33) with T = ``COLUMNS`` − 1 from γ_min to γ_max, each x_t from x_{t−1} as in figure 1.4."""
     split, device = data.splits()["test"], next(model.parameters()).device
     x = split.x[: examples_per_image(data)].to(device)
@@ -92,21 +92,21 @@ def noised_examples(model: VDM, data: InMemoryData, seed: int) -> NoisedExamples
     return NoisedExamples(x, condition, [Latent(x_t, time.gamma(model.schedule, i, x_t)) for i, x_t in enumerate(z, 1)])
 
 
-def draw_noising(model: VDM, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+def draw_noising(model: DiffusionModel, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
     """Draw figure 1.4: examples and their noisy versions x_t step by step, rounded to the data's nearest values."""
     return images_over_time(data, [[noising.x, *_nearest(model, noising.latents)]], noising.captions)
 
 
 @torch.no_grad()
-def draw_denoised(model: VDM, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+def draw_denoised(model: DiffusionModel, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
     """Draw each x_t of the trajectory and, below it, the denoiser's prediction x̂_0(x_t)."""
-    predicted = [model.guess(latent, noising.condition) for latent in noising.latents]
+    predicted = [model.predict_data(latent, noising.condition) for latent in noising.latents]
     rows = [[noising.x, *_nearest(model, noising.latents)], [noising.x, *predicted]]
     return images_over_time(data, rows, noising.captions)
 
 
 @torch.no_grad()
-def draw_trajectory(model: VDM, data: InMemoryData, seed: int, steps: int | None = None) -> Image.Image:
+def draw_trajectory(model: DiffusionModel, data: InMemoryData, seed: int, steps: int | None = None) -> Image.Image:
     """Draw x_t along the sampler and, below it, x̂_0(x_t), for the first samples that ``model.sample`` would return."""
     n, steps = examples_per_image(data), model.default_steps if steps is None else steps
     condition = data.sampling_condition(n)
@@ -116,9 +116,9 @@ def draw_trajectory(model: VDM, data: InMemoryData, seed: int, steps: int | None
     latents = model.trajectory(n, data.event_shape, steps=steps, draws=draws, condition=condition)
     found = {number: latent for number, latent in enumerate(latents) if number in chosen}
     shown = [found[number] for number in chosen]
-    rows = [_nearest(model, shown), [model.guess(latent, condition) for latent in shown]]
+    rows = [_nearest(model, shown), [model.predict_data(latent, condition) for latent in shown]]
     return images_over_time(data, rows, [noise_level(latent) for latent in shown])
 
 
-def _nearest(model: VDM, latents: Sequence[Latent]) -> list[Tensor]:
+def _nearest(model: DiffusionModel, latents: Sequence[Latent]) -> list[Tensor]:
     return [model.likelihood.nearest(latent.x_t) for latent in latents]

@@ -107,7 +107,7 @@ class BoundTerms(Callback):
         log_metrics(trainer, self._finish("test"))
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
-        names = term_names(pl_module.evaluated.columns)
+        names = term_names(pl_module.evaluated.matching_entries)
         self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
 
     def _finish(self, stage: str) -> dict[str, float]:

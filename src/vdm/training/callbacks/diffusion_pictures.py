@@ -5,7 +5,7 @@ from PIL import Image
 from vdm.bound import VariationalModel
 from vdm.data import InMemoryData
 from vdm.evaluation.samples.images import draw_denoised, draw_noising, draw_trajectory, noised_examples
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.training.callbacks.final_images import FinalImages
 
 
@@ -13,7 +13,7 @@ class DiffusionImages(FinalImages):
     """Draw noising.png, denoised.png and trajectory.png for diffusion models."""
 
     def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
-        if not isinstance(model, VDM):
+        if not isinstance(model, DiffusionModel):
             return {}
         noising = noised_examples(model, data, self.seed)
         return {

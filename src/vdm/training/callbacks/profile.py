@@ -12,7 +12,7 @@ from vdm.draws import scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.gamma import event_mean
 from vdm.gamma_profile import GammaProfile, one_t_variance
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.plots.figures import profile_figure
 from vdm.plots.images import render
 from vdm.runs.tables import PROFILE_COLUMNS, append_rows, truncate_after
@@ -87,5 +87,5 @@ class ProfileTable(Callback):
 def _ends(task: VariationalTask) -> torch.Tensor:
     """Return γ at t = 0 and t = 1, shape (2,), averaged over dimensions."""
     model = task.model
-    assert isinstance(model, VDM)
+    assert isinstance(model, DiffusionModel)
     return event_mean(model.schedule(torch.tensor([0.0, 1.0], dtype=scalar_dtype(task.device), device=task.device)))
