@@ -74,7 +74,7 @@ class NoiseSchedule(nn.Module, ABC):
 
     @property
     def variance_trains_path(self) -> bool:
-        """Whether the loss variance trains the path in continuous time: the bound does not depend on that of a scalar γ(t)."""
+        """Whether the loss variance trains the path in continuous time, which the bound of a scalar γ(t) does not."""
         return self.learned and not self.per_dimension
 
 
