@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from models.test_hvae import exact
 from support.given_draws import GivenDraws
+from support.linear_gaussian import exact
 from support.oracles import GaussianData
 from vdm.consistency import consistency_at, consistency_elbo, latents, literal_consistency, literal_gap
 from vdm.divergence import ExactDivergence

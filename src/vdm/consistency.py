@@ -116,7 +116,7 @@ def literal_gap(
     columns = []
     for at, following in pairwise(latents(x_0, gammas, draws)):
 
-        def scaled_mean(x_next: Tensor, at: "Latent" = at, following: "Latent" = following) -> Tensor:
+        def scaled_mean(x_next: Tensor, at: "ChainLatent" = at, following: "ChainLatent" = following) -> Tensor:
             reverse = reverse_kernel(denoise(x_next, following.gamma_t).x_0, x_next, at.gamma_t, following.gamma_t)
             signal = (alpha_bar(following.gamma_t) / alpha_bar(at.gamma_t)).sqrt()
             return align(signal, x_next) * at.forward.variance / reverse.variance * reverse.mean
@@ -125,7 +125,7 @@ def literal_gap(
     return torch.stack(columns, 1)
 
 
-class Latent(NamedTuple):
+class ChainLatent(NamedTuple):
     """One latent of a trajectory: x_t (B, *event), drawn from ``forward`` = q(x_t | x_{t−1}), or q(x_1 | x_0) at t = 1."""
 
     x_t: Tensor
@@ -133,16 +133,16 @@ class Latent(NamedTuple):
     forward: Independent
 
 
-def latents(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws) -> Iterator[Latent]:
+def latents(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws) -> Iterator[ChainLatent]:
     """Draw x_1 … x_T ~ q(x_{1:T} | x_0), each from the one before by (1.34)."""
     process, x_t = ForwardProcess(), x_0
     for i, gamma_t in enumerate(gammas):
         forward = process.transition(x_t, gammas[i - 1], gamma_t) if i else process.marginal(x_0, gamma_t)
         x_t = reparameterised_sample(forward, draws, f"x_{i + 1}")
-        yield Latent(x_t, gamma_t, forward)
+        yield ChainLatent(x_t, gamma_t, forward)
 
 
-def _reverse(denoise: Denoise, following: Latent, gamma_t: Tensor) -> Independent:
+def _reverse(denoise: Denoise, following: ChainLatent, gamma_t: Tensor) -> Independent:
     """p_θ(x_t | x_{t+1}) at the latent x_{t+1}: (1.96)."""
     x_hat = denoise(following.x_t, following.gamma_t).x_0
     return reverse_kernel(x_hat, following.x_t, gamma_t, following.gamma_t)

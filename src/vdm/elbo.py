@@ -64,10 +64,6 @@ class Time(ABC):
         """Return γ_t and a weight for u ~ U[0, 1), (B,): E ½ weight ‖x̂_0(x_t) − x_0‖² is the third term of (1.62)."""
 
     @abstractmethod
-    def bound_trains(self, schedule: NoiseSchedule) -> bool:
-        """Whether the bound depends on the parameters of ``schedule``."""
-
-    @abstractmethod
     def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
         """Return zero, (B,), with the loss variance's gradient for a learned path; ``estimate`` (B,) is the loss at u.
 
@@ -123,9 +119,6 @@ class DiscreteTime(Time):
         gamma_s, gamma_t = self.ends(schedule, i)
         return GammaAndWeight(gamma_t, self.steps * snr_difference(gamma_s, gamma_t))
 
-    def bound_trains(self, schedule: NoiseSchedule) -> bool:
-        return schedule.learned
-
     def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
         return torch.zeros_like(estimate)
 
@@ -142,9 +135,6 @@ class ContinuousTime(Time):
     def gamma_and_weight(self, schedule: NoiseSchedule, u: Tensor) -> GammaAndWeight:
         gamma_t, rate = endpoint_gradients_only(schedule, u)
         return GammaAndWeight(gamma_t, rate * snr(gamma_t))
-
-    def bound_trains(self, schedule: NoiseSchedule) -> bool:
-        return schedule.bound_trains_it
 
     def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
         return path_variance_loss(schedule, u, estimate)

@@ -244,7 +244,7 @@ def test_schedule_ends_ignore_the_sign_of_w():
 
 @pytest.mark.parametrize("name", ["down.block_0/conv3/kernel", "encoder/kernel", "dense0/weights", "conv_in/q/kernel"])
 def test_refuses_unknown_names(name):
-    with pytest.raises(InvalidInput, match="no parameter of the official"):
+    with pytest.raises(InvalidInput, match="not a parameter of the official"):
         network_state({f"params/score_model/{name}": np.zeros((3, 3))})
 
 

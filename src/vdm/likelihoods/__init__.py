@@ -10,17 +10,3 @@ from vdm.likelihoods.discretised import (
     ReconstructionVariance,
 )
 from vdm.likelihoods.gaussian import DenoisedGaussianLikelihood, DensityLikelihood, GaussianLikelihood
-
-__all__ = [
-    "CategoricalLikelihood",
-    "DenoisedGaussianLikelihood",
-    "DensityLikelihood",
-    "DiscretisedGaussianLikelihood",
-    "DiscretisedNormal",
-    "GaussianLikelihood",
-    "LearnedVariance",
-    "LevelLikelihood",
-    "Likelihood",
-    "PosteriorVariance",
-    "ReconstructionVariance",
-]

@@ -15,31 +15,3 @@ from vdm.models.learned import (
 from vdm.models.mhvae import MHVAE, MarkovKernels
 from vdm.models.vdm import VDM
 from vdm.models.warmup import KLWarmup, LinearWarmup, NoWarmup
-
-__all__ = [
-    "HVAE",
-    "MHVAE",
-    "VDM",
-    "BottomUp",
-    "ConditionalPrior",
-    "Decoder",
-    "DenoisingReverse",
-    "DiffusionDecoder",
-    "DiffusionEncoder",
-    "DiffusionModel",
-    "KLWarmup",
-    "LadderEncoder",
-    "LatentModel",
-    "LearnedBottomUp",
-    "LearnedConditionalPrior",
-    "LearnedDecoder",
-    "LearnedEncoder",
-    "LearnedReverse",
-    "LinearWarmup",
-    "MarkovKernels",
-    "NoWarmup",
-    "Prior",
-    "StandardNormal",
-    "TopDown",
-    "TopDownHVAE",
-]

@@ -21,12 +21,13 @@ def check_training(schedule: NoiseSchedule, time: Time, times: TimeSampler, obje
     """Raise InvalidInput if the objective or the times would train a learned schedule by something else than the bound."""
     if not schedule.learned:
         return
-    if time.bound_trains(schedule) and not isinstance(objective, ElboObjective):
+    continuous = isinstance(time, ContinuousTime)
+    if not isinstance(objective, ElboObjective) and (schedule.trained_by_bound or not continuous):
         raise InvalidInput(
             f"the bound trains this learned schedule, and {type(objective).__name__} would train it otherwise: use "
             "objective=elbo, or a schedule with fixed ends and time=continuous"
         )
-    if isinstance(time, ContinuousTime) and isinstance(times, ImportanceTimes):
+    if continuous and isinstance(times, ImportanceTimes):
         raise InvalidInput(
             "a learned schedule in continuous time replaces importance sampling of t and needs uniform times: use "
             "times=stratified, or a fixed schedule"

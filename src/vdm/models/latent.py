@@ -93,14 +93,7 @@ class Trajectory(NamedTuple):
 
 
 class LatentModel(Loadable, VariationalModel, ABC):
-    """A model of latents z_1 … z_T with Gaussian conditionals.
-
-    Attributes:
-        layers: T, at least 1.
-        prior: p(z_T).
-        decoder: p(x | z).
-        warmup: the weight of the KL terms in training.
-    """
+    """A model of latents z_1 … z_T with Gaussian conditionals; its fields are set and described in the final class."""
 
     layers: int
     prior: Prior

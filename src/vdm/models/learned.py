@@ -19,10 +19,9 @@ from vdm.models.hvae import BottomUp, ConditionalPrior, TopDown
 from vdm.models.latent import Decoder
 from vdm.models.mhvae import MarkovKernels
 from vdm.networks import FusionNetwork
+from vdm.networks.fusion import Shape
 from vdm.parameterisations import Prediction
 from vdm.process import gaussian
-
-Shape = Sequence[int]
 
 MakeFusion = Callable[[Sequence[Shape], Shape, int], FusionNetwork]
 
@@ -66,12 +65,7 @@ class LearnedEncoder(MarkovKernels):
 
 
 class LearnedReverse(MarkovKernels):
-    """p(z_{t−1} | z_t), a network for each t.
-
-    Args:
-        shapes: of z_1 … z_T.
-        network: makes the kernels' networks.
-    """
+    """p(z_{t−1} | z_t), a network for each t; arguments as for ``LearnedEncoder``."""
 
     def __init__(self, shapes: Sequence[Shape], network: MakeFusion) -> None:
         super().__init__()

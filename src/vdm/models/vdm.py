@@ -1,30 +1,21 @@
 """The variational diffusion model of section 4.1.3: an MHVAE with three restrictions."""
 
-from collections.abc import Iterator
-from copy import copy
-from typing import Self
-
 import torch
 from torch import Tensor
 
 from vdm.batch import Batch, repeat_batch
 from vdm.bound import Denoise, Elbo, Loss
 from vdm.consistency import ConsistencyElbo, consistency_elbo
-from vdm.denoiser import with_condition
-from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
-from vdm.elbo import DiscreteTime, OneTimeEstimate, Time, all_timestep_kls, one_time_estimate, prior_matching, reconstruction
-from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar, event_dims
+from vdm.draws import AbstractDraws, Draws, fresh_seed
+from vdm.elbo import OneTimeEstimate, Time, all_timestep_kls, one_time_estimate, prior_matching, reconstruction
+from vdm.gamma import event_dims
 from vdm.likelihoods import Likelihood
 from vdm.loss_history import LossObserver
 from vdm.models.compatibility import check_likelihood, check_training
-from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.diffusion_model import DiffusionModel
-from vdm.models.latent import StandardNormal
 from vdm.models.loading import Loadable
-from vdm.models.mhvae import MHVAE
 from vdm.objectives import ElboObjective, Objective
-from vdm.samplers import AncestralSampler, Latent, Sampler, Sampling, Spacing, trajectory
+from vdm.samplers import AncestralSampler, Sampling
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
 
@@ -95,7 +86,9 @@ class VDM(Loadable, DiffusionModel):
         ends = (bound.prior_matching - bound.reconstruction) / bound.dims
         path = self.time.variance_loss(self.schedule, estimate.u, matching)
         if self.training and torch.is_grad_enabled():  # a replayed step must not update the loss history
-            self._update_observers(estimate.u, (matching * estimate.density).detach())
+            observed = (matching * estimate.density).detach()
+            for observer in (part for part in self.modules() if isinstance(part, LossObserver)):
+                observer.update(estimate.u, observed)
         return Loss(ends + matching + path, bound, estimate.gamma_t)
 
     def elbo_all_times(
@@ -120,16 +113,6 @@ class VDM(Loadable, DiffusionModel):
         gammas = time.gammas(self.schedule, x)
         return consistency_elbo(self.likelihood, x, gammas, draws or Draws(fresh_seed()), self._denoise(condition))
 
-    def as_mhvae(self) -> MHVAE:
-        time = self._discrete("as_mhvae")
-        return MHVAE(
-            layers=time.timesteps,
-            encoder=DiffusionEncoder(self.schedule, time),
-            reverse=DenoisingReverse(self.schedule, time, self.denoiser),
-            prior=StandardNormal(),
-            decoder=DiffusionDecoder(self.schedule, time, self.likelihood, self.denoiser),
-        )
-
     def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:
         """log p(x_0, x_{1:T}) − log q(x_{1:T} | x_0) on one whole trajectory, (B,) in nats: (1.46)'s total.
 
@@ -137,35 +120,6 @@ class VDM(Loadable, DiffusionModel):
             InvalidInput: continuous time, which has no trajectory; values that are not levels.
         """
         return self.consistency_elbo(x, draws, condition).total
-
-    def at(self, time: Time) -> Self:
-        other = copy(self)
-        other.time = time
-        return other
-
-    def trajectory(
-        self,
-        n: int,
-        event_shape: tuple[int, ...],
-        sampler: Sampler | None = None,
-        steps: int | None = None,
-        spacing: Spacing | None = None,
-        draws: AbstractDraws | None = None,
-        condition: Tensor | None = None,
-    ) -> Iterator[Latent]:
-        draws = draws or Draws(fresh_seed())
-        like = torch.zeros((), device=next(self.parameters(), torch.zeros(())).device).expand(n, *event_shape)
-        own = self.sampling
-        chosen = Sampling(sampler or own.sampler, spacing or own.spacing, self.default_steps if steps is None else steps)
-        return trajectory(chosen, self.schedule, self._denoise(condition), draws.normal("prior", like), draws)
-
-    def decode(self, x_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
-        return self.likelihood.decode(x_1, self._gamma(0.0, x_1), self._denoise(condition), draws)
-
-    def predict_data(self, latent: Latent, condition: Tensor | None = None) -> Tensor:
-        denoise = self._denoise(condition)
-        x_hat, gamma_1 = denoise(*latent).x_0, self._gamma(0.0, latent.x_t)
-        return self.likelihood.mode(align(alpha_bar(gamma_1).sqrt(), x_hat) * x_hat, gamma_1, denoise)
 
     def _one_time(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, OneTimeEstimate]:
         """The bound with its denoising term at one t an example, and that term's estimate."""
@@ -179,22 +133,3 @@ class VDM(Loadable, DiffusionModel):
         gamma_1, gamma_T = self._gamma(0.0, x_0), self._gamma(1.0, x_0)
         first = reconstruction(self.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
         return Elbo(first, prior_matching(x_0, gamma_T), matching, event_dims(x))
-
-    def _update_observers(self, u: Tensor, loss: Tensor) -> None:
-        for part in self.modules():
-            if isinstance(part, LossObserver):
-                part.update(u, loss)
-
-    def _gamma(self, t: float, like: Tensor) -> Tensor:
-        return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))
-
-    def _denoise(self, condition: Tensor | None) -> Denoise:
-        return with_condition(self.denoiser, condition)
-
-    def _discrete(self, what: str) -> DiscreteTime:
-        if not isinstance(self.time, DiscreteTime):
-            raise InvalidInput(
-                f"{what} needs discrete time, and this model has continuous time: use time=discrete, or "
-                "model.at(DiscreteTime(timesteps=T))"
-            )
-        return self.time

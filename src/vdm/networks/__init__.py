@@ -6,17 +6,3 @@ from vdm.networks.fusion import FusionConv, FusionMLP, FusionNetwork
 from vdm.networks.mlp import MLP
 from vdm.networks.unet import UNet
 from vdm.networks.vdm_unet import FourierFeatures, VDMUNet
-
-__all__ = [
-    "MLP",
-    "Backbone",
-    "ClassEmbedding",
-    "ConditionEmbedding",
-    "FourierFeatures",
-    "FusionConv",
-    "FusionMLP",
-    "FusionNetwork",
-    "UNet",
-    "VDMUNet",
-    "VectorEmbedding",
-]

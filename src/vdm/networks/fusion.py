@@ -12,6 +12,8 @@ from vdm.errors import InvalidInput, at_least
 from vdm.networks.blocks import zero_init
 from vdm.networks.unet import norm
 
+Shape = Sequence[int]
+
 
 class FusionNetwork(nn.Module, ABC):
     """(a, b, …) ↦ (y_1, …, y_heads), each y (B, *out_shape).
@@ -53,12 +55,7 @@ class FusionMLP(FusionNetwork):
     """
 
     def __init__(
-        self,
-        in_shapes: Sequence[Sequence[int]],
-        out_shape: Sequence[int],
-        heads: int = 1,
-        hidden: int = 128,
-        blocks: int = 1,
+        self, in_shapes: Sequence[Shape], out_shape: Shape, heads: int = 1, hidden: int = 128, blocks: int = 1
     ) -> None:
         super().__init__()
         at_least(1, heads=heads, hidden=hidden)
@@ -104,12 +101,7 @@ class FusionConv(FusionNetwork):
     """
 
     def __init__(
-        self,
-        in_shapes: Sequence[Sequence[int]],
-        out_shape: Sequence[int],
-        heads: int = 1,
-        channels: int = 32,
-        blocks: int = 1,
+        self, in_shapes: Sequence[Shape], out_shape: Shape, heads: int = 1, channels: int = 32, blocks: int = 1
     ) -> None:
         super().__init__()
         at_least(1, heads=heads, channels=channels)
@@ -157,7 +149,7 @@ class FusionConv(FusionNetwork):
         return F.pixel_unshuffle(parent, its // mine) if its > mine else F.interpolate(parent, size=self.side)
 
 
-def _image(shape: Sequence[int]) -> tuple[int, int, int]:
+def _image(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise InvalidInput(f"the convolutional latents need shapes (C, H, W), got {tuple(shape)}: use latents=mlp")
     return shape[0], shape[1], shape[2]

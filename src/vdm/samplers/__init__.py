@@ -6,19 +6,3 @@ from vdm.samplers.ddim import DDIMSampler
 from vdm.samplers.dpm_solver import DPMSolverSampler
 from vdm.samplers.heun import HeunSampler
 from vdm.samplers.spacing import GammaSpacing, Spacing, TimeSpacing
-
-__all__ = [
-    "AncestralSampler",
-    "DDIMSampler",
-    "DPMSolverSampler",
-    "GammaSpacing",
-    "HeunSampler",
-    "Latent",
-    "PreviousStep",
-    "Sampler",
-    "Sampling",
-    "Spacing",
-    "Step",
-    "TimeSpacing",
-    "trajectory",
-]

@@ -12,21 +12,3 @@ from vdm.schedules.monotone import MonotoneSchedule
 from vdm.schedules.per_pixel import PerPixelSchedule
 from vdm.schedules.sigmoid import SigmoidSchedule
 from vdm.schedules.tabulated import TabulatedSchedule, linear_betas
-
-__all__ = [
-    "AdaptiveSchedule",
-    "CosineSchedule",
-    "DDPMSchedule",
-    "LearnedEnds",
-    "LinearSchedule",
-    "MonotoneSchedule",
-    "NoiseSchedule",
-    "PerPixelSchedule",
-    "RestrictedSchedule",
-    "SigmoidSchedule",
-    "TabulatedSchedule",
-    "endpoint_gradients_only",
-    "inverse",
-    "linear_betas",
-    "path_variance_loss",
-]

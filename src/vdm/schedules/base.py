@@ -68,19 +68,13 @@ class NoiseSchedule(nn.Module, ABC):
         return any(True for _ in self.parameters())
 
     @property
-    def bound_trains_it(self) -> bool:
-        """Whether the bound in continuous time depends on this schedule's parameters.
-
-        It depends on the ends of a scalar γ(t), and on the whole path of a γ(t) with one value a dimension.
-        """
+    def trained_by_bound(self) -> bool:
+        """Whether the bound in continuous time depends on what is learned: on the ends, or on a path a dimension."""
         return self.learned and (self.learned_ends or self.per_dimension)
 
     @property
     def variance_trains_path(self) -> bool:
-        """Whether the variance of the loss trains the path between the ends in continuous time.
-
-        The bound does not depend on the path of a scalar γ(t); Kingma et al. 2021, appendix I.
-        """
+        """Whether the loss variance trains the path in continuous time, which the bound of a scalar γ(t) does not."""
         return self.learned and not self.per_dimension
 
 
