@@ -8,8 +8,8 @@ from support.catalogue import CONFIGS, composed, concrete, options, part
 from support.groups import KINDS, OWNERS
 from support.idx_files import small_mnist
 from support.image_files import small_cifar10, small_folder, small_imagenet
-from vdm.config.instantiate import TARGET, calls
-from vdm.config.signatures import _hints
+from vdm.config.instantiate import PARTIAL, TARGET, calls, instantiate
+from vdm.config.signatures import accepted
 from vdm.config.trust import TrustEverything
 from vdm.training.build import build
 
@@ -29,10 +29,12 @@ def test_every_option_composes_and_resolves(group, option):
         else composed(*OWNERS.get(group, []), f"{group}={option}")
     )
     tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    trust = TrustEverything()
     for place, node in calls(tree):
-        types = _hints(TrustEverything().find(node[TARGET], place))
-        known = types.keys() if node[TARGET].startswith("vdm.") else node.keys()
-        assert {name for name in node if not name.startswith("_")} <= known, f"types at {place} cannot be checked"
+        if node[TARGET].startswith("vdm."):
+            named = {name: value for name, value in node.items() if isinstance(value, dict) and value.get(PARTIAL)}
+            _, types = accepted(trust.find(node[TARGET], place), instantiate(named, trust))
+            assert {name for name in node if not name.startswith("_")} <= types.keys(), f"types at {place} cannot be checked"
 
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g in KINDS for o in options(g)])

@@ -1,7 +1,6 @@
 """Files that a user loads run no foreign code: one exploit for each way in."""
 
 import copy
-import inspect
 import re
 import sys
 
@@ -208,12 +207,20 @@ def test_weights_that_are_not_finite_are_refused(value, content, tmp_path):
 def test_foreign_configs_download_nothing(by_name, with_config, tmp_path, monkeypatch):
     """``download: true`` in a checkpoint has no effect."""
     monkeypatch.setattr(MNIST, "fetcher", lambda self: pytest.fail("fetched"))
-    node = {"_target_": "vdm.data.MNIST", "root": str(tmp_path), "sizes": {"train": 1, "val": 1, "test": 1}}
-    node |= {"event_shape": [1, 28, 28], "batch_size": 1, "eval_batch_size": 1, "download": True}
+    own = {"event_shape": [1, 28, 28], "root": str(tmp_path), "sizes": {"train": 1, "val": 1, "test": 1}, "sha256": None}
+    source = {"_target_": "vdm.data.MNIST", "_partial_": True}
+    served = {
+        "source": source,
+        "batch_size": 1,
+        "eval_batch_size": 1,
+        "seed": 0,
+        "workers": 0,
+        "device": None,
+        "flip": False,
+    }
+    node = {"_target_": "vdm.data.DataModule.of", **served, **own, "download": True}
     if not by_name:
-        order = [name for name in inspect.signature(MNIST).parameters if name != "labels"]
-        defaults = {"sha256": None, "seed": 0, "workers": 0, "device": None}
-        node = {"_target_": "vdm.data.MNIST", "_args_": [(node | defaults)[name] for name in order]}
+        node = {"_target_": "vdm.data.DataModule.of", "_args_": [*served.values(), *own.values(), True]}
     with pytest.raises(InvalidInput, match="no train-images-idx3-ubyte"):
         load_run(with_config("data", node), ema=True).data.splits()
 

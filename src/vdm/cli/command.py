@@ -48,6 +48,7 @@ def run(config_name: str, task: Task, settings: Mapping[str, Any] | None = None)
     torch.backends.cudnn.allow_tf32 = False  # TF32, a GPU's default in convolutions, has ten bits of mantissa
     decorate = hydra.main(version_base="1.3", config_path=hints.config_directory(), config_name=config_name)
     try:
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in hints.DEFAULTS]
         hints.check_choices(sys.argv[1:])
         decorate(_checked(config_name, task, SHARED_SETTINGS | dict(settings or {})))()
     except USER_ERRORS as error:

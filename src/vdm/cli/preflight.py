@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
 from vdm.errors import InvalidInput
 from vdm.evaluation.bound import NO_AUTOCAST
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     """
 
     config: DictConfig
-    data: InMemoryData
+    data: DataModule
     task: VariationalTask
     callbacks: dict[str, Any]
     trainer: pl.Trainer

@@ -90,7 +90,7 @@ def _print(results: Results, sentences: list[str]) -> None:
 
 def _next_commands(folder: RunFolder, checkpoint: Path) -> list[str]:
     chosen = choices()
-    again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "data", "model") if chosen.get(group))
+    again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "rung", "data", "model") if chosen.get(group))
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     return [
         f"{console.sibling_command('vdm-evaluate')} ckpt={console.short_path(checkpoint)}",

@@ -17,8 +17,11 @@ from vdm.errors import InvalidInput, did_you_mean
 
 HELP = "--help lists the settings"
 
-COLLECTIONS = ("experiment", "sweep", "model")
+COLLECTIONS = ("experiment", "rung", "sweep", "model")
 """Groups whose options repeat settings of other groups."""
+
+DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")
+"""Arguments that say the default, and that Hydra refuses."""
 
 PLURAL = ("estimator", "logger", "relative")
 """Groups of which several options, or by [] none, may be chosen."""
@@ -87,7 +90,11 @@ def _check_choice(argument: str, override: Override, group: str, value: Any) -> 
     folder = Path(config_directory()) / group
     if override.is_delete() or not folder.is_dir():
         return
-    for each in value.list if isinstance(value, ChoiceSweep) else [value]:
+    chosen = value.list if isinstance(value, ChoiceSweep) else [value]
+    if group == "model" and any(str(each).startswith("rung_") for each in chosen):
+        rungs = ",".join(str(each).removeprefix("rung_") for each in chosen)
+        raise InvalidInput(f"{argument}: the rungs have a group of their own now: use rung={rungs}")
+    for each in chosen:
         if each is None or isinstance(each, int | float) or (each == [] and group not in PLURAL):
             known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
             raise InvalidInput(f"{argument} is not an option of {group}: choose one of {known}, or leave it out")

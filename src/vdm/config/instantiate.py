@@ -46,7 +46,7 @@ def check_calls(tree: Any, trust: Trust, place: str = "") -> dict[str, Callable[
         _check_form(node, where)
         trust.check(node[TARGET], where)
     targets = {node[TARGET]: trust.find(node[TARGET], where) for where, node in found}
-    _build(tree, place, targets, lambda *_: UNBUILT)
+    _build(tree, place, targets, lambda prepared, complete, _: UNBUILT if complete else prepared)
     return targets
 
 

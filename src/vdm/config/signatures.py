@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar
+from functools import partial
 from textwrap import shorten
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpecKwargs, Union, get_args, get_origin, get_type_hints
 
 from vdm.errors import InvalidInput, did_you_mean
 
@@ -34,15 +35,33 @@ def check_arguments(
         InvalidInput: the first argument that does not fit, with its place.
     """
     try:
-        signature = inspect.signature(target)
+        signature, hints = accepted(target, named)
     except (ValueError, TypeError):  # some builtins have none
         return
     _check_names(signature, getattr(target, "__qualname__", str(target)), positional, named, complete, place)
-    hints = _hints(target)
     for i, (name, value) in enumerate(zip(signature.parameters, positional, strict=False)):
         check_value(value, hints.get(name, Any), f"{place}._args_[{i}]")
     for name, value in named.items():
         check_value(value, hints.get(name, Any), f"{place}.{name}")
+
+
+def accepted(target: Callable[..., Any], named: Mapping[str, Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    """Return the signature of ``target`` and its annotations.
+
+    Arguments annotated as a ``ParamSpec`` ``P`` are replaced by the parameters of the callable that ``named`` gives for
+    ``Callable[P, …]``, except those that a ``functools.partial`` binds already.
+    """
+    signature, hints = inspect.signature(target), _hints(target)
+    specs = [hint.__origin__ for hint in hints.values() if isinstance(hint, ParamSpecKwargs)]
+    inner = next((named.get(name) for name, hint in hints.items() if specs and get_args(hint)[:1] == (*specs,)), None)
+    if not callable(inner):
+        return signature, hints
+    function, bound = (inner.func, inner.keywords) if isinstance(inner, partial) else (inner, {})
+    theirs, their_hints = accepted(function, bound)
+    own = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    taken = {*bound, *(p.name for p in own)}
+    added = [p.replace(kind=p.KEYWORD_ONLY) for p in theirs.parameters.values() if p.name not in taken]
+    return inspect.Signature([*own, *added]), their_hints | hints
 
 
 def check_value(value: Any, annotation: Any, place: str) -> None:

@@ -13,7 +13,7 @@ from vdm.config.composed import to_plain
 from vdm.config.instantiate import check_calls, instantiate, require_resolved
 from vdm.config.signatures import check_value
 from vdm.config.trust import TrustParts
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.networks.embedding import check_condition
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
@@ -54,10 +54,10 @@ class LoadedRun:
             return instantiate(self._config[name], self._trust, name)
 
     @cached_property
-    def data(self) -> InMemoryData:
+    def data(self) -> DataModule:
         """The run's data module, which reads files at the first use of a split, and downloads nothing."""
-        data: InMemoryData = self.part("data")
-        data.download = False
+        data: DataModule = self.part("data")
+        data.source.download = False
         return data
 
     @property
@@ -126,7 +126,7 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
             )
 
 
-def check_data(model: VariationalModel, data: InMemoryData) -> None:
+def check_data(model: VariationalModel, data: DataModule) -> None:
     """Read all splits and check them against the model.
 
     Raises:

@@ -65,7 +65,7 @@ def read_runs(sweep: Path) -> dict[str, Run]:
     names = differing([run.settings for run in runs], except_for="model")
     named: dict[str, Run] = {}
     for path, run in zip(files, runs, strict=True):
-        model = run.settings.get("model", printable(path.parent.name))
+        model = run.settings.get("rung", run.settings.get("model", printable(path.parent.name)))
         name = ", ".join(filter(None, (model, settings_label(run.settings, names))))
         if name in named:
             raise InvalidInput(

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.config.signatures import check_value
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.runs.load import check_data
@@ -22,7 +22,7 @@ PARTS = ("data", "model", "optimizer", "learning_rate", "validation", "test")
 class Parts(NamedTuple):
     """The data and the task of a run."""
 
-    data: InMemoryData
+    data: DataModule
     task: VariationalTask
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Progress, diffusion
@@ -67,7 +67,7 @@ class FID:
         """Name of the metric, such as ``fid_inception``: only FIDs of the same features are comparable."""
         return f"fid_{self.network.name}"
 
-    def check(self, model: VariationalModel, data: InMemoryData, levels: int) -> None:
+    def check(self, model: VariationalModel, data: DataModule, levels: int) -> None:
         """Raise InvalidInput if the data are not images, the split does not exist, or the model has no sampler steps."""
         data.ordered(self.split)
         if len(data.event_shape) != 3 or data.event_shape[0] not in (1, 3) or levels < 2:
@@ -76,7 +76,7 @@ class FID:
             diffusion(model, "fid.steps")
 
     @torch.inference_mode()
-    def prepare(self, data: InMemoryData, levels: int, device: torch.device) -> None:
+    def prepare(self, data: DataModule, levels: int, device: torch.device) -> None:
         """Read the data's moments from the cache, or measure them if images, levels or network are new to it."""
         split = data.splits()[self.split]
         reference = {"split": self.split, "examples": len(split.x), "sha256": split.fingerprint(), "levels": levels}
@@ -96,7 +96,7 @@ class FID:
 
     @torch.inference_mode()
     def __call__(
-        self, model: VariationalModel, data: InMemoryData, progress: Progress, metrics: Sequence[SampleMetric] = ()
+        self, model: VariationalModel, data: DataModule, progress: Progress, metrics: Sequence[SampleMetric] = ()
     ) -> dict[str, float]:
         """Return the FID and the other ``metrics`` of the same samples by name; call ``prepare`` first."""
         self.metric.reset()
@@ -135,7 +135,7 @@ class FID:
     def _features(self, x: Tensor) -> Tensor:
         return self.network(as_images(x.to(self.device), self.reference["levels"]))
 
-    def _samples(self, model: VariationalModel, data: InMemoryData) -> Iterator[tuple[Tensor, Tensor]]:
+    def _samples(self, model: VariationalModel, data: DataModule) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw this process's share of the samples, as (index, samples)."""
         conditions, shape = data.sampling_condition(self.n), data.event_shape
         for index in rank_batches(self.n, self.batch_size):

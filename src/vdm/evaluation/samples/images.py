@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime
 from vdm.gamma import event_mean
@@ -20,7 +20,7 @@ COLUMNS = 8
 """Number of steps in time side by side, equal to the columns of a data set's own image grid."""
 
 
-def draw_samples(model: VariationalModel, data: InMemoryData, n: int, seed: int) -> Image.Image:
+def draw_samples(model: VariationalModel, data: DataModule, n: int, seed: int) -> Image.Image:
     """Draw ``n`` samples, with noise keyed by (seed, number of the sample)."""
     draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
     if condition is not None:
@@ -28,7 +28,7 @@ def draw_samples(model: VariationalModel, data: InMemoryData, n: int, seed: int)
     return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition))
 
 
-def draw_reconstructions(model: LatentModel, data: InMemoryData, seed: int, each: int = 3) -> Image.Image:
+def draw_reconstructions(model: LatentModel, data: DataModule, seed: int, each: int = 3) -> Image.Image:
     """Draw test examples in the first row and, below each, ``each`` reconstructions x̃ ~ p(x | z), z ~ q(z | x)."""
     x = data.splits()["test"].x[:COLUMNS].to(next(model.parameters()).device)
     rows = [x]
@@ -38,7 +38,7 @@ def draw_reconstructions(model: LatentModel, data: InMemoryData, seed: int, each
     return data.picture(torch.cat(rows).cpu())
 
 
-def draw_traversals(model: LatentModel, data: InMemoryData, seed: int) -> Image.Image:
+def draw_traversals(model: LatentModel, data: DataModule, seed: int) -> Image.Image:
     """Draw one row per layer, z_1 first: the first test example with z_t's most informative coordinate from −3 to 3."""
     x = data.splits()["test"].x[:1].repeat(COLUMNS, *[1] * len(data.event_shape)).to(next(model.parameters()).device)
     draws = ExampleDraws(torch.zeros(COLUMNS, dtype=torch.long), seed)
@@ -47,7 +47,7 @@ def draw_traversals(model: LatentModel, data: InMemoryData, seed: int) -> Image.
     return data.picture(torch.cat(rows).cpu())
 
 
-def images_over_time(data: InMemoryData, rows: Sequence[Sequence[Tensor]], captions: Sequence[str]) -> Image.Image:
+def images_over_time(data: DataModule, rows: Sequence[Sequence[Tensor]], captions: Sequence[str]) -> Image.Image:
     """Draw data (n, *event) at ``COLUMNS`` steps in time, with a caption for each step.
 
     Images: for every example, each of ``rows`` from left to right. Points: the last of ``rows``, one picture below another.
@@ -76,13 +76,13 @@ def noise_level(latent: Latent) -> str:
     return f"γ = {event_mean(latent.gamma_t)[0]:.1f}".replace("-", "−")
 
 
-def examples_per_image(data: InMemoryData) -> int:
+def examples_per_image(data: DataModule) -> int:
     """Return the number of examples in one picture: few images, or many points."""
     return 4 if len(data.event_shape) == 3 else 500
 
 
 @torch.no_grad()
-def noised_examples(model: DiffusionModel, data: InMemoryData, seed: int) -> NoisedExamples:
+def noised_examples(model: DiffusionModel, data: DataModule, seed: int) -> NoisedExamples:
     """Draw a trajectory of (1.33) with T = ``COLUMNS`` − 1 from γ_min to γ_max, each x_t from x_{t−1} as in figure 1.4."""
     split, device = data.splits()["test"], next(model.parameters()).device
     x = split.x[: examples_per_image(data)].to(device)
@@ -92,13 +92,13 @@ def noised_examples(model: DiffusionModel, data: InMemoryData, seed: int) -> Noi
     return NoisedExamples(x, condition, [Latent(x_t, time.gamma(model.schedule, i, x_t)) for i, x_t in enumerate(z, 1)])
 
 
-def draw_noising(model: DiffusionModel, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+def draw_noising(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
     """Draw figure 1.4: examples and their noisy versions x_t step by step, rounded to the data's nearest values."""
     return images_over_time(data, [[noising.x, *_nearest(model, noising.latents)]], noising.captions)
 
 
 @torch.no_grad()
-def draw_denoised(model: DiffusionModel, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+def draw_denoised(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
     """Draw each x_t of the trajectory and, below it, the denoiser's prediction x̂_0(x_t)."""
     predicted = [model.predict_data(latent, noising.condition) for latent in noising.latents]
     rows = [[noising.x, *_nearest(model, noising.latents)], [noising.x, *predicted]]
@@ -106,7 +106,7 @@ def draw_denoised(model: DiffusionModel, data: InMemoryData, noising: NoisedExam
 
 
 @torch.no_grad()
-def draw_trajectory(model: DiffusionModel, data: InMemoryData, seed: int, steps: int | None = None) -> Image.Image:
+def draw_trajectory(model: DiffusionModel, data: DataModule, seed: int, steps: int | None = None) -> Image.Image:
     """Draw x_t along the sampler and, below it, x̂_0(x_t), for the first samples that ``model.sample`` would return."""
     n, steps = examples_per_image(data), model.default_steps if steps is None else steps
     condition = data.sampling_condition(n)

@@ -7,7 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.evaluation.ranks import rank_and_world_size
 from vdm.evaluation.samples.fid import FID
@@ -34,19 +34,19 @@ class SampleScores:
             raise InvalidInput("KID, Inception score, precision and recall need a feature network: add fid=inception")
         self.fid, self.levels, self.metrics, self.entry = fid, levels, tuple(metrics), dict[str, Any]()
 
-    def check(self, model: VariationalModel, data: InMemoryData) -> None:
+    def check(self, model: VariationalModel, data: DataModule) -> None:
         """Raise InvalidInput, before any work, if samples of this model cannot be scored."""
         if self.fid is not None:
             self.fid.check(model, data, self.levels)
             for metric in self.metrics:
                 metric.check(self.fid.network, self.fid.n, len(data.splits()[self.fid.split].x))
 
-    def prepare(self, data: InMemoryData, device: torch.device) -> None:
+    def prepare(self, data: DataModule, device: torch.device) -> None:
         """Read or measure the moments of the data's features. All processes must call it."""
         if self.fid is not None:
             self.fid.prepare(data, self.levels, device)
 
-    def score(self, model: VariationalModel, data: InMemoryData, device: torch.device) -> dict[str, float]:
+    def score(self, model: VariationalModel, data: DataModule, device: torch.device) -> dict[str, float]:
         """Return the scores by name and store them in ``entry``. All processes must call it."""
         if self.fid is None:
             return {}

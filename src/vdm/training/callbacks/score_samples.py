@@ -6,7 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.evaluation.samples.fid import FID
 from vdm.evaluation.samples.sample_metrics import SampleMetric
@@ -41,7 +41,7 @@ class ScoreSamples(Callback):
         return self.scores.entry
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         self.scores.check(pl_module.evaluated, data)
         self.scores.prepare(data, pl_module.device)
 
@@ -61,7 +61,7 @@ class ScoreSamples(Callback):
         self.validations = state_dict["validations"]
 
     def _score(self, stage: str, trainer: pl.Trainer, task: VariationalTask) -> dict[str, float]:
-        data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         values = self.scores.score(task.evaluated, data, task.device)
         scores = {f"{stage}/{name}": value for name, value in values.items()}
         if scores:
