@@ -47,17 +47,22 @@ def test_arguments_that_do_not_fit_are_refused(name, build):
     ("value", "shown"),
     [
         (FRACTION, "Fraction"),
-        (FRACTION | {"_partial_": True}, "partial"),
         ({"_target_": "vdm.schedules.linear_betas", "steps": 2}, "[0.9999, 0.98]"),
         ({"_target_": "torch.nn.Linear", "_args_": [1, 1]}, "Linear"),
     ],
 )
 def test_built_arguments_of_another_type_are_refused(value, shown):
-    """A class, a partial, a list that a function returns, a module: all are known only once they are built."""
+    """A class, a list that a function returns, a module: all are known only once they are built."""
     tree = {"_target_": LEVELS, "levels": value}
     check_calls(tree, TrustEverything(), "part")
     with pytest.raises(InvalidInput, match=re.escape(f"part.levels must be a whole number, got {shown}")):
         instantiate(tree, TrustEverything(), "part")
+
+
+def test_check_calls_refuses_a_partial_of_another_type():
+    tree = {"_target_": LEVELS, "levels": FRACTION | {"_partial_": True}}
+    with pytest.raises(InvalidInput, match=re.escape("part.levels must be a whole number, got partial")):
+        check_calls(tree, TrustEverything(), "part")
 
 
 def test_built_arguments_that_fit_are_passed():

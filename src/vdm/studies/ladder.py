@@ -62,7 +62,7 @@ def read_runs(sweep: Path) -> dict[str, Run]:
         raise InvalidInput(f"{sweep} holds no finished run: name the folder of a multirun by runs=…")
     if len({run.data_id for run in runs}) > 1:
         raise InvalidInput(f"the runs in {sweep} are on different data and cannot be compared: sweep over models alone")
-    names = differing([run.settings for run in runs], except_for="model")
+    names = [name for name in differing([run.settings for run in runs], except_for="model") if name != "rung"]
     named: dict[str, Run] = {}
     for path, run in zip(files, runs, strict=True):
         model = run.settings.get("rung", run.settings.get("model", printable(path.parent.name)))
