@@ -13,10 +13,10 @@ import argparse
 
 import torch
 
-from vdm.cli.build import restore
 from vdm.cli.command import quiet
 from vdm.draws import Draws
 from vdm.models import VDM
+from vdm.runs.load import load_run
 from vdm.schedules import LinearSchedule
 from vdm.times import StratifiedTimes, UniformTimes
 
@@ -52,10 +52,10 @@ def factor(straight, learned):
 @torch.inference_mode()
 def main(path):
     quiet()
-    (data, task), checkpoint = restore(path, ema=True)
-    trained, x = task.evaluated.eval(), data.splits()["test"].x
+    run = load_run(path, ema=True)
+    trained, x = run.model, run.data.splits()["test"].x
     straight = LinearSchedule(trained.schedule.gamma_min, trained.schedule.gamma_max)
-    print(f"weights of step {checkpoint.step}")
+    print(f"weights of step {run.checkpoint.step}")
     for what, draw, times in (("one draw", single_draws, UniformTimes()), ("batch mean", batch_means, StratifiedTimes())):
         found = {}
         for name, schedule in (("straight line", straight), ("learned path", trained.schedule)):

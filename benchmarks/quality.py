@@ -29,15 +29,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vdm.bound import VariationalModel
-from vdm.cli.build import build, restore
 from vdm.cli.command import quiet
 from vdm.config.hints import config_directory
 from vdm.data import InMemoryData
 from vdm.elbo import ContinuousTime
 from vdm.evaluation import BoundEvaluation
 from vdm.models import VDM
+from vdm.runs.load import load_run
 from vdm.runs.provenance import provenance
 from vdm.schedules import LinearSchedule
+from vdm.training.build import build
 from vdm.training.callbacks.cpu_time import CpuTime
 from vdm.training.task import VariationalTask
 
@@ -108,9 +109,9 @@ def straight(model: VariationalModel) -> VariationalModel:
 @torch.inference_mode()
 def bits(folder: Path, split: str, repeats: int) -> torch.Tensor:
     """(examples,) bits/dim of the averaged weights, the draws the same for every run."""
-    (data, task), _ = restore(str(folder / "checkpoints" / "last.ckpt"), ema=True)
-    model, each = straight(task.evaluated).eval(), BoundEvaluation(repeats, seed=7)
-    return torch.cat([each(model, batch)[0].mean(1) for batch in data.ordered(split)])
+    run = load_run(str(folder / "checkpoints" / "last.ckpt"), ema=True)
+    model, each = straight(run.model).eval(), BoundEvaluation(repeats, seed=7)
+    return torch.cat([each(model, batch)[0].mean(1) for batch in run.data.ordered(split)])
 
 
 def mean_and_error(values: torch.Tensor) -> str:

@@ -12,9 +12,9 @@ import argparse
 
 import torch
 
-from vdm.cli.build import restore
 from vdm.cli.command import quiet
 from vdm.draws import Draws
+from vdm.runs.load import load_run
 from vdm.samplers import AncestralSampler, DDIMSampler, DPMSolverSampler, HeunSampler
 
 N, CHUNK, RESAMPLES = 1000, 500, 500
@@ -53,8 +53,9 @@ def resampled(n, stream):
 @torch.inference_mode()
 def main(path):
     quiet()
-    (data, task), _ = restore(path, ema=True)
-    model, splits = task.evaluated.eval(), data.splits()
+    run = load_run(path, ema=True)
+    data = run.data
+    model, splits = run.model, data.splits()
     real = flat(model, torch.cat([splits["val"].x, splits["test"].x]))
     width = torch.pdist(real).median()
     stream = torch.Generator().manual_seed(0)

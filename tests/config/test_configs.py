@@ -8,10 +8,10 @@ from support.catalogue import CONFIGS, composed, concrete, options, part
 from support.groups import KINDS, OWNERS
 from support.idx_files import small_mnist
 from support.image_files import small_cifar10, small_folder, small_imagenet
-from vdm.cli.build import build
-from vdm.config.instantiate import TARGET, _calls
+from vdm.config.instantiate import TARGET, calls
 from vdm.config.signatures import _hints
 from vdm.config.trust import TrustEverything
+from vdm.training.build import build
 
 """Of groups that belong to another model than the default one."""
 EVALUATION = {"estimator", "divergence", "dequantisation", "relative"}
@@ -30,7 +30,7 @@ def test_every_option_composes_and_resolves(group, option):
         else composed(*OWNERS.get(group, []), f"{group}={option}")
     )
     tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    for place, node in _calls(tree, ""):
+    for place, node in calls(tree):
         types = _hints(TrustEverything().find(node[TARGET], place))
         known = types.keys() if node[TARGET].startswith("vdm.") else node.keys()
         assert {name for name in node if not name.startswith("_")} <= known, f"types at {place} cannot be checked"

@@ -3,25 +3,20 @@
 import copy
 import math
 import os
-import re
 
 import pytest
 import torch
-from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
-from omegaconf.errors import OmegaConfBaseException
 
 from support.catalogue import composed, options
-from vdm.cli.build import PARTS, build
 from vdm.config.composed import to_plain
-from vdm.config.hints import suggestion
-from vdm.config.instantiate import PARTIAL, TARGET, check_calls, instantiate
-from vdm.config.trust import TrustEverything
+from vdm.config.instantiate import PARTIAL, TARGET, calls
 from vdm.draws import Draws, ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.terms import TERMS
+from vdm.training.build import PARTS, build
 from vdm.training.parameters import parameter_groups
 
 EXAMPLES = int(os.environ.get("VDM_EXAMPLES", "25"))
@@ -119,16 +114,6 @@ def test_a_random_config_trains_or_says_which_parts_do_not_go_together(chosen):
     assert all(math.isfinite(value) for value in terms.values()), terms
 
 
-def calls(tree, place=""):
-    """(place, node) of every call."""
-    if isinstance(tree, list):
-        return [call for i, value in enumerate(tree) for call in calls(value, f"{place}[{i}]")]
-    if not isinstance(tree, dict):
-        return []
-    inside = [call for key, value in tree.items() for call in calls(value, f"{place}.{key}" if place else key)]
-    return ([(place, tree)] if TARGET in tree else []) + inside
-
-
 def numbers(tree):
     """(node, key, place) of every number that a call is given."""
     found = [(node, key, f"{place}.{key}") for place, node in calls(tree) for key in node]
@@ -191,36 +176,3 @@ def test_a_number_out_of_place_is_refused_in_one_line_or_harmless(chosen, data):
         in_one_line(error)
         return
     assert all(math.isfinite(value) for value in terms.values()), terms
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (["time=continuous", "model.time.timesteps=100"], "it is a setting of time=discrete"),
-        (["schedule=linear", "model.schedule.beta_0=1"], "it is a setting of schedule=ddpm"),
-        (["network=unet", "model.denoiser.network.hidden=1"], "it is a setting of network=mlp"),
-        (["model=vdm", "model.warmup.steps=5"], "it is a setting of kl_warmup=linear"),
-    ],
-)
-def test_a_setting_of_another_choice_names_that_choice(words, reason):
-    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
-        composed(*words)
-    assert reason in str(caught.value) + suggestion("train", str(caught.value))
-
-
-LEVELS = "vdm.likelihoods.CategoricalLikelihood"
-POSITIONAL = {
-    "another type": ({"_target_": LEVELS, "_args_": ["many"]}, "part._args_[0] must be a whole number"),
-    "too many": ({"_target_": LEVELS, "_args_": [17, 17, 17]}, "part._args_: CategoricalLikelihood takes 1 at most, got 3"),
-    "twice": ({"_target_": LEVELS, "_args_": [17], "levels": 17}, "'levels' twice"),
-    "no list": ({"_target_": LEVELS, "_args_": 17}, "part._args_ must be a list"),
-    "none": ({"_target_": LEVELS, "_args_": []}, "needs levels"),
-}
-
-
-@pytest.mark.parametrize("name", POSITIONAL)
-def test_positional_arguments_are_looked_at_like_named_ones(name):
-    tree, reason = POSITIONAL[name]
-    with pytest.raises(InvalidInput, match=re.escape(reason)):
-        check_calls(tree, TrustEverything(), "part")
-    assert instantiate({"_target_": LEVELS, "_args_": [17]}, TrustEverything()).levels == 17

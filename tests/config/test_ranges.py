@@ -8,12 +8,12 @@ from torch.optim import SGD
 
 from support.catalogue import composed
 from support.tasks import parts, trainer_for
-from vdm.cli.build import build
 from vdm.cli.command import device_of
 from vdm.config.composed import instantiate_own
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.networks import MLP, FusionConv, FusionMLP, UNet, VDMUNet
+from vdm.training.build import build
 from vdm.training.learning_rate import warmup_constant, warmup_cosine
 
 CALLBACKS = ("bound_terms", "gradient_noise", "throughput", "sample_grid", "score_samples", "last")
@@ -40,8 +40,8 @@ PARTS = [
     ("evaluate", "estimators.timesteps", "timesteps=[1000000000000000000000]", "timesteps must be at most 10,000,000"),
     ("evaluate", "estimators.timesteps", "repeats=1000000000000", "repeats must be at most 10,000,000"),
     ("evaluate", "estimators.importance", "timesteps=1", "at least 2"),
-    ("evaluate", "estimators.timesteps", "timesteps=[]", "no T at all"),
-    ("evaluate", "estimators.continuous", "times=[]", "no T at all"),
+    ("evaluate", "estimators.timesteps", "timesteps=[]", "timesteps is empty"),
+    ("evaluate", "estimators.continuous", "times=[]", "timesteps is empty"),
     ("evaluate", "estimators.importance", "trajectories=0", "at least 1"),
     ("evaluate", "estimators.target_se", "target_se=0", "must be positive"),
     *(("evaluate", "estimators.target_se", f"margin={margin}", "at least 1") for margin in (0, ".nan", ".inf")),
@@ -85,9 +85,9 @@ def test_seeds_are_those_that_every_generator_takes(seed):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": -1, "max_epochs": -1}, "a budget ends takes one that it will not reach"),
+        ({"steps": -1, "max_epochs": -1}, "trainer.max_steps=-1 gives none"),
         ({"steps": 0}, "trainer.max_steps=0 gives none"),
-        ({"val_check_interval": 0}, "trainer.val_check_interval=0 is no number"),
+        ({"val_check_interval": 0}, "trainer.val_check_interval must be at least 1"),
         ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches must be at least 1"),
         ({"accumulate_grad_batches": -2}, "trainer.accumulate_grad_batches must be at least 1"),
     ],
@@ -153,7 +153,7 @@ def test_what_is_asked_for_by_name_is_there_or_refused(monkeypatch, there, accel
     if device is not None:
         assert device_of(accelerator) == torch.device(device)
     else:
-        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is none that this machine has"):
+        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is not available on this machine"):
             device_of(accelerator)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 import sys
 
 import pytest
@@ -11,15 +12,17 @@ from omegaconf import OmegaConf
 from support.catalogue import composed, options
 from support.groups import KINDS, OWNERS
 from support.hostile import CALLS, filled
-from vdm.cli import build as building
-from vdm.cli.build import build, restore
 from vdm.config.composed import to_plain
 from vdm.config.instantiate import check_calls, instantiate, require_resolved
 from vdm.config.trust import TrustEverything, TrustParts
 from vdm.data import MNIST
 from vdm.errors import InvalidInput
+from vdm.models import LearnedDecoder
+from vdm.runs import load
+from vdm.runs.load import load_run
 from vdm.runs.sweeps import read_sweep
 from vdm.schedules import LinearSchedule
+from vdm.training.build import build
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1")
 
@@ -39,7 +42,7 @@ def with_config(content, tmp_path):
 
     def write(place, value):
         changed = {**content, "vdm": copy.deepcopy(content["vdm"])}
-        building._change(changed["vdm"]["config"], place.split("."), value)
+        changed["vdm"]["config"] = load._changed(changed["vdm"]["config"], {place: value})
         torch.save(changed, tmp_path / "changed.ckpt")
         return tmp_path / "changed.ckpt"
 
@@ -58,8 +61,6 @@ PLACES = (
     "model.denoiser.network.condition",
     "data",
     "data.event_shape",
-    "optimizer",
-    "learning_rate",
     "test",
 )
 
@@ -72,7 +73,7 @@ def test_a_call_in_a_checkpoints_config_is_refused_before_anything_runs(name, wi
     loaded = set(sys.modules)
     place = PLACES[list(CALLS).index(name) % len(PLACES)]
     with pytest.raises(InvalidInput) as caught:
-        restore(with_config(place, node), ema=True)
+        load_run(with_config(place, node), ema=True)
     assert "\n" not in str(caught.value)
     assert place in str(caught.value)
     assert not done()
@@ -80,11 +81,19 @@ def test_a_call_in_a_checkpoints_config_is_refused_before_anything_runs(name, wi
     assert new <= {"vdm", "torch"}
 
 
+@pytest.mark.parametrize("place", ["optimizer", "learning_rate", "callbacks", "logger", "trainer", "validation"])
+def test_other_parts_of_a_foreign_config_are_never_built(place, with_config, tmp_path):
+    command, done = traces(tmp_path)
+    run = load_run(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
+    assert run.data.splits()
+    assert not done()
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_no_place_of_the_config_is_forgotten(place, with_config, tmp_path):
     command, done = traces(tmp_path)
-    with pytest.raises(InvalidInput, match=r"calls os\.system, which is no part"):
-        restore(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
+    with pytest.raises(InvalidInput, match=r"calls os\.system, which is not trusted"):
+        load_run(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
     assert not done()
 
 
@@ -106,7 +115,7 @@ def test_an_interpolation_in_a_checkpoints_config_is_refused_and_never_resolved(
     OmegaConf.register_new_resolver("exploit", lambda: pytest.fail("resolved"), replace=True)
     for value in (text, "${exploit:}"):
         with pytest.raises(InvalidInput, match=r"data\.root: .* is an interpolation"):
-            restore(with_config("data.root", value), ema=True)
+            load_run(with_config("data.root", value), ema=True)
 
 
 def test_a_name_is_refused_before_its_package_is_imported(with_config, tmp_path, monkeypatch):
@@ -114,7 +123,7 @@ def test_a_name_is_refused_before_its_package_is_imported(with_config, tmp_path,
     (tmp_path / "evil_parts.py").write_text(f"open({str(tmp_path / 'exploited')!r}, 'w')\nclass Part: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InvalidInput, match="add trust=evil_parts"):
-        restore(with_config("model.schedule", {"_target_": "evil_parts.Part"}), ema=True)
+        load_run(with_config("model.schedule", {"_target_": "evil_parts.Part"}), ema=True)
     assert not (tmp_path / "exploited").exists()
 
 
@@ -133,19 +142,44 @@ def test_a_package_of_ones_own_has_to_be_trusted_by_name(with_config, tmp_path, 
     ends = {"gamma_min": -8.0, "gamma_max": 5.0}
     checkpoint = with_config("model.schedule", {"_target_": "my_parts.MySchedule", **ends})
     with pytest.raises(InvalidInput, match="add trust=my_parts"):
-        restore(checkpoint, ema=True)
+        load_run(checkpoint, ema=True)
     for trust in ("my_parts", ["another", "my_parts"]):
-        parts, _ = restore(checkpoint, ema=True, trust=trust)
-        assert type(parts.task.model.schedule).__name__ == "MySchedule"
+        run = load_run(checkpoint, ema=True, trust=trust)
+        assert type(run.model.schedule).__name__ == "MySchedule"
         with pytest.raises(InvalidInput, match=r"calls my_parts\.os\.system"):
-            restore(with_config("model.schedule", {"_target_": "my_parts.os.system"}), ema=True, trust=trust)
+            load_run(with_config("model.schedule", {"_target_": "my_parts.os.system"}), ema=True, trust=trust)
         checkpoint = with_config("model.schedule", {"_target_": "my_parts.MySchedule", **ends})
 
 
+@pytest.mark.parametrize("name", ["vdm.schedules.linear_betas", "vdm.models.LearnedDecoder.of_shapes"])
+def test_trust_allows_functions_marked_as_buildable(name):
+    assert callable(TrustParts().find(name, "model"))
+
+
+@pytest.mark.parametrize("name", ["vdm.networks.vdm_unet.norm", "vdm.models.VDM.from_pretrained"])
+def test_trust_refuses_functions_without_the_mark(name):
+    with pytest.raises(InvalidInput, match=f"model: this file's config calls {re.escape(name)}"):
+        TrustParts().find(name, "model")
+
+
+def test_trust_refuses_an_override_without_the_mark():
+    """The permission belongs to a definition, and is not inherited by name."""
+
+    class Decoder(LearnedDecoder):
+        @classmethod
+        def of_shapes(cls, *_):
+            pytest.fail("called")
+
+    Decoder.__module__ = LearnedDecoder.__module__
+    trust, name = TrustParts(), "vdm.models.learned.Decoder.of_shapes"
+    assert trust.allows_object(name, LearnedDecoder.of_shapes)
+    assert not trust.allows_object(name, Decoder.of_shapes)
+
+
 def test_an_untouched_checkpoint_is_read(with_config):
-    parts, checkpoint = restore(with_config("seed", 0), ema=True)
-    assert type(parts.task.model.schedule) is LinearSchedule
-    assert checkpoint.config["seed"] == 0
+    run = load_run(with_config("seed", 0), ema=True)
+    assert type(run.model.schedule) is LinearSchedule
+    assert run.checkpoint.config["seed"] == 0
 
 
 @pytest.mark.parametrize("place", ["levels", "seed", "data", "model", "test"])
@@ -154,7 +188,7 @@ def test_a_config_that_lacks_a_part_describes_no_run(place, content, tmp_path):
     torch.save({**content, "vdm": content["vdm"] | {"config": config}}, tmp_path / "less.ckpt")
     for changes in ({}, {"test.repeats": 3}):
         with pytest.raises(InvalidInput, match=r"less\.ckpt: its config describes no run|^test must be a BoundEvaluation"):
-            restore(tmp_path / "less.ckpt", ema=True, changes=changes)
+            load_run(tmp_path / "less.ckpt", ema=True, changes=changes)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -166,8 +200,8 @@ def test_weights_that_are_no_numbers_are_refused(value, content, tmp_path):
     state[name].view(-1)[3] = value
     torch.save({**content, "state_dict": state}, tmp_path / "bad.ckpt")
     with pytest.raises(InvalidInput, match=r"bad\.ckpt: the weights are not finite \(.*weight holds NaN or infinity\)"):
-        restore(tmp_path / "bad.ckpt", ema=True)
-    assert restore(tmp_path / "bad.ckpt", ema=True, finite=False)[1].step == 0
+        load_run(tmp_path / "bad.ckpt", ema=True)
+    assert load_run(tmp_path / "bad.ckpt", ema=True, finite=False).checkpoint.step == 0
 
 
 @pytest.mark.parametrize("by_name", [True, False])
@@ -181,7 +215,7 @@ def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, mo
         defaults = {"sha256": None, "seed": 0, "workers": 0, "device": None}
         node = {"_target_": "vdm.data.MNIST", "_args_": [(node | defaults)[name] for name in order]}
     with pytest.raises(InvalidInput, match="no train-images-idx3-ubyte"):
-        restore(with_config("data", node), ema=True)
+        load_run(with_config("data", node), ema=True).data.splits()
 
 
 class Exploit:
@@ -197,7 +231,7 @@ def test_a_pickle_in_a_checkpoint_runs_nothing(place, content, tmp_path):
     file = tmp_path / "exploited"
     torch.save({**content, place: Exploit(str(file))}, tmp_path / "pickled.ckpt")
     with pytest.raises(InvalidInput, match="more in it than tensors and plain values"):
-        restore(tmp_path / "pickled.ckpt", ema=True)
+        load_run(tmp_path / "pickled.ckpt", ema=True)
     assert not file.exists()
 
 
@@ -214,7 +248,7 @@ def test_every_shipped_choice_is_trusted_in_a_checkpoint():
     for group in (*KINDS, "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
         for option in options(group):
             tree = to_plain(composed(*OWNERS.get(group, []), f"{group}={option}"))
-            used = {name: tree[name] for name in building.PARTS}
+            used = {name: tree[name] for name in load.PARTS}
             check_calls(used, TrustParts())
             require_resolved(used)
 

@@ -201,3 +201,10 @@ def test_logit_gap_is_bounded(gamma):
     assert below.max() <= LARGEST_GAP * (1 + 1e-5) + 1e-5 * logits.abs().max()
     posterior = torch.softmax(logits, -1)
     assert posterior.min() >= torch.finfo(torch.float32).tiny
+
+
+@pytest.mark.parametrize("option", options("likelihood"))
+def test_nearest_inverts_encode(option):
+    likelihood = part("model.likelihood", f"likelihood={option}")
+    x = torch.randn(4, 3) if "gaussian" in option and "discretised" not in option else torch.arange(17).repeat(2, 1)
+    assert torch.equal(likelihood.nearest(likelihood.encode(x)), x)

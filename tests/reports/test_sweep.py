@@ -312,7 +312,7 @@ def test_a_failed_job_costs_the_others_nothing_and_a_restart_repeats_nothing(tmp
     assert invoke(train, *sweep, "resume=true") == 2
     out = capfd.readouterr().out
     assert out.count("is finished") == 1
-    assert out.count("going on from") == 1
+    assert out.count("resuming from") == 1
     assert [json.loads((tmp_path / job / "metrics.json").read_text())["test"] for job in ("0", "2")] == [
         json.loads(result)["test"] for result in results
     ]

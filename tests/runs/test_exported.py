@@ -9,10 +9,10 @@ import torch
 
 from support.exports import MODELS, call, exported
 from support.hostile import CALLS, filled
-from vdm.cli.build import restore
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.models import HVAE, VDM
+from vdm.runs.load import load_run
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def pair(tmp_path_factory):
 def test_the_bound_is_the_same_to_the_last_bit(name, tmp_path):
     kind, overrides = MODELS[name]
     checkpoint, folder = exported(tmp_path, overrides)
-    (data, task), _ = restore(str(checkpoint), ema=True)
-    x, draws = data.splits()["test"].x[:4], ExampleDraws(torch.arange(4), seed=3)
-    mine, theirs = (model.elbo(x, draws) for model in (kind.from_pretrained(folder), task.evaluated.eval()))
+    run = load_run(str(checkpoint), ema=True)
+    x, draws = run.data.splits()["test"].x[:4], ExampleDraws(torch.arange(4), seed=3)
+    mine, theirs = (model.elbo(x, draws) for model in (kind.from_pretrained(folder), run.model))
     for term, value in mine.terms().items():
         assert torch.equal(value, theirs.terms()[term]), term
     written = json.loads((folder / "vdm.json").read_text())
@@ -50,13 +50,13 @@ assert not found, found
 
 def test_neither_hydra_nor_lightning_is_imported(pair, tmp_path):
     checkpoint, folder = pair
-    (data, task), _ = restore(str(checkpoint), ema=True)
-    x = data.splits()["test"].x[:4]
+    run = load_run(str(checkpoint), ema=True)
+    x = run.data.splits()["test"].x[:4]
     torch.save(x, tmp_path / "x.pt")
     command = [sys.executable, "-c", ALONE, folder, tmp_path / "x.pt"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = task.evaluated.eval().elbo(x, ExampleDraws(torch.arange(4), seed=3)).total.tolist()
+    expected = run.model.elbo(x, ExampleDraws(torch.arange(4), seed=3)).total.tolist()
     assert json.loads(done.stdout) == expected
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from vdm.buildable import buildable
 from vdm.data.decoded import stamp
 from vdm.errors import InvalidInput
 
@@ -45,16 +46,19 @@ class Unusable(Exception):
     """An image that is left out, and in a few words why."""
 
 
+@buildable
 def cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The largest centred part with the shape of ``size``, resized to it."""
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
+@buildable
 def stretched(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The whole picture resized to ``size``, whatever its shape."""
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
+@buildable
 def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The pixels in the middle as they are, without resizing.
 
@@ -67,6 +71,7 @@ def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.crop((left, top, left + size[0], top + size[1]))
 
 
+@buildable
 def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The picture, if it has this size.
 

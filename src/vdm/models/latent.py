@@ -17,6 +17,7 @@ from torch.distributions import Independent, kl_divergence
 
 from vdm.batch import Batch
 from vdm.bound import Elbo, Loss, VariationalModel
+from vdm.buildable import buildable
 from vdm.draws import AbstractDraws, Draws, fresh_seed
 from vdm.errors import InvalidInput
 from vdm.gamma import event_dims
@@ -45,6 +46,7 @@ class StandardNormal(Prior):
         self.shape = None if shape is None else tuple(shape)
 
     @classmethod
+    @buildable
     def at_the_top(cls, shapes: Sequence[Sequence[int]]) -> "StandardNormal":
         """Return the prior of latents z_1 … z_T with these shapes."""
         return cls(shapes[-1])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent
 
+from vdm.buildable import buildable
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.likelihoods import Likelihood
@@ -132,6 +133,7 @@ class LearnedDecoder(Decoder):
         self.likelihood, self.network, self.log_variance = likelihood, network, log_variance
 
     @classmethod
+    @buildable
     def of_shapes(
         cls, likelihood: Likelihood, event_shape: Shape, shapes: Sequence[Shape], network: MakeFusion, log_variance: float
     ) -> "LearnedDecoder":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vdm.buildable import buildable
 from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
 from vdm.networks.blocks import AttentionBlock, Block, Dropout, image_head, zero_init
@@ -28,6 +29,7 @@ class FourierFeatures:
         self.exponents = tuple(exponents)
 
     @classmethod
+    @buildable
     def for_levels(cls, levels: int, exponents: Sequence[int] = (6, 7)) -> "FourierFeatures | None":
         """Return features for data with so many levels; None for 32 levels or fewer."""
         return cls(exponents) if levels > MOST_PLAIN_LEVELS else None

@@ -11,16 +11,8 @@ from rich.markup import escape
 from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
-from vdm.plots.figures import (
-    STEP,
-    bound_figure,
-    line_figure,
-    profile_figure,
-    schedule_figure,
-    some_of,
-    terms_figure,
-    variance_figure,
-)
+from vdm.plots.figures import bound_figure, profile_figure, schedule_figure, some_of, terms_figure, variance_figure
+from vdm.plots.lines import STEP, line_figure
 from vdm.reports import console
 from vdm.reports.page import Page, Picture, Section, Table, write_page
 from vdm.runs.folder import RunFolder, read_estimate

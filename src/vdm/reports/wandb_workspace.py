@@ -10,8 +10,8 @@ import wandb_workspaces.workspaces as workspaces
 from vdm.config.hints import config_directory
 from vdm.errors import InvalidInput
 from vdm.reports.groups import differing
-from vdm.runs.files import read_yaml
 from vdm.runs.folder import RunFolder
+from vdm.runs.reading import read_yaml
 from vdm.runs.sweeps import Run
 from vdm.runs.tables import STEP, read_rows
 

@@ -14,25 +14,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
-from vdm.runs.files import a_file_where, read_yaml, reading_own_file, remove_remnants, write_atomically
+from vdm.runs.files import a_file_where, remove_remnants, write_atomically
 from vdm.runs.migration import migrate_config
+from vdm.runs.reading import read_yaml, reading_own_file
 
 
 class RunIdentity(NamedTuple):
-    """A run from its start or its resumption on: what loggers need to know of it.
+    """Id, name and sweep of a run, for loggers, and where it resumes.
 
-    ``id`` stays the same on every leg; ``name`` is what tells it from others, ``group`` the sweep that it belongs to.
-    ``resumed_at`` is the step after which this leg goes on, None for the first one.
+    Attributes:
+        id: the same each time the run is resumed.
+        name: the overrides, or the folder's name.
+        group: the sweep that the run belongs to.
+        resumed_at: the last step before this start of the run; None for the first start.
     """
 
-    id: str | None
-    name: str | None
-    group: str | None
-    resumed_at: int | None
+    id: str | None = None
+    name: str | None = None
+    group: str | None = None
+    resumed_at: int | None = None
 
     @property
-    def kept(self) -> int:
-        """The last step of what was logged earlier that still holds: −1 where nothing does."""
+    def last_valid_step(self) -> int:
+        """The last step whose log entries hold; later ones will be logged again. −1 if none hold."""
         return self.resumed_at or -1
 
 
@@ -41,7 +45,6 @@ HELD_FOR_S = 10
 
 HOW_NOT_WHAT = (
     "resume",
-    "leg",
     "output_dir",
     "callbacks",
     "data.cache",
@@ -115,7 +118,7 @@ class RunFolder:
             raise InvalidInput(a_file_where(self.root))
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """The folder for this process alone, until it leaves or ends; one that has just been told to end is waited for.
 
         Raises:
@@ -147,7 +150,7 @@ class RunFolder:
         finally:
             os.close(write)
 
-    def begin(self, config: DictConfig, overrides: Sequence[str]) -> str:
+    def start(self, config: DictConfig, overrides: Sequence[str]) -> str:
         """Keep the resolved config and what was told on the command line, and give the run's id, which stays the same when
         it is resumed. Hydra's own record is not the run's: it is written before a command that may not run here is refused.
         """
@@ -169,7 +172,7 @@ class RunFolder:
             stages = ("test", "val") if "val" in metrics else ("test",)
             return {name: read_estimate(metrics[name]["bits_per_dim"]) for name in stages}
 
-    def told(self) -> list[str]:
+    def recorded_overrides(self) -> list[str]:
         """What the run was told on its command line; of one that has not begun, what Hydra noted."""
         found = [path for path in (self.overrides, self.root / ".hydra" / "overrides.yaml") if path.exists()]
         return [str(line) for line in read_yaml(found[0])] if found else []

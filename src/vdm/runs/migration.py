@@ -15,6 +15,9 @@ TARGETS = {
 }
 """``_target_`` of format 1 and today's name of the same class."""
 
+DROPPED = ("leg",)
+"""Settings of format 1 that are no longer part of a config."""
+
 CALLBACKS = {"KeepBest": "BestCheckpoint", "ProfileFile": "ProfileTable"}
 """Callbacks with a state in format 1 checkpoints, and their names today."""
 
@@ -25,7 +28,7 @@ def migrate_config(tree: Any) -> Any:
         return [migrate_config(value) for value in tree]
     if not isinstance(tree, dict):
         return tree
-    found = {key: migrate_config(value) for key, value in tree.items()}
+    found = {key: migrate_config(value) for key, value in tree.items() if key not in DROPPED}
     target = found.get("_target_")
     return found | {"_target_": TARGETS[target]} if isinstance(target, str) and target in TARGETS else found
 

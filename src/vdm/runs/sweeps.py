@@ -18,9 +18,9 @@ from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
 from vdm.gamma_profile import Profile
-from vdm.runs.files import UNREADABLE, only_own_files, read_yaml
 from vdm.runs.folder import RunFolder, read_estimate
 from vdm.runs.provenance import fingerprints
+from vdm.runs.reading import UNREADABLE, only_own_files, read_yaml
 from vdm.runs.tables import read_curves, read_profiles, read_rows
 from vdm.terms import TERMS
 
@@ -124,7 +124,7 @@ def read_run(home: Path) -> Run:
     folder, settings = RunFolder(home), Settings()
     try:
         with as_invalid_input(home):
-            settings = settings_of(folder.told())
+            settings = settings_of(folder.recorded_overrides())
             run = _read_run(folder, settings)
     except InvalidInput as error:
         run = Run(folder, settings, "failed", str(error), {})

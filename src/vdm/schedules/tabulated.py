@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vdm.buildable import buildable
 from vdm.draws import scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.schedules.base import RestrictedSchedule
 
 
+@buildable
 def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> list[float]:
     """Return α_n = 1 − β_n with β_n evenly spaced from ``first`` to ``last``: the table of DDPM (Ho et al. 2020)."""
     return (1 - torch.linspace(first, last, steps, dtype=torch.float64)).tolist()

@@ -12,13 +12,13 @@ from PIL import Image
 from vdm.data.image_files import PIXELS
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
-from vdm.plots.figures import ladder_figure
+from vdm.plots.studies import ladder_figure
 from vdm.reports import console
 from vdm.reports.groups import differing, in_words
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
 from vdm.reports.page import Table as Cells
-from vdm.runs.files import only_own_files
 from vdm.runs.folder import RunFolder, as_metrics, read_estimate
+from vdm.runs.reading import only_own_files
 from vdm.runs.sweeps import Settings, as_invalid_input, data_of, settings_of, trained_with_flips, warnings_of, with_flips
 from vdm.terms import TERMS
 
@@ -81,7 +81,7 @@ def _told_apart(runs: Sequence[Run]) -> list[Run]:
 
 def _read_run(path: Path) -> Run:
     only_own_files(path.parent)
-    metrics, settings = json.loads(path.read_text()), settings_of(RunFolder(path.parent).told())
+    metrics, settings = json.loads(path.read_text()), settings_of(RunFolder(path.parent).recorded_overrides())
     test = {
         term: read_estimate(entry) for term, entry in metrics["test"].items() if term in TERMS or term.startswith("layer_")
     }

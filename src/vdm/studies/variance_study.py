@@ -1,4 +1,4 @@
-"""The estimator laboratory: the variance of the two forms of the bound, for one t, for the whole, and in gradients.
+"""The variance study: the variance of the two forms of the bound, for one t, for the whole, and in gradients.
 
 Everything is in nats per example and of the T-latent chain; variances are over t and noise with the example fixed, and
 the mean over examples is taken of them.
@@ -72,7 +72,7 @@ class VarianceStudy:
         self.time = DiscreteTime(timesteps)
         if model.schedule(torch.zeros(1)).ndim > 1:
             raise InvalidInput(
-                f"the estimator laboratory needs one γ(t) for all dimensions, and {type(model.schedule).__name__} has one "
+                f"the variance study needs one γ(t) for all dimensions, and {type(model.schedule).__name__} has one "
                 "for each: measure a run of another schedule, such as schedule=monotone"
             )
         self.model, self.data, self.repeats, self.seed = model.at(self.time), data, repeats, seed

@@ -1,4 +1,4 @@
-"""Images of a diffusion model after the test."""
+"""Images of a diffusion model, drawn after the test."""
 
 from PIL import Image
 
@@ -10,7 +10,7 @@ from vdm.training.callbacks.final_images import FinalImages
 
 
 class DiffusionImages(FinalImages):
-    """noising.png, denoised.png and trajectory.png, of diffusion models."""
+    """Draw noising.png, denoised.png and trajectory.png for diffusion models."""
 
     def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
         if not isinstance(model, DiffusionModel):

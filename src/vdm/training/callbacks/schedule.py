@@ -1,4 +1,4 @@
-"""The noise schedule as it is learned."""
+"""The noise schedule over training."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ from vdm.training.loggers.base import log_image, log_metrics
 from vdm.training.task import VariationalTask
 
 POINTS = 33
-"""Times of one curve, evenly from 0 to 1."""
+"""Number of times t per curve, evenly spaced in [0, 1]."""
 
 
 class ScheduleTable(Callback):
-    """Writes γ(t) and SNR(t) = exp(−γ) of the averaged model: at the start, and if they move at every validation.
+    """Append γ(t) and SNR(t) = exp(−γ) of the EMA model to a CSV file: at the start, and at each validation if they change.
 
-    Where γ has one value a dimension, its mean over the dimensions. Models without a schedule leave no file.
+    γ is averaged over dimensions. Models without a schedule write no file.
 
     Args:
-        path: of the file.
+        path: CSV file.
     """
 
     def __init__(self, path: str) -> None:
