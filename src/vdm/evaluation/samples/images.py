@@ -83,7 +83,7 @@ def examples_per_image(data: DataModule) -> int:
 
 @torch.no_grad()
 def noised_examples(model: DiffusionModel, data: DataModule, seed: int) -> NoisedExamples:
-    """Draw a trajectory of (1.33) with T = ``COLUMNS`` − 1 from γ_min to γ_max, each x_t from x_{t−1} as in figure 1.4."""
+    """Draw a trajectory of (1.33) with T = ``COLUMNS`` − 1 from γ_min to γ_max, each x_t from x_{t−1}."""
     split, device = data.splits()["test"], next(model.parameters()).device
     x = split.x[: examples_per_image(data)].to(device)
     condition = None if split.condition is None else split.condition[: len(x)].to(device)
@@ -93,7 +93,7 @@ def noised_examples(model: DiffusionModel, data: DataModule, seed: int) -> Noise
 
 
 def draw_noising(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
-    """Draw figure 1.4: examples and their noisy versions x_t step by step, rounded to the data's nearest values."""
+    """Draw examples and their noisy versions x_t step by step, rounded to the data's nearest values."""
     return images_over_time(data, [[noising.x, *_nearest(model, noising.latents)]], noising.captions)
 
 
