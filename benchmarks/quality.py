@@ -32,7 +32,7 @@ from vdm.bound import VariationalModel
 from vdm.cli.build import build, restore
 from vdm.cli.command import quiet
 from vdm.config.hints import config_directory
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.elbo import ContinuousTime
 from vdm.evaluation import BoundEvaluation
 from vdm.models import VDM
@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def composed(overrides: list[str]) -> tuple[DictConfig, InMemoryData, VariationalTask]:
+def composed(overrides: list[str]) -> tuple[DictConfig, DataModule, VariationalTask]:
     """What vdm-train would make of them."""
     with initialize_config_dir(config_directory(), version_base="1.3"):
         config = compose("train", overrides=["output_dir=unused", *overrides])

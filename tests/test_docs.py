@@ -11,7 +11,7 @@ from support.catalogue import composed
 from support.exports import MODELS, exported
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG_OF = {"vdm-train": "train", "vdm-evaluate": "evaluate", "vdm-sample": "sample", "vdm-laboratory": "laboratory"}
 CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
 REPORTS = {"estimators": "laboratory", "lineage": "lineage"}

@@ -133,6 +133,11 @@ BAD = {
     "an added setting nobody reads": (["+colour=red"], "colour"),
     "an added argument": (["+trainer.colour=red"], "trainer"),
     "no option of a group": (["schedule=null"], "schedule=null names no option of schedule: choose of adaptive, cosine"),
+    "an old rung": (
+        ["model=vae,rung_2_fixed_encoder"],
+        "the rungs have a group of their own now: use rung=vae,2_fixed_encoder",
+    ),
+    "a misspelt setting and no experiment": (["experiment=null", "optimizer.l=1"], "optimizer.lr"),
     "an empty choice": (["schedule=[]"], "schedule=[] names no option of schedule"),
     "a range of nothing": (["seed=range(3,1)"], "a range of no value"),
     "a nearly known option": (["schedule=cosin"], "schedule has no option 'cosin'; did you mean 'cosine'?"),

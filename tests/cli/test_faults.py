@@ -16,8 +16,7 @@ import torch
 from support.processes import start
 from support.training_runs import SMALL, stopped_run, vdm_train
 from vdm.data.batches import ShuffledBatches
-from vdm.data.decoded import mapped
-from vdm.data.split import Split
+from vdm.data.split import Split, mapped
 from vdm.errors import InvalidInput
 from vdm.runs.checkpoints import KEY, migrated, read_checkpoint
 from vdm.runs.files import remove_remnants, write_atomically

@@ -9,8 +9,8 @@ from support.groups import KINDS, OWNERS
 from support.idx_files import small_mnist
 from support.image_files import small_cifar10, small_folder, small_imagenet
 from vdm.cli.build import build
-from vdm.config.instantiate import TARGET, _calls
-from vdm.config.signatures import _hints
+from vdm.config.instantiate import TARGET, _called, _calls
+from vdm.config.signatures import accepted
 from vdm.config.trust import TrustEverything
 
 """Of groups that belong to another model than the default one."""
@@ -30,10 +30,11 @@ def test_every_option_composes_and_resolves(group, option):
         else composed(*OWNERS.get(group, []), f"{group}={option}")
     )
     tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    trust = TrustEverything()
     for place, node in _calls(tree, ""):
-        types = _hints(TrustEverything().find(node[TARGET], place))
-        known = types.keys() if node[TARGET].startswith("vdm.") else node.keys()
-        assert {name for name in node if not name.startswith("_")} <= known, f"types at {place} cannot be checked"
+        if node[TARGET].startswith("vdm."):
+            _, types = accepted(trust.find(node[TARGET], place), node, lambda value: _called(value, trust))
+            assert {name for name in node if not name.startswith("_")} <= types.keys(), f"types at {place} cannot be checked"
 
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g in KINDS for o in options(g)])

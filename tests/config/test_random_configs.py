@@ -46,10 +46,12 @@ def overrides(draw):
     """Of any model with any parts, small; they may contradict each other."""
     data = draw(st.sampled_from(["digits", "toy"]))
     chosen = dict(POINTS) if data == "toy" else {"experiment": "digits"}
-    diffusion = ("vdm", "rung_4_tied")
-    free = sorted(set(options("model")) - set(diffusion))
-    model = chosen["model"] = draw(st.sampled_from(["vdm", *diffusion, *free]))
+    diffusion = ("vdm", "4_tied")
+    free = sorted({*options("model"), *options("rung")} - set(diffusion))
+    model = draw(st.sampled_from(["vdm", *diffusion, *free]))
+    chosen["model" if model in options("model") else "rung"] = model
     if data == "toy" and model in free:
+        chosen.pop("rung", None)
         chosen["experiment"], chosen["model"] = "toy_hvae", draw(st.sampled_from(["hvae", "hvae_top_down", "mhvae"]))
     low, high = draw(st.floats(-13, -1)), draw(st.floats(0, 8))
     chosen["seed"] = draw(st.integers(0, 1000))
@@ -65,7 +67,7 @@ def overrides(draw):
         network = chosen["network"] = draw(st.sampled_from(NARROW[data]))
         chosen |= {f"model.denoiser.network.{name}": value for name, value in TINY[network].items()}
         chosen["model.sampling.steps"] = 3
-        if model == "rung_4_tied":
+        if model == "4_tied":
             chosen.pop("time", None)
         if chosen.get("time") == "discrete":
             chosen["model.time.timesteps"] = draw(st.integers(2, 50))

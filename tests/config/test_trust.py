@@ -1,7 +1,6 @@
 """Nothing that a user loads can run code: an exploit for each way in, and what is refused has not begun."""
 
 import copy
-import inspect
 import sys
 
 import pytest
@@ -174,12 +173,20 @@ def test_weights_that_are_no_numbers_are_refused(value, content, tmp_path):
 def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, monkeypatch):
     """Whoever evaluates it downloads what they want themselves."""
     monkeypatch.setattr(MNIST, "fetcher", lambda self: pytest.fail("fetched"))
-    node = {"_target_": "vdm.data.MNIST", "root": str(tmp_path), "sizes": {"train": 1, "val": 1, "test": 1}}
-    node |= {"event_shape": [1, 28, 28], "batch_size": 1, "eval_batch_size": 1, "download": True}
+    own = {"event_shape": [1, 28, 28], "root": str(tmp_path), "sizes": {"train": 1, "val": 1, "test": 1}, "sha256": None}
+    source = {"_target_": "vdm.data.MNIST", "_partial_": True}
+    served = {
+        "source": source,
+        "batch_size": 1,
+        "eval_batch_size": 1,
+        "seed": 0,
+        "workers": 0,
+        "device": None,
+        "flip": False,
+    }
+    node = {"_target_": "vdm.data.DataModule.of", **served, **own, "download": True}
     if not by_name:
-        order = [name for name in inspect.signature(MNIST).parameters if name != "labels"]
-        defaults = {"sha256": None, "seed": 0, "workers": 0, "device": None}
-        node = {"_target_": "vdm.data.MNIST", "_args_": [(node | defaults)[name] for name in order]}
+        node = {"_target_": "vdm.data.DataModule.of", "_args_": [*served.values(), *own.values(), True]}
     with pytest.raises(InvalidInput, match="no train-images-idx3-ubyte"):
         restore(with_config("data", node), ema=True)
 
@@ -211,7 +218,7 @@ def test_what_the_user_typed_is_theirs():
 
 def test_every_shipped_choice_is_trusted_in_a_checkpoint():
     """Whatever the groups offer can be evaluated from its checkpoint without a word of trust."""
-    for group in (*KINDS, "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
+    for group in (*KINDS, "data", "rung", "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
         for option in options(group):
             tree = to_plain(composed(*OWNERS.get(group, []), f"{group}={option}"))
             used = {name: tree[name] for name in building.PARTS}

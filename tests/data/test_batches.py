@@ -1,10 +1,12 @@
 """Batches by worker processes, and mirrored ones: the order, the state and the examples of plain ones."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ import torch
 from support.catalogue import part
 from support.image_files import small_cifar10
 from vdm.data import OrderedBatches, ShuffledBatches, Split
+from vdm.data.split import mapped
 from vdm.errors import InvalidInput
 
 IMAGES = Split(torch.arange(22 * 12, dtype=torch.uint8).view(22, 3, 2, 2), torch.arange(22) % 3)
@@ -71,40 +74,6 @@ def test_an_abandoned_pass_leaves_no_batch_behind():
     same(first, stream(shuffled(), 1))
 
 
-@pytest.mark.slow
-def test_a_worker_that_never_begins_is_made_again(tmp_path):
-    """A process of its own, since what is told to happen at forks happens for good: here the first two never come back."""
-    program = f"""
-import os, signal
-from pathlib import Path
-from test_batches import shuffled, stream
-from vdm.data import workers
-
-workers.BEGINS_WITHIN_S = 0.5
-
-def stuck():
-    for name in "01":
-        try:
-            Path({str(tmp_path)!r}, name).touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        signal.pause()
-
-os.register_at_fork(after_in_child=stuck)
-print(len(stream(shuffled(workers=2), 7)))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=Path(__file__).parent,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout.split() == ["7"], done.stderr
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_evaluation_sees_each_example_once_and_never_mirrored(workers, world_size):
@@ -125,39 +94,77 @@ def test_more_processes_than_examples_are_refused_before_training(split):
             refused()
 
 
-def children():
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return set(file.read().split())
+def workers_of(before=()):
+    return {process for process in multiprocessing.active_children() if process not in before}
 
 
-def test_workers_start_when_asked_for_a_batch_and_end_with_the_batches():
-    before = children()
+def test_workers_start_with_a_batch_and_end_with_the_batches():
+    before = workers_of()
     batches = shuffled(workers=2)
-    assert children() == before
+    assert workers_of() == before
     stream(batches, 3)
-    assert len(children() - before) == 2
+    workers = workers_of(before)
+    assert len(workers) == 2
     del batches
     gc.collect()
-    assert children() == before
+    assert not any(worker.is_alive() for worker in workers)
 
 
-def test_workers_hear_signals_from_their_parent_only():
-    """Not even those for which the parent had a handler when it forked them."""
-    before = children()
+def test_workers_obey_only_their_parent():
+    """Signals of others reach workers and the server that forks them; a handler of the parent is not theirs."""
+    before = workers_of()
     earlier = signal.signal(signal.SIGUSR2, lambda *_: os._exit(1))
     try:
         batches = shuffled(workers=2)
         head = stream(batches, 2)
-        workers = children() - before
+        workers = workers_of(before)
+        server = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         for name in ("USR2", "INT", "TERM"):
-            subprocess.run(["kill", f"-{name}", *workers], check=True)
+            subprocess.run(["kill", f"-{name}", *server, *(str(worker.pid) for worker in workers)], check=True)
         same(head + stream(batches, 5), stream(shuffled(), 7))
-        assert children() - before == workers
+        same(stream(shuffled(workers=1), 1), head[:1])
+        assert workers <= workers_of(before)
         for worker in workers:
-            os.kill(int(worker), signal.SIGTERM)
-            os.waitpid(int(worker), 0)
+            worker.terminate()
+            worker.join(10)
+            assert worker.exitcode == 0
     finally:
         signal.signal(signal.SIGUSR2, earlier)
+
+
+def test_workers_read_a_mapped_file_that_is_gone(tmp_path):
+    """They get the open file: no copy of it, and no second look at its name."""
+    path = tmp_path / "train.x"
+    path.write_bytes(IMAGES.x.numpy().tobytes())
+    file = path.open("rb")
+    split = Split(mapped(file, tuple(IMAGES.x.shape)), IMAGES.condition, file=file)
+    path.unlink()
+    same(stream(ShuffledBatches(split, 8, seed=3, workers=2), 4), stream(shuffled(), 4))
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed():
+    program = """
+import multiprocessing, signal
+from test_batches import shuffled, stream
+
+if __name__ == "__main__":
+    batches = shuffled(workers=2)
+    stream(batches, 1)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+    signal.pause()
+"""
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        workers = [Path(f"/proc/{pid}") for pid in parent.stdout.readline().split()]
+        assert [worker.exists() for worker in workers] == [True, True]
+        parent.kill()
+    for _ in range(30):
+        if not any(worker.exists() for worker in workers):
+            return
+        time.sleep(1)
+    pytest.fail(f"{workers} are left")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

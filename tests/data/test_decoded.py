@@ -217,7 +217,7 @@ class TestAFolder:
         data, _ = self.folder(tmp_path / "pets")
         facts = data.provenance()
         again = self.again(tmp_path / "pets")
-        monkeypatch.setattr(type(again), "blocks", None)
+        monkeypatch.setattr(type(again.source), "blocks", None)
         assert again.provenance() == facts
         fresh = {name: split._replace(known=None).fingerprint() for name, split in again.splits().items()}
         assert fresh == {name: found["sha256"] for name, found in facts["splits"].items()}
@@ -227,7 +227,7 @@ class TestAFolder:
         """Not a byte of what is trained on, or of what a number would be reported of; a copy of the folder is as good."""
         data, _ = self.folder(tmp_path / "pets")
         data.splits()
-        path = data.decoded.folder / file
+        path = data.source.decoded.path / file
         whole = path.read_bytes()
         path.write_bytes(whole[:7] + bytes([whole[7] ^ 1]) + whole[8:])
         with pytest.raises(InvalidInput, match=rf"{file} is damaged: remove .* decoded again"):
@@ -248,7 +248,7 @@ class TestAFolder:
     )
     def test_a_folder_that_does_not_say_what_is_in_it_is_one_line(self, tmp_path, content):
         data, _ = self.folder(tmp_path / "pets")
-        facts = data.decoded.folder / "facts.json"
+        facts = data.source.decoded.path / "facts.json"
         if content is None:
             facts.unlink()
         else:
@@ -300,7 +300,7 @@ class TestAFolder:
             return read(self, name)
 
         monkeypatch.setattr(image_files.Folder, "read", failing)
-        with pytest.raises(InvalidInput, match=r"dog/3\.png cannot be read \(Input/output error\): mend that"):
+        with pytest.raises(InvalidInput, match=r"dog/3\.png cannot be read \(Input/output error\): repair that"):
             data.splits()
         monkeypatch.undo()
         assert sum(len(split.x) for split in self.again(tmp_path / "pets").splits().values()) == len(images)
@@ -311,7 +311,7 @@ class TestAFolder:
             return scan(place)
 
         monkeypatch.setattr(os, "scandir", listed)
-        with pytest.raises(InvalidInput, match=r"dog cannot be looked through \(Permission denied\)"):
+        with pytest.raises(InvalidInput, match=r"dog cannot be listed \(Permission denied\)"):
             self.again(tmp_path / "pets").splits()
 
     @pytest.mark.parametrize("change", ["content", "fit", "shape"])
@@ -330,7 +330,7 @@ class TestAFolder:
 
     def test_batches_come_from_a_file_that_they_do_not_change(self, tmp_path):
         data, _ = self.folder(tmp_path / "pets", "data.batch_size=5", "data.workers=2", "data.flip=true")
-        path = data.decoded.folder / "train.x"
+        path = data.source.decoded.path / "train.x"
         before = path.read_bytes()
         batches = list(data.train_dataloader())
         data.splits()["train"].x[0] = 0
@@ -383,7 +383,7 @@ class TestAFolder:
         with pytest.raises(InvalidInput, match="the folder of its class"):
             part("data", "data=folder", *overrides, "data.labels=true").splits()
         (tmp_path / "file").write_text("")
-        with pytest.raises(InvalidInput, match=r"cannot be kept in .*: set data.cache="):
+        with pytest.raises(InvalidInput, match=r"cannot be stored in .*: set data.cache="):
             part("data", "data=folder", overrides[0], f"data.cache={tmp_path}/file/cache").splits()
         for wrong, message in (("data.event_shape=[4,8,8]", r"\[3, H, W\]"), ("data.val=0.95", "with some left")):
             with pytest.raises(Exception, match=message):

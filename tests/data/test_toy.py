@@ -13,7 +13,7 @@ from support.catalogue import composed, part
 from support.oracles import Mixture
 from vdm.cli import train
 from vdm.cli.build import build
-from vdm.data import Toy
+from vdm.data import DataModule, Toy
 from vdm.data.densities import checkerboard, gaussians, grid, moons, ring
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime
@@ -99,7 +99,8 @@ class TestEveryDensity:
         _, mass = cells
         cell = (2 * REACH / CELLS) ** 2
         exact = bits_per_dim(-(torch.xlogy(mass, mass / cell)).sum(), 2).item()
-        mean, error = Toy((2,), 8, 8, density, sizes={"train": 8, "val": 8, "test": 5_000}).entropy("test")
+        source = Toy((2,), density, sizes={"train": 8, "val": 8, "test": 5_000})
+        mean, error = DataModule(source, 8, 8).entropy("test")
         assert abs(mean - exact) < 4 * error + 1e-6
 
 
@@ -158,18 +159,19 @@ class TestToy:
         data = part("data", "experiment=toy")
         picture = data.picture(data.splits()["val"].x)
         assert picture.size == (800, 420)
-        points, without = (density_picture(x, data.log_prob) for x in (torch.zeros(1, 2), torch.full((1, 2), 9.0)))
+        points, without = (density_picture(x, data.source.log_prob) for x in (torch.zeros(1, 2), torch.full((1, 2), 9.0)))
         assert points.tobytes() != without.tobytes()
 
 
 def test_the_ideal_bound_is_just_short_of_the_truth():
     """The ring's exact denoiser, T = ∞: −ELBO above −log p of the same points, by little (0.05 bits/dim at γ_min = −10)."""
     data = part("data", "experiment=toy")
-    parts = data.density.component_distribution.base_dist
-    mixture = Mixture(data.density.mixture_distribution.probs, parts.loc, parts.variance[0, 0].item())
+    density = data.source.density
+    parts = density.component_distribution.base_dist
+    mixture = Mixture(density.mixture_distribution.probs, parts.loc, parts.variance[0, 0].item())
     vdm = VDM(LinearSchedule(-10.0, 6.0), mixture.denoiser, GaussianLikelihood(), ContinuousTime(), StratifiedTimes())
     x = data.splits()["train"].x.double()
-    gap = vdm.elbo(x, Draws(0)).bits_per_dim - bits_per_dim(-data.log_prob(x), 2)
+    gap = vdm.elbo(x, Draws(0)).bits_per_dim - bits_per_dim(-data.source.log_prob(x), 2)
     error = 4 * gap.std() / math.sqrt(len(gap))
     assert -error < gap.mean() < 0.05 + error
 

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 import vdm
+from support.catalogue import composed
 from support.commands import invoke
 from vdm.cli import evaluate, report, train
+from vdm.config.composed import to_plain
 from vdm.data import Digits
 from vdm.draws import ExampleDraws
+from vdm.runs.migration import migrate_config
 from vdm.runs.tables import read_rows
 
 ARCHIVE = Path(__file__).parents[1] / "fixtures" / "f54d3ea.tar.xz"
@@ -40,6 +43,8 @@ EXPORTED = {
     "hvae": (11.170376360416412, 10.836012244224548, 0.11806305265054107, 0.2163011645898223),
 }
 """Means of ``elbo(x, ExampleDraws(range(16), 7)).terms()`` over the first 16 test digits, by f54d3ea."""
+DATA = json.loads((ARCHIVE.parent / "f54d3ea_data.json").read_text())
+"""The data nodes of f54d3ea's resolved configs, by data set."""
 REL = 1e-5
 """float32 sums may be ordered differently on another CPU; on the machine of the fixtures the numbers are equal."""
 
@@ -85,10 +90,24 @@ def test_old_checkpoint_evaluates_to_its_own_result(old, tmp_path):
 @pytest.mark.parametrize("kind", EXPORTED)
 def test_old_export_has_the_same_bound(kind, old):
     model = vdm.load(old / kind / "exported")
-    x = Digits((1, 8, 8), 64, 64).splits()["test"].x[:16]
+    x = Digits((1, 8, 8)).load()["test"].x[:16]
     terms = model.elbo(x, ExampleDraws(torch.arange(16), 7)).terms()
     means = [value.double().mean().item() for value in terms.values()][:4]
     assert means == pytest.approx(EXPORTED[kind], rel=REL)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_old_data_set_is_today_s(name):
+    today = composed("experiment=digits_labels" if name == "digits_labels" else f"data={name}").data
+    assert migrate_config(DATA[name]) == to_plain(today)
+    assert migrate_config(to_plain(today)) == to_plain(today)
+
+
+def test_old_run_without_gamma_ends_gets_those_of_its_data():
+    config = to_plain(composed("experiment=toy_hvae"))
+    old = {name: value for name, value in config.items() if name not in ("gamma_min", "gamma_max")}
+    assert migrate_config(old | {"data": DATA["toy"]})["gamma_min"] == config["gamma_min"] == -10
+    assert migrate_config(config) == config
 
 
 @pytest.mark.parametrize("kind", RUNS)

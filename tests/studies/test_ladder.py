@@ -25,7 +25,7 @@ from vdm.schedules import LinearSchedule
 from vdm.studies.ladder import Run, read_runs, samples_of
 from vdm.terms import TERMS
 
-RUNGS = sorted(name for name in options("model") if name.startswith("rung"))
+RUNGS = [name for name in options("rung") if name[0].isdigit()]
 DIGITS = torch.randint(17, (6, 1, 8, 8), generator=torch.Generator().manual_seed(0))
 
 
@@ -94,7 +94,7 @@ def test_a_free_reverse_kernel_contains_the_tied_one():
 
 def test_the_rungs_differ_by_parts_alone():
     """The same T and likelihood on all; each restriction is there from its rung on."""
-    built = {name: part("model", f"model={name}", "experiment=lineage", "trainer.max_steps=1") for name in RUNGS}
+    built = {name: part("model", f"rung={name}", "experiment=lineage", "trainer.max_steps=1") for name in RUNGS}
     free, same, fixed, top, tied = (built[name] for name in RUNGS)
     assert isinstance(tied, VDM)
     chains = [free, same, fixed, top, tied.as_mhvae()]
@@ -113,9 +113,8 @@ def test_the_rungs_differ_by_parts_alone():
 
 def test_the_experiment_sweeps_over_the_whole_lineage():
     text = (Path(__file__).parents[2] / "configs/experiment/lineage.yaml").read_text()
-    (swept,) = [line.split(":")[1].strip().split(",") for line in text.splitlines() if line.strip().startswith("model:")]
-    assert set(swept) == {"vae", "hvae", *RUNGS}
-    assert set(swept) <= set(options("model"))
+    (swept,) = [line.split(":")[1].strip().split(",") for line in text.splitlines() if line.strip().startswith("rung:")]
+    assert set(swept) == {"vae", "hvae", *RUNGS} == set(options("rung"))
 
 
 QUICK = (
@@ -138,12 +137,12 @@ def call(command, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", options("model"))
-def test_every_model_goes_through_the_same_commands(name, tmp_path):
-    """vdm-train, vdm-evaluate with the same number, vdm-sample: for each yaml of the group."""
-    small = SMALL_VDM if name in ("vdm", "rung_4_tied") else SMALL
+@pytest.mark.parametrize("choice", [f"{group}={name}" for group in ("model", "rung") for name in options(group)])
+def test_every_model_goes_through_the_same_commands(choice, tmp_path):
+    """vdm-train, vdm-evaluate with the same number, vdm-sample: for each yaml of the two groups."""
+    small = SMALL_VDM if choice in ("model=vdm", "rung=4_tied") else SMALL
     run, again, drawn = (tmp_path / part for part in ("run", "again", "drawn"))
-    call(train, f"model={name}", *QUICK, *small, f"hydra.run.dir={run}")
+    call(train, choice, *QUICK, *small, f"hydra.run.dir={run}")
     checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
     call(evaluate, checkpoint, "accelerator=cpu", f"hydra.run.dir={again}")
     call(sample, checkpoint, "accelerator=cpu", "n=4", f"hydra.run.dir={drawn}")
@@ -151,7 +150,7 @@ def test_every_model_goes_through_the_same_commands(name, tmp_path):
     assert first == second
     layers = [entry["value"] for key, entry in first.items() if key.startswith("layer_")]
     assert not layers or sum(layers) == pytest.approx(first["denoising_matching"]["value"])
-    assert (run / "pictures/reconstructions.png").exists() == isinstance(part("model", f"model={name}", *small), LatentModel)
+    assert (run / "pictures/reconstructions.png").exists() == isinstance(part("model", choice, *small), LatentModel)
     assert Image.open(run / "pictures/samples.png").size[0] > 100
     assert (drawn / "samples.npz").exists()
 
@@ -168,7 +167,7 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
     call(
         train,
         "-m",
-        "model=vae,rung_2_fixed_encoder",
+        "rung=vae,2_fixed_encoder",
         *QUICK,
         "trainer.max_steps=100000",
         "callbacks.cpu_time.seconds=0.2",
@@ -178,7 +177,7 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
     call(report, "lineage", f"runs={sweep}", f"hydra.run.dir={tmp_path}/report")
     printed = capsys.readouterr().out
     runs = read_runs(sweep)
-    assert [run.name for run in runs] == ["vae", "rung_2_fixed_encoder"]
+    assert [run.name for run in runs] == ["vae", "2_fixed_encoder"]
     printed = " ".join(printed.split())
     for run in runs:
         assert run.name in printed
@@ -269,4 +268,4 @@ def test_traversals_move_one_coordinate(reach):
 
 
 def test_configs_of_the_ladder_compose_with_any_data():
-    assert composed("model=rung_1_same_dimension", "experiment=mnist").model._target_ == "vdm.models.MHVAE"
+    assert composed("rung=1_same_dimension", "experiment=mnist").model._target_ == "vdm.models.MHVAE"

@@ -1,7 +1,6 @@
 """Groups of configs that hold parts of one kind."""
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
 from vdm.elbo import Time
 from vdm.likelihoods import Likelihood
 from vdm.models import KLWarmup
@@ -15,7 +14,6 @@ KINDS = {
     "likelihood": ("model.likelihood", Likelihood),
     "time": ("model.time", Time),
     "times": ("model.times", TimeSampler),
-    "data": ("data", InMemoryData),
     "model": ("model", VariationalModel),
     "kl_warmup": ("model.warmup", KLWarmup),
 }

@@ -17,7 +17,7 @@ CALLS = {
     "an optimiser's imports": {"_target_": "torch.optim.adam.torch.load", "f": "{file}", "weights_only": False},
     "lightning's imports": {"_target_": "lightning.pytorch.trainer.trainer.os.system", "command": "{command}"},
     "this package's imports": {"_target_": "vdm.cli.build.subprocess.getoutput", "cmd": "{command}"},
-    "this package's imports, from": {"_target_": "vdm.data.base.hashlib.sha256", "_args_": ["{file}"]},
+    "this package's imports, from": {"_target_": "vdm.data.split.hashlib.sha256", "_args_": ["{file}"]},
     "a writing function of this package": {
         "_target_": "vdm.runs.files.write_atomically", "path": "{file}", "content": "x",
     },

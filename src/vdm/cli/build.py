@@ -12,7 +12,7 @@ from vdm.config.composed import OWN_CONFIG, to_plain
 from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.signatures import check_value
 from vdm.config.trust import Trust, TrustParts
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.networks.embedding import check_condition
@@ -24,7 +24,7 @@ from vdm.training.parameters import parameter_groups
 class Parts(NamedTuple):
     """What a run is about."""
 
-    data: InMemoryData
+    data: DataModule
     task: VariationalTask
 
 
@@ -56,7 +56,7 @@ def build(config: DictConfig | Mapping[str, Any], trust: Trust = OWN_CONFIG) -> 
         check_value(parts[name], BoundEvaluation, name)
     data, model = parts.pop("data"), parts["model"]
     if trust is not OWN_CONFIG:
-        data.download = False
+        data.source.download = False
     for split in data.splits().values():
         model.check(split.x)
         check_condition(model, split.condition)

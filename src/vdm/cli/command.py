@@ -45,6 +45,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[s
     torch.backends.cudnn.allow_tf32 = False  # ten bits in a GPU's convolutions, which are on by default, are not float32
     decorate = hydra.main(version_base="1.3", config_path=hints.config_directory(), config_name=config_name)
     try:
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in hints.DEFAULTS]
         hints.check_choices(sys.argv[1:])
         decorate(_checked(config_name, task, SHARED | dict(settings or {})))()
     except MENDABLE as error:

@@ -12,7 +12,7 @@ from vdm.bound import VariationalModel
 from vdm.cli import command
 from vdm.cli.build import restore
 from vdm.cli.command import device_of, quiet
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory
@@ -56,7 +56,7 @@ def sample(config: DictConfig) -> None:
     console.show(console.listing(f"{heading}, weights of step {checkpoint.step}", lines))
 
 
-def step_by_step(model: VDM, data: InMemoryData, config: DictConfig, steps: int, device: torch.device) -> Tensor:
+def step_by_step(model: VDM, data: DataModule, config: DictConfig, steps: int, device: torch.device) -> Tensor:
     """Samples of a diffusion model, with a bar over the steps."""
     chunks, conditions = torch.arange(config.n).split(config.batch_size), data.sampling_condition(config.n)
     finished = []
@@ -72,7 +72,7 @@ def step_by_step(model: VDM, data: InMemoryData, config: DictConfig, steps: int,
     return torch.cat(finished)
 
 
-def in_batches(model: VariationalModel, data: InMemoryData, config: DictConfig, device: torch.device) -> Tensor:
+def in_batches(model: VariationalModel, data: DataModule, config: DictConfig, device: torch.device) -> Tensor:
     """Samples of any other model.
 
     Raises:

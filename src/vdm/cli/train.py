@@ -18,7 +18,7 @@ from vdm.cli.command import quiet
 from vdm.cli.preflight import check_callbacks, check_same_run, check_trainer
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
 from vdm.evaluation import warnings
 from vdm.evaluation.ranks import is_rank_zero
@@ -144,7 +144,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     return terms.results["val"]["bits_per_dim"].value
 
 
-def leave_pictures(trainer: pl.Trainer, task: VariationalTask, data: InMemoryData, folder: RunFolder, seed: int) -> None:
+def leave_pictures(trainer: pl.Trainer, task: VariationalTask, data: DataModule, folder: RunFolder, seed: int) -> None:
     """Samples, the bound over the run, and the callbacks' own pictures of the evaluated model."""
     model = task.evaluated.to(trainer.strategy.root_device)  # the Trainer has left it on the CPU
     save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, seed))
@@ -188,7 +188,7 @@ def report(
 ) -> None:
     """The closing table, the pictures, and what to try next."""
     chosen = HydraConfig.get().runtime.choices
-    again = f"experiment={chosen['experiment']} model={chosen['model']}"
+    again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "rung", "data", "model") if chosen[group])
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     console.show(
         console.bound_table(f"{title}, whole test set, averaged weights of {checkpoint.name}", terms.results["test"]),

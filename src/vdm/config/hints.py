@@ -17,8 +17,11 @@ from vdm.errors import InvalidInput, did_you_mean
 
 HELP = "--help lists the settings"
 
-COLLECTIONS = ("experiment", "sweep", "model")
+COLLECTIONS = ("experiment", "rung", "sweep", "model")
 """Groups whose options repeat the settings of others."""
+
+DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")
+"""Arguments that say the default, and that Hydra refuses."""
 
 PLURAL = ("estimator", "logger", "relative")
 """Groups of which none may be chosen, by []."""
@@ -71,6 +74,9 @@ def check_choices(arguments: Iterable[str]) -> None:
         chosen = value.list if isinstance(value, ChoiceSweep) else [value]
         if override.is_delete() or not folder.is_dir():
             continue
+        if name == "model" and any(str(each).startswith("rung_") for each in chosen):
+            rungs = ",".join(str(each).removeprefix("rung_") for each in chosen)
+            raise InvalidInput(f"{argument}: the rungs have a group of their own now: use rung={rungs}")
         if any(each is None or isinstance(each, int | float) or (each == [] and name not in PLURAL) for each in chosen):
             known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
             raise InvalidInput(f"{argument} names no option of {name}: choose of {known}, or leave it out for the default")

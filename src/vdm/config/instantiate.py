@@ -4,7 +4,7 @@ A mapping with ``_target_`` is a call of what it names, with its other entries a
 arguments for later, ``_args_`` lists positional ones. Any other mapping, list or value stands for itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isclass
 from typing import Any
@@ -48,7 +48,8 @@ def check_calls(tree: Any, trust: Trust, place: str = "") -> None:
         positional, complete = node.get(ARGS, ()), not node.get(PARTIAL, False)
         if not isinstance(positional, list | tuple):
             raise InvalidInput(f"{where}.{ARGS} must be a list, got {positional!r}")
-        check_arguments(target, positional, _arguments(node), complete, where, lambda value: _kind(value, trust))
+        kind, called = (lambda value: _kind(value, trust)), (lambda value: _called(value, trust))
+        check_arguments(target, positional, _arguments(node), complete, where, kind, called)
 
 
 def require_resolved(tree: Any, place: str = "") -> None:
@@ -107,6 +108,13 @@ def _kind(value: Any, trust: Trust) -> type | None:
         return type(value)
     target = trust.find(value[TARGET], "")
     return target if isclass(target) and not value.get(PARTIAL, False) else None
+
+
+def _called(value: Any, trust: Trust) -> tuple[Callable[..., Any], Mapping[str, Any]] | None:
+    """The callable that ``value`` describes, and the arguments that it has there."""
+    if not isinstance(value, dict) or TARGET not in value:
+        return None
+    return trust.find(value[TARGET], ""), _arguments(value)
 
 
 def _join(place: str, key: object) -> str:

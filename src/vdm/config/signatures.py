@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpecKwargs, Union, get_args, get_origin, get_type_hints
 
 from vdm.errors import InvalidInput, did_you_mean
 
@@ -11,6 +11,9 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 Kind = Callable[[Any], type | None]
 """From a value of a config to the class of what it will be, or None if that is not known before it is made."""
+
+Called = Callable[[Any], tuple[Callable[..., Any], Mapping[str, Any]] | None]
+"""From a value of a config to the callable that it describes and the arguments given there, or None for a plain value."""
 
 
 def check_arguments(
@@ -20,6 +23,7 @@ def check_arguments(
     complete: bool,
     place: str,
     kind: Kind,
+    called: Called = lambda value: None,
 ) -> None:
     """That ``target`` takes so many ``positional`` arguments and those ``given`` by name, with values of their types.
 
@@ -31,7 +35,7 @@ def check_arguments(
         InvalidInput: with the place, in one line.
     """
     try:
-        parameters = inspect.signature(target).parameters
+        parameters, hints = accepted(target, given, called)
     except (ValueError, TypeError):  # some builtins have none
         return
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -49,11 +53,29 @@ def check_arguments(
     missing = [name for name, p in known.items() if p.default is p.empty and name not in (*given, *first)]
     if complete and missing:
         raise InvalidInput(f"{place}: {title} needs {_listed(missing)}: add {place}.{missing[0]}=…")
-    hints = _hints(target)
     for i, (name, value) in enumerate(first.items()):
         check_value(value, hints.get(name, Any), f"{place}._args_[{i}]", kind)
     for name, value in given.items():
         check_value(value, hints.get(name, Any), f"{place}.{name}", kind)
+
+
+def accepted(
+    target: Callable[..., Any], given: Mapping[str, Any], called: Called
+) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """Return the parameters of ``target`` by name, and their annotations.
+
+    Arguments that are annotated as a ``ParamSpec`` ``P`` are replaced by the parameters of the callable that is given for
+    ``Callable[P, …]``, except those given to it already.
+    """
+    parameters, hints = dict(inspect.signature(target).parameters), _hints(target)
+    specs = [hint.__origin__ for hint in hints.values() if isinstance(hint, ParamSpecKwargs)]
+    source = next((name for name, hint in hints.items() if specs and get_args(hint)[:1] == (*specs,)), "")
+    inner = called(given.get(source))
+    if inner is None:
+        return parameters, hints
+    more, their_hints = accepted(*inner, called)
+    own = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    return own | {name: p for name, p in more.items() if name not in {*own, *inner[1]}}, their_hints | hints
 
 
 def check_value(value: Any, annotation: Any, place: str, kind: Kind = type) -> None:

@@ -24,6 +24,8 @@ OTHERS = (
 
 BUILDERS = (
     *(f"vdm.data.densities.{name}" for name in ("checkerboard", "gaussians", "grid", "moons", "ring")),
+    "vdm.data.folder.ImageFolder.of",
+    "vdm.data.module.DataModule.of",
     *(f"vdm.data.image_files.{name}" for name in ("as_stored", "centre", "cropped", "stretched")),
     "vdm.evaluation.bound.BoundAt.timesteps",
     "vdm.models.latent.StandardNormal.at_the_top",

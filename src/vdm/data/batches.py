@@ -1,6 +1,6 @@
 """Batches by index: no padding, no example lost or doubled; gathered in this process or in worker processes.
 
-What comes next is decided here and never by a worker: workers may read ahead, the state of the order does not.
+The order and its state live in the training process: workers may read ahead, the state does not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from vdm.batch import Batch
 from vdm.data.split import Split
-from vdm.data.workers import CheckedFork, obey_the_parent_only
+from vdm.data.workers import obey_only_the_parent, worker_context
 from vdm.errors import InvalidInput
 
 
 class Rows(NamedTuple):
-    """Which examples: their places (B,), and which of them are mirrored (B,), or None for none."""
+    """Rows of a split to gather: their indices (B,), and which of them to mirror (B,), or None for none."""
 
     index: Tensor  # type: ignore[assignment]
     mirrored: Tensor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To a worker as plain bytes: a view of a tensor would take its whole storage along."""
+        """Hand plain bytes to a worker: a view of a tensor would take its whole storage along."""
         return _rows, (self.index.numpy().copy(), None if self.mirrored is None else self.mirrored.numpy().copy())
 
 
@@ -32,7 +32,9 @@ def _rows(index: np.ndarray, mirrored: np.ndarray | None) -> Rows:
     return Rows(torch.from_numpy(index), None if mirrored is None else torch.from_numpy(mirrored))
 
 
-class _Examples(Dataset[Batch]):
+class _Gather(Dataset[Batch]):
+    """A dataset whose item for ``Rows`` is a batch."""
+
     def __init__(self, split: Split) -> None:
         self.split = split
 
@@ -44,28 +46,28 @@ class _Examples(Dataset[Batch]):
 
 
 def read(split: Split, rows: Iterable[Rows], workers: int) -> DataLoader[Batch]:
-    """One batch for each of ``rows``, in their order, as often as it is iterated over.
+    """Return one batch for each of ``rows``, in their order, as often as it is iterated over.
 
-    ``workers`` are forked when the first batch is asked for, and share the examples' memory. The global random generators
-    are left alone.
+    ``workers`` start when the first batch is asked for, and share the examples' memory or file. The global random
+    generators stay unchanged.
     """
     if workers < 0:
         raise InvalidInput(f"data.workers must be 0 (this process) or a number of processes, got {workers}")
     return DataLoader(
-        _Examples(split),
+        _Gather(split),
         batch_size=None,
         sampler=rows,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available() and split.x.device.type == "cpu",  # or it is copied while the step waits
+        pin_memory=torch.cuda.is_available() and split.x.device.type == "cpu",  # copies to the GPU overlap with the step
         generator=torch.Generator(),
-        multiprocessing_context=CheckedFork() if workers else None,
+        multiprocessing_context=worker_context() if workers else None,
         persistent_workers=workers > 0,
-        worker_init_fn=obey_the_parent_only,
+        worker_init_fn=obey_only_the_parent,
     )
 
 
 def check_batch_size(batch_size: int, size: int) -> None:
-    """Raises InvalidInput for a batch of nothing, or of more than there is."""
+    """Raise InvalidInput for a training batch below 1 or above the number of training examples."""
     if not 0 < batch_size <= size:
         raise InvalidInput(
             f"batch_size={batch_size} must be between 1 and the {size} training examples: set data.batch_size="
@@ -73,7 +75,7 @@ def check_batch_size(batch_size: int, size: int) -> None:
 
 
 def check_shares(size: int, processes: int) -> None:
-    """Raises InvalidInput for fewer examples than the processes that evaluate them together."""
+    """Raise InvalidInput for fewer examples than processes that evaluate them together."""
     if size < processes:
         raise InvalidInput(f"a split of {size} cannot be evaluated by {processes} processes: use at most {size}")
 
@@ -81,8 +83,8 @@ def check_shares(size: int, processes: int) -> None:
 class ShuffledRows:
     """This process's share of each global batch of an epoch, in the order of a (seed, epoch) permutation.
 
-    Iterating gives what is left of the epoch and changes nothing; ``advance`` moves on by a batch. Mirroring is a pure
-    function of (seed, epoch, index), and does not change the order. Places lie on the examples' device, an epoch at a time.
+    Iterating yields the rest of the epoch and changes no state; ``advance`` moves on by one batch. Mirroring is a pure
+    function of (seed, epoch, index) and does not change the order. Indices lie on the examples' device, an epoch at a time.
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int, rank: int, world_size: int, flip: bool) -> None:
@@ -104,19 +106,19 @@ class ShuffledRows:
             yield Rows(index, None if mirrored is None else mirrored[index])
 
     def advance(self) -> None:
-        """One batch was taken; after the last whole one of an epoch the next epoch begins."""
+        """Count one batch as taken; after the last whole one of an epoch the next epoch starts."""
         self.position += self.batch_size
         if self.position + self.batch_size > self.size:
             self.epoch, self.position = self.epoch + 1, 0
 
 
 class ShuffledBatches:
-    """One epoch a pass, in the order of a (seed, epoch) permutation; iterating again gives the next epoch.
+    """Training batches: one epoch per pass, in the order of a (seed, epoch) permutation.
 
-    Every process cuts its slice out of the same global batch, so the examples of step n do not depend on the number of
-    processes. What is left over at the end of an epoch (less than a global batch) is skipped; every epoch skips others.
-    ``state_dict`` is the same on all ranks and for any number of workers: it counts batches that were taken. A pass that
-    starts from a loaded state goes on in mid-epoch.
+    Every process takes its slice of the same global batch, so the examples of step n do not depend on the number of
+    processes. The rest of an epoch (less than a global batch) is skipped; every epoch skips other examples.
+    ``state_dict`` is the same on all ranks and for any number of workers: it counts the batches taken. After
+    ``load_state_dict`` a pass resumes in the middle of its epoch.
 
     Args:
         split: the examples.
@@ -146,7 +148,7 @@ class ShuffledBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            self._rows.advance()  # before the yield: nobody may ask for what comes after the last batch
+            self._rows.advance()  # before the yield: after the last batch the caller does not resume this generator
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -157,10 +159,10 @@ class ShuffledBatches:
 
 
 class OrderedBatches:
-    """Every example of this process's shard once, in order: rows rank, rank + W, rank + 2W, …; the last batch is short.
+    """Evaluation batches: rows rank, rank + W, rank + 2W, … once, in order; the last batch may be short.
 
     Raises:
-        InvalidInput: batches of nothing, or a shard of nothing.
+        InvalidInput: a batch size below 1; fewer examples than processes.
     """
 
     def __init__(self, split: Split, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0) -> None:

@@ -1,6 +1,6 @@
-"""Densities of the plane whose log p(x) is known, as mixtures of ``torch.distributions``.
+"""Densities of the plane with a known log p(x), as mixtures of ``torch.distributions``.
 
-Each has mean 0 and, averaged over the two dimensions, variance 1: models of one need no retuning for another.
+Each has mean 0 and, averaged over the two dimensions, variance 1, so that one setting of a model suits all of them.
 """
 
 import math
@@ -13,7 +13,7 @@ from vdm.errors import InvalidInput
 
 
 class Density(MixtureSameFamily):
-    """A mixture that says which it is."""
+    """A mixture with a name for provenance."""
 
     def __init__(self, name: str, weights: Categorical, parts: Distribution, validate_args: bool | None = None) -> None:
         super().__init__(weights, parts, validate_args)
@@ -21,12 +21,12 @@ class Density(MixtureSameFamily):
 
 
 def gaussians(means: Tensor, deviation: float, name: str = "gaussians") -> Density:
-    """Equally weighted N(m_k, s² I), moved and scaled to mean 0 and variance 1 a dimension.
+    """Return equally weighted N(m_k, s² I), moved and scaled to mean 0 and variance 1 per dimension.
 
     Args:
         means: m_k, (K, 2).
         deviation: s > 0, in the units of ``means``.
-        name: what they are to be known by.
+        name: for provenance.
     """
     if not deviation > 0:
         raise InvalidInput(f"the deviation of each Gaussian must be positive, got {deviation}")
@@ -37,19 +37,19 @@ def gaussians(means: Tensor, deviation: float, name: str = "gaussians") -> Densi
 
 
 def ring(components: int = 8, deviation: float = 0.1) -> Density:
-    """Gaussians evenly spaced on a circle of radius 1."""
+    """Return Gaussians evenly spaced on a circle of radius 1."""
     angle = 2 * math.pi * torch.arange(components, dtype=torch.float64) / components
     return gaussians(torch.stack([angle.cos(), angle.sin()], 1), deviation, f"ring({components=}, {deviation=})")
 
 
 def grid(side: int = 5, deviation: float = 0.15) -> Density:
-    """Gaussians on a square grid of unit spacing."""
+    """Return Gaussians on a square grid of unit spacing."""
     place = torch.arange(side, dtype=torch.float64)
     return gaussians(torch.cartesian_prod(place, place), deviation, f"grid({side=}, {deviation=})")
 
 
 def moons(components: int = 32, deviation: float = 0.1) -> Density:
-    """Two interleaved half circles of radius 1, each a chain of Gaussians."""
+    """Return two interleaved half circles of radius 1, each a chain of Gaussians."""
     angle = math.pi * torch.linspace(0, 1, components, dtype=torch.float64)
     upper = torch.stack([angle.cos(), angle.sin()], 1)
     lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1)
@@ -57,7 +57,7 @@ def moons(components: int = 32, deviation: float = 0.1) -> Density:
 
 
 def checkerboard(side: int = 4) -> Density:
-    """Uniform on the squares of one colour of a board with ``side`` × ``side`` squares, ``side`` even.
+    """Return the uniform density on the squares of one colour of a ``side`` × ``side`` board, ``side`` even.
 
     Its edges are at ±√3: every coordinate is uniform with variance 1. log p is −∞ off the squares.
     """

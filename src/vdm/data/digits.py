@@ -1,40 +1,30 @@
 """The handwritten digits bundled with scikit-learn: 1,797 grey images of 8×8 with 17 levels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
-from vdm.data.base import InMemoryData
+from vdm.data.source import ImageSource
 from vdm.data.split import Split
-from vdm.plots.images import image_grid
 
 
-class Digits(InMemoryData):
+class Digits(ImageSource):
     """Optical recognition of handwritten digits (Alpaydin & Kaynak 1998), the test set of the UCI release.
 
-    ``numpy.random.RandomState(0).permutation(1797)`` orders the images; 1,350 train, 150 validate, 297 test. No
-    download. The condition, if asked for, is the class 0 … 9.
+    ``numpy.random.RandomState(0).permutation(1797)`` orders the images; 1,350 train, 150 validate, 297 test. No download.
+
+    Args:
+        labels: yield the classes 0 … 9 as conditions.
     """
 
     name = "digits"
     release = "scikit-learn's, the test set of UCI's"
+    levels = 17
 
-    def __init__(
-        self,
-        event_shape: tuple[int, ...],
-        batch_size: int,
-        eval_batch_size: int,
-        seed: int = 0,
-        workers: int = 0,
-        device: str | None = None,
-        labels: bool = False,
-    ) -> None:
-        super().__init__(event_shape, batch_size, eval_batch_size, seed, workers, device)
+    def __init__(self, event_shape: Sequence[int], labels: bool = False) -> None:
+        super().__init__(event_shape)
         self.labels = labels
-
-    def picture(self, x: Tensor) -> Image.Image:
-        return image_grid(x, levels=17)
 
     def load(self) -> dict[str, Split]:
         from sklearn.datasets import load_digits

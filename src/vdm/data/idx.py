@@ -1,4 +1,4 @@
-"""The idx format of MNIST and its relatives: a header of big-endian numbers, then bytes."""
+"""The idx format of MNIST and data sets in its format: a header of big-endian numbers, then bytes."""
 
 import gzip
 import math
@@ -13,14 +13,14 @@ from torch import Tensor
 from vdm.errors import InvalidInput
 
 BYTES = 0x08
-"""The third byte of the header, for data of unsigned bytes."""
+"""Third byte of the header of unsigned bytes."""
 
 
 def read_idx(path: Path) -> Tensor:
-    """A uint8 tensor of the shape that the header says, of one to four dimensions; gzipped where the name ends in .gz.
+    """Return a uint8 tensor of one to four dimensions, in the shape of the header; a name in .gz means a gzipped file.
 
     Raises:
-        InvalidInput: a file that is not idx, not of bytes, or not whole.
+        InvalidInput: a file of another format, of another type than bytes, or cut short.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -36,9 +36,3 @@ def read_idx(path: Path) -> Tensor:
     if len(content) < start or values.size != math.prod(shape):
         raise InvalidInput(f"{path} is cut short or too long: {values.size} bytes of data, where its header says {shape}")
     return torch.from_numpy(values.reshape(shape).copy())
-
-
-def find_idx(root: Path, collection: str, name: str) -> Path | None:
-    """The file called ``name``, plain or gzipped, in root/collection/raw, as torchvision leaves it, root/raw or ``root``."""
-    folders = (root / collection / "raw", root / "raw", root)
-    return next((path for f in folders for path in (f / name, f / f"{name}.gz") if path.is_file()), None)

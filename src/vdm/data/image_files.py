@@ -1,4 +1,4 @@
-"""Files of images, each decoded to levels; and the two places where they lie: a folder, or a tar archive."""
+"""Image files in a folder or a tar archive, decoded to levels."""
 
 import hashlib
 import os
@@ -27,36 +27,36 @@ MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 """Modes of at most 8 bits a channel, without transparency."""
 
 ALPHA = ("RGBA", "LA", "PA")
-"""Those with it."""
+"""Modes with transparency."""
 
 PIXELS = 100_000_000
-"""A picture that says it has more is refused unseen: it may be a small file that fills the memory."""
+"""Most pixels of a picture; larger ones are refused before decoding, since a small file may fill the memory."""
 
 TOO_MANY = "of too many pixels"
 
 AT_ONCE = 1024
-"""Images decoded before they are handed on."""
+"""Images decoded per block."""
 
 Fit = Callable[[Image.Image, tuple[int, int]], Image.Image]
-"""A picture of any size, to one of (width, height)."""
+"""A function from a picture of any size to one of (width, height)."""
 
 
 class Unusable(Exception):
-    """An image that is left out, and in a few words why."""
+    """The reason, in a few words, why an image is left out."""
 
 
 def cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest centred part with the shape of ``size``, resized to it."""
+    """Resize the largest centred part with the aspect ratio of ``size``."""
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def stretched(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The whole picture resized to ``size``, whatever its shape."""
+    """Resize the whole picture to ``size``, whatever its aspect ratio."""
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The pixels in the middle as they are, without resizing.
+    """Crop the central pixels, without resizing.
 
     Raises:
         Unusable: a picture smaller than ``size``.
@@ -68,10 +68,10 @@ def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture, if it has this size.
+    """Return the picture unchanged.
 
     Raises:
-        Unusable: any other.
+        Unusable: a picture of another size.
     """
     if image.size != size:
         raise Unusable("of another size")
@@ -79,9 +79,9 @@ def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def fit_name(fit: Fit) -> str:
-    """A fit as it is recorded: the name of one of these, or one's own with its module and arguments.
+    """Return the name of a fit for the record: with module and arguments unless it is defined here.
 
-    Hydra hands it over as a partial call.
+    A config gives a fit as a partial call.
     """
     call = fit if isinstance(fit, partial) else partial(fit)
     name = getattr(call.func, "__qualname__", repr(call.func))
@@ -91,10 +91,10 @@ def fit_name(fit: Fit) -> str:
 
 
 def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
-    """The levels of an image file, (C, H, W) bytes, C = 1 or 3; turned as its EXIF says.
+    """Return the levels of an image file, (C, H, W) bytes with C = 1 or 3, in its EXIF orientation.
 
     Raises:
-        Unusable: no image, one cut short, more than ``PIXELS``, more than 8 bits a channel, or any transparency.
+        Unusable: a broken file, more than ``PIXELS``, more than 8 bits a channel, or transparency.
     """
     channels, height, width = shape
     try:
@@ -119,11 +119,11 @@ def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
 
 
 def more_than_8_bits(opened: Image.Image) -> bool:
-    """Whether a file in colour, whose pixels have not been read yet, has more than Pillow will keep of them."""
-    how = [tile[3] for tile in getattr(opened, "tile", ())]
+    """Return whether a colour image, whose pixels are not read yet, has more bits than Pillow would keep."""
+    encodings = [tile[3] for tile in getattr(opened, "tile", ())]
     if opened.format == "PPM":
-        return any(isinstance(each, tuple) and each[1] > 255 for each in how)
-    return opened.format in ("PNG", "TIFF") and ";16" in str(how)
+        return any(isinstance(each, tuple) and each[1] > 255 for each in encodings)
+    return opened.format in ("PNG", "TIFF") and ";16" in str(encodings)
 
 
 class ImageFiles(ABC):
@@ -134,16 +134,16 @@ class ImageFiles(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """The content of one file; several threads may ask at once."""
+        """Return the content of one file; thread-safe."""
 
     @abstractmethod
     def stamps(self) -> Any:
-        """What tells that the files are others, as plain values, without reading them."""
+        """Return plain values that change with the files, without reading them."""
 
     def decoded(
         self, names: Sequence[str], shape: tuple[int, ...], fit: Fit
     ) -> Iterator[list[tuple[str, np.ndarray | Unusable]]]:
-        """The images of ``names`` in their order, some at a time, each an array or the reason why there is none."""
+        """Yield the images of ``names`` in order, ``AT_ONCE`` at a time: each an array, or the reason why it is left out."""
 
         def one(name: str) -> tuple[str, np.ndarray | Unusable]:
             try:
@@ -152,19 +152,19 @@ class ImageFiles(ABC):
                 return name, reason
             except PermissionError:
                 return name, Unusable("unreadable")
-            except OSError as error:  # another time it may be there: left out now, it would be so for ever
+            except OSError as error:  # may be temporary, while leaving it out would be for good
                 raise InvalidInput(
-                    f"{name} cannot be read ({error.strerror or error}): mend that, then try again"
+                    f"{name} cannot be read ({error.strerror or error}): repair that, then try again"
                 ) from error
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what PIL finds odd in a file: it is decoded, or counted
+            warnings.simplefilter("ignore")  # PIL's, on odd files: they are decoded or counted
             for first in range(0, len(names), AT_ONCE):
                 yield list(pool.map(one, names[first : first + AT_ONCE]))
 
 
 class Folder(ImageFiles):
-    """Those below ``root`` whose names end as images' do, but for hidden ones; names are paths from ``root``."""
+    """Image files below ``root`` by their endings, hidden ones left out; names are paths from ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -173,7 +173,7 @@ class Folder(ImageFiles):
     def read(self, name: str) -> bytes:
         path = self.root / name
         try:
-            if not S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            if not S_ISREG(os.stat(path).st_mode):  # reading a pipe would block
                 raise Unusable("unreadable")
         except FileNotFoundError as error:
             if not path.is_symlink():  # it was there a moment ago
@@ -189,13 +189,13 @@ class Folder(ImageFiles):
 
 
 def _visible(root: Path) -> Iterator[str]:
-    """Through links to folders, too, as long as no folder is met twice: it would be trained on and tested on."""
+    """Yield image files, also through links to folders; a folder met twice would be trained on and tested on."""
     met: dict[str, str] = {}
     for place, folders, files in os.walk(root, onerror=_not_listed, followlinks=True):
         folders[:] = [folder for folder in folders if not folder.startswith(".") and folder != "lost+found"]
         twin = met.setdefault(os.path.realpath(place), place)
         if twin != place:
-            raise InvalidInput(f"{place} and {twin} are one folder: remove the link to it, lest its images count twice")
+            raise InvalidInput(f"{place} and {twin} are one folder: remove the link, so that its images count once")
         start = Path(place).relative_to(root)
         yield from (
             (start / file).as_posix() for file in files if file.lower().endswith(ENDINGS) and not file.startswith(".")
@@ -203,16 +203,14 @@ def _visible(root: Path) -> Iterator[str]:
 
 
 def _not_listed(error: OSError) -> None:
-    raise InvalidInput(
-        f"{error.filename} cannot be looked through ({error.strerror}): make it readable, or remove it"
-    ) from error
+    raise InvalidInput(f"{error.filename} cannot be listed ({error.strerror}): make it readable, or remove it") from error
 
 
 class Archive(ImageFiles):
-    """Those in a tar archive that is not compressed, by their names without folders; none that has holes.
+    """Image files in an uncompressed tar archive, by their names without folders; sparse files are left out.
 
     Raises:
-        InvalidInput: a file that is no such archive, or not whole.
+        InvalidInput: a file of another format, or cut short.
     """
 
     def __init__(self, path: Path) -> None:
@@ -238,5 +236,5 @@ class Archive(ImageFiles):
 
 
 def by_key(names: Sequence[str], seed: int) -> list[str]:
-    """``names`` in the order of the SHA-256 of seed and name: a permutation that another name does not change."""
+    """Sort ``names`` by the SHA-256 of seed and name: adding a name does not change the order of the others."""
     return sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest())

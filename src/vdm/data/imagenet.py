@@ -1,7 +1,7 @@
-"""ImageNet at 32×32 and 64×64, in the two releases that are around: other images, other numbers, other names."""
+"""ImageNet at 32×32 and 64×64, in two releases with different images: their numbers cannot be compared."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,51 +19,42 @@ class SmallImageNet(DecodedImages):
     """Training images, some of which validate, and the validation images of the release, on which results are reported.
 
     Args:
-        sizes: of train, val and test; they must account for every image, and so tell the releases apart.
+        sizes: number of images of each split; together they must account for every image, and so identify the release. The
+            other arguments are those of ``DecodedImages``.
     """
 
-    get: str
-    """Where the release is to be had."""
+    available_from: str
 
     def __init__(
-        self,
-        event_shape: tuple[int, ...],
-        batch_size: int,
-        eval_batch_size: int,
-        root: str,
-        cache: str,
-        sizes: Mapping[str, int],
-        seed: int = 0,
-        workers: int = 0,
-        device: str | None = None,
-        flip: bool = False,
-        labels: bool = False,
+        self, event_shape: Sequence[int], root: str, cache: str, sizes: Mapping[str, int], labels: bool = False
     ) -> None:
-        super().__init__(event_shape, batch_size, eval_batch_size, root, cache, seed, workers, device, flip, labels)
-        self.sizes = dict(sizes)
+        super().__init__(event_shape, root, cache, labels)
+        self.sizes: Mapping[str, int] = dict(sizes)
         self.side = self.event_shape[-1]
 
-    def source(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         return {"sizes": self.sizes, "files": self.stamps()}
 
     @abstractmethod
     def stamps(self) -> Any:
-        """What tells that the files are others, as plain values.
+        """Return stamps of the files, as plain values, to notice other files.
 
         Raises:
-            InvalidInput: a file that is not there.
+            InvalidInput: a missing file.
         """
 
     def missing(self, path: Path) -> InvalidInput:
-        """The line about a file or folder that is not there."""
-        return InvalidInput(f"{self.name}: there is no {path}: set data.root= to the folder of the release, from {self.get}")
+        """Return the error for a missing file or folder."""
+        return InvalidInput(
+            f"{self.name}: there is no {path}: set data.root= to the folder of the release, from {self.available_from}"
+        )
 
     def check_count(self, part: str, found: int, stated: int) -> None:
-        """Raises InvalidInput where a part has another number of images than its release."""
+        """Raise InvalidInput for a part with another number of images than its release."""
         if found != stated:
             raise InvalidInput(
-                f"{self.name}: {found} {part} images in {self.root}, where this release has {stated}: it is not whole, or "
-                "the other release, which has another data="
+                f"{self.name}: {found} {part} images in {self.root}, where this release has {stated}: fetch the missing "
+                "ones, or use the data= of the other release"
             )
 
 
@@ -75,7 +66,7 @@ class ImageNetArrays(SmallImageNet):
     """
 
     release = "npz, Chrabaszcz et al. 2017"
-    get = "https://image-net.org (Downsampled images, npz)"
+    available_from = "https://image-net.org (Downsampled images, npz)"
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -83,10 +74,10 @@ class ImageNetArrays(SmallImageNet):
 
     @cached_property
     def paths(self) -> list[Path]:
-        """The ten training files and the validation file, in ``root`` or else in a folder of it."""
-        return [self._located(name) for name in (*(f"train_data_batch_{i}.npz" for i in range(1, 11)), "val_data.npz")]
+        """The ten training files and the validation file, in ``root`` or in a folder of it."""
+        return [self._find(name) for name in (*(f"train_data_batch_{i}.npz" for i in range(1, 11)), "val_data.npz")]
 
-    def _located(self, name: str) -> Path:
+    def _find(self, name: str) -> Path:
         own, below = self.root / name, sorted(self.root.glob(f"*/{name}"))
         if own.exists() or not below:
             return own
@@ -110,7 +101,9 @@ class ImageNetArrays(SmallImageNet):
             x, label = self._file(path)
             twin = known.setdefault(Split(torch.from_numpy(x)).fingerprint(), path)
             if twin != path:
-                raise InvalidInput(f"{self.name}: {path} has the images of {twin}: fetch it again, from {self.get}")
+                raise InvalidInput(
+                    f"{self.name}: {path} has the images of {twin}: fetch it again, from {self.available_from}"
+                )
             yield Block("train", x[:left], label[:left])
             yield Block("val", x[left:], label[left:])
             left = max(0, left - len(x))
@@ -121,7 +114,7 @@ class ImageNetArrays(SmallImageNet):
         if x.dtype != np.uint8 or x.shape != (len(label), 3 * self.side**2):
             raise InvalidInput(
                 f"{self.name}: {path} holds {x.dtype} of shape {x.shape}, not bytes of ({len(label)}, {3 * self.side**2}): "
-                f"fetch the release again, from {self.get}"
+                f"fetch the release again, from {self.available_from}"
             )
         return x.reshape(-1, 3, self.side, self.side), label
 
@@ -129,13 +122,13 @@ class ImageNetArrays(SmallImageNet):
 class ImageNetPictures(SmallImageNet):
     """Van den Oord, Kalchbrenner & Kavukcuoglu (2016): PNG files, 1,281,149 images to train and 49,999 to validate.
 
-    The older release, with which autoregressive models and the VDM were reported; no longer offered by image-net.org. Read
-    from the folders train_SxS and valid_SxS in ``root``, or from the tar archives of these names. Training images in the
-    order of the SHA-256 of their names, the first of them being this project's validation split. There are no classes.
+    The older release, with which autoregressive models and the VDM were reported; image-net.org no longer offers it. Read
+    from the folders train_SxS and valid_SxS in ``root``, or from tar archives of these names. Training images are in the
+    order of the SHA-256 of their names; the first of them are this project's validation split. There are no classes.
     """
 
     release = "png, van den Oord et al. 2016"
-    get = "a mirror, as image-net.org no longer offers it"
+    available_from = "a mirror, as image-net.org no longer offers it"
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -143,7 +136,7 @@ class ImageNetPictures(SmallImageNet):
 
     @cached_property
     def files(self) -> dict[str, ImageFiles]:
-        """Of ``train`` and ``valid``."""
+        """The image files of ``train`` and ``valid``."""
         found: dict[str, ImageFiles] = {}
         for part in ("train", "valid"):
             folder = self.root / f"{part}_{self.side}x{self.side}"
@@ -175,32 +168,32 @@ class ImageNetPictures(SmallImageNet):
                 images = np.stack([image for _, image in found if not isinstance(image, Unusable)])
                 yield Block(split, images, np.zeros(len(images), np.int64))
 
-    def _named(self, part: str, called: str, stated: int) -> dict[str, str]:
-        """Where the images of a part are, by their names without folders, which depend on how the release was unpacked."""
+    def _named(self, part: str, label: str, stated: int) -> dict[str, str]:
+        """Return the names of a part's images by their names without folders, which depend on how it was unpacked."""
         names = self.files[part].names
         found = {PurePosixPath(name).name: name for name in names}
         for count in (len(names), len(found)):
-            self.check_count(called, count, stated)
+            self.check_count(label, count, stated)
         return found
 
 
 def _labels(path: Path) -> np.ndarray:
-    """The classes of the images of an npz file, where they count from 1."""
+    """Return the classes of the images of an npz file, which count from 1 there."""
     return classes(_array(path, "labels"), 1000, path, first=1)
 
 
 def _array(path: Path, key: str) -> np.ndarray:
-    """One array of an npz file; no pickled objects.
+    """Return one array of an npz file; pickled objects are refused.
 
     Raises:
-        InvalidInput: a file that is not npz, not whole, or without that array.
+        InvalidInput: a file of another format, cut short, or without that array.
     """
     try:
-        held = np.load(path, allow_pickle=False)
-        if not isinstance(held, np.lib.npyio.NpzFile):
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
             raise ValueError("it is a single array")
-        with held:
-            return held[key]
+        with found:
+            return found[key]
     except Exception as error:  # a broken file may raise anything
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InvalidInput(f"{path} cannot be read as an npz file with {key!r} ({reason}): fetch it again") from error

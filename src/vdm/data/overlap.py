@@ -1,17 +1,18 @@
-"""Examples that two splits share."""
+"""Count the examples that two splits share."""
 
 from collections.abc import Iterator
 
 from torch import Tensor
 
 LIMIT = 2**30
-"""Bytes of training examples above which they are not read through to be compared."""
+"""Bytes of training examples above which they are not compared."""
 
 
 def shared(x: Tensor, training: Tensor, limit: int = LIMIT) -> int | None:
-    """How many of the examples x (N, *event) are, byte for byte, among the training examples (M, *event).
+    """Count the examples x (N, *event) that are, byte for byte, among the training examples (M, *event).
 
-    By 64-bit hashes of the bytes, random for each process: a false match has probability N M / 2⁶⁴. None above ``limit``.
+    Compares 64-bit hashes of the bytes, random for each process: a false match has probability N M / 2⁶⁴. None if there are
+    more than ``limit`` bytes.
     """
     if training.nbytes > limit:
         return None

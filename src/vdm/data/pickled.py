@@ -1,8 +1,8 @@
-"""Pickles of byte arrays, read without running anything that they name.
+"""Read pickles of byte arrays without running any function that they name.
 
-A pickle is a program that may call any function it names. Here it may name only those things of which NumPy's arrays are
-made, and each of them is an inert record of what was said; the array is put together afterwards from the records. Bytes,
-which protocols 0 to 2 of Python 3 write as a call, are made from their text and nothing else.
+A pickle is a program that may call any function it names. Here it may name only the parts of NumPy arrays, and each of them
+becomes an inert record of its arguments; the array is put together from the records afterwards. Byte strings, which
+protocols 0 to 2 of Python 3 write as a call, are made from their text alone.
 """
 
 import math
@@ -16,29 +16,29 @@ from vdm.errors import InvalidInput
 
 
 class _Record:
-    """What a pickle says of an object: what to make it from, and its state."""
+    """The arguments and the state of an object in a pickle."""
 
-    def __init__(self, *made_from: Any) -> None:
-        self.made_from = made_from
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
     def array(self) -> np.ndarray:
-        """The array that is meant, if it is one of unsigned bytes."""
+        """Return the array, which must be of unsigned bytes."""
         if self.state is None:  # protocol 5
-            content, dtype, shape, order = self.made_from
+            content, dtype, shape, order = self.arguments
         else:
             _, shape, dtype, column_major, content = self.state
             order = "F" if column_major else "C"
-        if dtype.made_from[0] not in (b"u1", "u1") or len(content) != math.prod(shape):
-            raise ValueError("an array that is not of unsigned bytes, or not whole")
+        if dtype.arguments[0] not in (b"u1", "u1") or len(content) != math.prod(shape):
+            raise ValueError("an array of another type than unsigned bytes, or cut short")
         return np.frombuffer(content, np.uint8).reshape(shape, order=order)
 
 
 class _Bytes(_Record):
-    """A byte string, at once, since it may be the key of a dictionary."""
+    """A byte string, made at once, since it may be the key of a dictionary."""
 
     def __new__(cls, text: str, encoding: str) -> bytes:  # type: ignore[misc]
         if encoding != "latin1":
@@ -65,14 +65,14 @@ class _Reader(pickle.Unpickler):
 
 
 def read_pickled(content: bytes, name: str) -> dict[bytes, Any]:
-    """A dictionary of plain values and uint8 arrays, its keys as bytes; pickled by Python 2 or 3, with any NumPy.
+    """Return a dictionary of plain values and uint8 arrays, its keys as bytes; pickled by Python 2 or 3, with any NumPy.
 
     Args:
-        content: the file's.
-        name: the file's, for the message.
+        content: of the file.
+        name: of the file, for the error message.
 
     Raises:
-        InvalidInput: anything else, whatever it would do.
+        InvalidInput: any other content.
     """
     try:
         found = _Reader(BytesIO(content), encoding="bytes").load()

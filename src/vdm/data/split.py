@@ -1,9 +1,11 @@
-"""One part of a data set, and where it lies."""
+"""One part of a data set, in memory or in a memory-mapped file."""
 
 import hashlib
+import os
 from collections.abc import Sequence
+from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,29 +14,51 @@ from torch import Tensor
 from vdm.errors import InvalidInput
 
 SHARE = 0.25
-"""Of an accelerator's free memory, what a split may take there."""
+"""Share of an accelerator's free memory that a split may take."""
 
 
 class Split(NamedTuple):
-    """Examples (N, *event), conditions (N, …) or None, and the examples' fingerprint where it is known beforehand.
+    """Examples (N, *event), conditions (N, …) or None, and the examples' fingerprint if it is known already.
 
-    ``x`` may be a memory-mapped file: it is then read as batches ask for it.
+    ``x`` may map an open ``file`` of bytes into memory: it is then read as batches ask for it, and worker processes get the
+    open file instead of a copy.
     """
 
     x: Tensor
     condition: Tensor | None = None
     known: str | None = None
+    file: IO[bytes] | None = None
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 of the shape, type and bytes of ``x``, and of the conditions if any."""
+        """Return 16 hexadecimal digits of the SHA-256 of shape, type and bytes of ``x``, and of the conditions if any."""
         examples = _digest(self.x) if self.known is None else self.known
         if self.condition is None:
             return examples
         return hashlib.sha256(f"{examples} {_digest(self.condition)}".encode()).hexdigest()[:16]
 
     def on(self, device: torch.device) -> "Split":
-        """The same in the memory of ``device``."""
+        """Return the split in the memory of ``device``."""
         return Split(self.x.to(device), None if self.condition is None else self.condition.to(device), self.known)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Hand over the file's descriptor to a worker process; tensors in memory go by shared memory."""
+        if self.file is None:
+            return Split, tuple(self)
+        return _mapped_split, (DupFd(self.file.fileno()), tuple(self.x.shape), self.condition, self.known)
+
+
+def _mapped_split(descriptor: Any, shape: tuple[int, ...], condition: Tensor | None, known: str | None) -> Split:
+    file = os.fdopen(descriptor.detach(), "rb")
+    return Split(mapped(file, shape), condition, known, file)
+
+
+def mapped(file: IO[bytes] | Path, shape: tuple[int, ...]) -> Tensor:
+    """Map a file of bytes as a uint8 tensor; writes to the tensor do not reach the file.
+
+    Raises:
+        ValueError, OSError: a missing file, or one of another size.
+    """
+    return torch.from_numpy(np.memmap(file, np.uint8, mode="c", shape=shape))
 
 
 def _digest(values: Tensor) -> str:
@@ -44,21 +68,21 @@ def _digest(values: Tensor) -> str:
 
 
 def fits(split: Split, device: torch.device) -> bool:
-    """Whether ``device`` is an accelerator with room for the split beside what training needs."""
+    """Return whether ``device`` is an accelerator with room for the split beside what training needs."""
     return device.type == "cuda" and split.x.nbytes <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def cut(train: Sequence[Tensor], test: Sequence[Tensor], size: int, labels: bool) -> dict[str, Split]:
-    """The first ``size`` training (images, classes) train, the rest validate; classes become conditions or are dropped."""
+    """Split (images, classes): the first ``size`` train, the rest validate; classes become conditions or are dropped."""
     parts = {"train": [part[:size] for part in train], "val": [part[size:] for part in train], "test": test}
     return {name: Split(x, label.long() if labels else None) for name, (x, label) in parts.items()}
 
 
 def classes(label: Any, number: int, path: Path, first: int = 0) -> np.ndarray:
-    """Classes 0 … ``number`` − 1, int64, (n,), from the labels that a file has for its images, which count from ``first``.
+    """Return classes 0 … ``number`` − 1, int64, (n,), from a file's labels, which count from ``first``.
 
     Raises:
-        InvalidInput: anything but whole numbers of that range, in a row.
+        InvalidInput: labels that are not one whole number of that range for each image.
     """
     try:
         found = np.asarray(label)

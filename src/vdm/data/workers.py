@@ -1,71 +1,49 @@
-"""Worker processes: that they begin at all, and how they take signals.
+"""Worker processes of a DataLoader: how they start, and which signals they obey.
 
-SLURM sends signals to every process of a job, a terminal to all of its group.
+SLURM sends signals to every process of a job, a terminal to its whole process group. Only the training process may decide
+what they mean: its workers, and the server that forks them, go on until it ends them.
 """
 
+import multiprocessing
 import os
-import select
 import signal
-from multiprocessing.context import ForkContext, ForkProcess
-from multiprocessing.popen_fork import Popen
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext
 from threading import Thread
-from typing import Any
 
-BEGINS_WITHIN_S = 10.0
-"""How long a new worker is waited for before it is taken for stuck; it has done nothing by then."""
+JOB_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
-class _CheckedProcess(ForkProcess):
-    """A fork that is made again if it does not begin.
+def worker_context() -> ForkServerContext:
+    """Start the server that forks workers, unless it runs, and return its context.
 
-    CPython (seen in 3.11.7) takes a lock of the interpreter in a new child before it renews it. If another thread held that
-    lock in the moment of the fork, as a thread of a process group may, the child waits for ever, and so would the training.
+    The server is a fresh process with one thread, so no worker inherits a lock that another thread held at the fork. It
+    imports this package once and inherits the blocked ``JOB_SIGNALS``; it ends with this process.
     """
-
-    _pipe: tuple[int, int]
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Popen:  # noqa: N802
-        while True:
-            heard, told = process_obj._pipe = os.pipe()
-            process = Popen(process_obj)
-            os.close(told)
-            word = select.poll()
-            word.register(heard, select.POLLIN)
-            begun = word.poll(1000 * BEGINS_WITHIN_S)  # or ended, which torch reports
-            os.close(heard)
-            if begun:
-                return process
-            process.kill()
-            process.wait()
-
-    def _bootstrap(self, *arguments: Any, **settings: Any) -> int:
-        heard, told = self._pipe
-        os.close(heard)
-        os.write(told, b"1")
-        os.close(told)
-        return super()._bootstrap(*arguments, **settings)  # type: ignore[misc]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "vdm.data.batches"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, JOB_SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # else started with the server, which unblocks signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, JOB_SIGNALS)
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
 
 
-class CheckedFork(ForkContext):
-    """The context of ``fork`` for a DataLoader, whose workers are known to have begun."""
-
-    Process = _CheckedProcess
-
-
-def obey_the_parent_only(worker: int) -> None:
-    """In a worker, before its first batch: the training process alone decides what a signal means.
-
-    SIGINT and SIGUSR2 are ignored, whatever handlers the parent had when it forked. SIGTERM is how a parent ends its workers
-    and how SLURM announces an end: it is obeyed where the parent sent it.
-    """
+def obey_only_the_parent(worker: int) -> None:
+    """Run in a worker before its first batch: end with the training process or at its SIGTERM, ignore other signals."""
     for number in (signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    Thread(target=_end_with_the_parent, daemon=True).start()
+    Thread(target=_end_with_the_parent, daemon=True).start()  # SIGTERM is blocked since the start of the server
 
 
 def _end_with_the_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
+    """End the worker; torch watches the server instead, which outlives a training process that was killed."""
+    parent = multiprocessing.parent_process()
+    while parent is not None and parent.is_alive():
+        received = signal.sigtimedwait({signal.SIGTERM}, 5.0)
+        if received is not None and received.si_pid == parent.pid:
+            break
     os._exit(0)

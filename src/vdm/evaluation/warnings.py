@@ -24,10 +24,10 @@ ERRORS = 4
 
 @runtime_checkable
 class KnownEntropy(Protocol):
-    """Data whose density is known."""
+    """Data whose density may be known."""
 
-    def entropy(self, split: str) -> tuple[float, float]:
-        """(mean of −log p over a split, its standard error), in bits/dim."""
+    def entropy(self, split: str) -> tuple[float, float] | None:
+        """(mean of −log p over a split, its standard error), in bits/dim; None where p is unknown."""
 
 
 def warnings(
@@ -48,18 +48,19 @@ def warnings(
         large_prior(model, own),
         uncertain(own["bits_per_dim"]),
     ]
-    if isinstance(data, KnownEntropy):
-        entropy, _ = data.entropy(split)
-        found += [impossible(estimate, entropy) for estimate in (own["bits_per_dim"], *others)]
+    known = data.entropy(split) if isinstance(data, KnownEntropy) else None
+    if known is not None:
+        found += [impossible(estimate, known[0]) for estimate in (own["bits_per_dim"], *others)]
     return [sentence for sentence in found if sentence is not None]
 
 
 def above_entropy(estimate: Estimate, data: object, split: str) -> str | None:
     """How far a bound is from the answer, where the data's density is known."""
-    if not isinstance(data, KnownEntropy):
+    known = data.entropy(split) if isinstance(data, KnownEntropy) else None
+    if known is None:
         return None
-    entropy, _ = data.entropy(split)
-    return f"−log p of these examples is known: {entropy:.4f} bits/dim; the bound is {estimate.value - entropy:.4f} above it"
+    gap = estimate.value - known[0]
+    return f"−log p of these examples is known: {known[0]:.4f} bits/dim; the bound is {gap:.4f} above it"
 
 
 def not_finite(estimate: Estimate) -> str | None:

@@ -15,6 +15,12 @@ TARGETS = {
 }
 """``_target_`` of format 1 and today's name of the same class."""
 
+SOURCES = ("CIFAR10", "Digits", "FashionMNIST", "ImageFolder", "ImageNetArrays", "ImageNetPictures", "MNIST", "Toy")
+"""Classes of ``vdm.data`` that were data modules in format 1, with all settings as arguments, and are sources today."""
+
+GAMMA_ENDS = {"vdm.data.Toy": (-10.0, 6.0), "vdm.data.Digits": (-8.0, 5.0)}
+"""γ_min and γ_max that come with a data set today; (−13.3, 5) for all others. Format 1 may lack them."""
+
 CALLBACKS = {"KeepBest": "BestCheckpoint", "ProfileFile": "ProfileTable"}
 """Callbacks with a state in format 1 checkpoints, and their names today."""
 
@@ -27,7 +33,28 @@ def migrate_config(tree: Any) -> Any:
         return tree
     found = {key: migrate_config(value) for key, value in tree.items()}
     target = found.get("_target_")
-    return found | {"_target_": TARGETS[target]} if isinstance(target, str) and target in TARGETS else found
+    if not isinstance(target, str):
+        return _with_gamma_ends(tree, found)
+    if target.removeprefix("vdm.data.") in SOURCES and "batch_size" in found:
+        return found | {"_target_": "vdm.data.DataModule.of", "source": _source(target)}
+    return found | {"_target_": TARGETS.get(target, target)}
+
+
+def _source(target: str) -> dict[str, Any]:
+    """Return today's source of a format 1 data set; its settings stay beside those of the data module."""
+    if target == "vdm.data.ImageFolder":
+        shares = {"_target_": "vdm.data.folder.Shares", "_partial_": True}
+        return {"_target_": f"{target}.of", "_partial_": True, "shares": shares}
+    return {"_target_": target, "_partial_": True}
+
+
+def _with_gamma_ends(tree: dict[str, Any], migrated: dict[str, Any]) -> dict[str, Any]:
+    """Add the data set's γ ends to the config of a format 1 run, the one with ``levels``, whose model needed none."""
+    old = tree["data"].get("_target_") if "levels" in tree and isinstance(tree.get("data"), dict) else None
+    if old in (None, "vdm.data.DataModule.of"):
+        return migrated
+    low, high = GAMMA_ENDS.get(old, (-13.3, 5.0))
+    return {"gamma_min": low, "gamma_max": high} | migrated
 
 
 def migrate_checkpoint_1(content: dict[str, Any], key: str) -> dict[str, Any]:

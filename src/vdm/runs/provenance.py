@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import vdm
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.data.overlap import shared
 
 
@@ -40,7 +40,7 @@ def code_version() -> str:
     return f"{version('vdm')}+{described.stdout.strip()}"
 
 
-def provenance(data: InMemoryData, seed: int) -> dict[str, Any]:
+def provenance(data: DataModule, seed: int) -> dict[str, Any]:
     """What a number depends on besides the config."""
     splits = data.splits()
     about: dict[str, Any] = dict(data.provenance())

@@ -75,7 +75,7 @@ def read_runs(sweep: Path) -> list[Run]:
 
 def _told_apart(runs: Sequence[Run]) -> list[Run]:
     """Named by the model, and by those settings that not all runs share."""
-    names = differing([run.settings for run in runs], aside="model")
+    names = [name for name in differing([run.settings for run in runs], aside="model") if name != "rung"]
     return [run._replace(name=", ".join(filter(None, (run.name, in_words(run.settings, names))))) for run in runs]
 
 
@@ -86,7 +86,7 @@ def _read_run(path: Path) -> Run:
         term: read_estimate(entry) for term, entry in metrics["test"].items() if term in TERMS or term.startswith("layer_")
     }
     samples = path.parent / "pictures" / "samples.png"
-    name = settings.get("model", printable(path.parent.name))
+    name = settings.get("rung", settings.get("model", printable(path.parent.name)))
     run = Run(name, settings, test, metrics["provenance"], samples, warnings_of(metrics))
     ladder_row(run)
     return run

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from support.catalogue import composed, concrete, options, part
-from vdm.data import InMemoryData, Split
+from vdm.data import DataModule, Source, Split
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.evaluation import ranks
@@ -31,13 +31,13 @@ class Pixels(FeatureNetwork):
         return images[:, 0].flatten(1).double()
 
 
-class Pictures(InMemoryData):
+class Pictures(Source):
     """Given images."""
 
     name = "pictures"
 
     def __init__(self, x):
-        super().__init__(x.shape[1:], batch_size=1, eval_batch_size=1)
+        super().__init__(x.shape[1:])
         self.x = x
 
     def load(self):
@@ -68,7 +68,7 @@ def images(n, levels=17, shape=SHAPE, seed=0):
 
 
 def score(fid, model, x, levels=17, relatives=()):
-    data = Pictures(x)
+    data = DataModule(Pictures(x), batch_size=1, eval_batch_size=1)
     fid.check(model, data, levels)
     fid.prepare(data, levels, CPU)
     return fid(model, data, lambda done: None, relatives)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import Progress, diffusion
@@ -69,7 +69,7 @@ class FID:
         """``fid_inception`` and so on: a FID means something only beside others of the same features."""
         return f"fid_{self.network.name}"
 
-    def check(self, model: VariationalModel, data: InMemoryData, levels: int) -> None:
+    def check(self, model: VariationalModel, data: DataModule, levels: int) -> None:
         """Raises InvalidInput for data that are no images, a split that is not there, or steps that the model has not."""
         data.ordered(self.split)
         if len(data.event_shape) != 3 or data.event_shape[0] not in (1, 3) or levels < 2:
@@ -78,7 +78,7 @@ class FID:
             diffusion(model, "fid.steps")
 
     @torch.inference_mode()
-    def prepare(self, data: InMemoryData, levels: int, device: torch.device) -> None:
+    def prepare(self, data: DataModule, levels: int, device: torch.device) -> None:
         """Have the data's moments: those kept from an earlier run with the same images and network, or new ones."""
         split = data.splits()[self.split]
         reference = {"split": self.split, "examples": len(split.x), "sha256": split.fingerprint(), "levels": levels}
@@ -98,7 +98,7 @@ class FID:
 
     @torch.inference_mode()
     def __call__(
-        self, model: VariationalModel, data: InMemoryData, progress: Progress, relatives: Sequence[SampleMetric] = ()
+        self, model: VariationalModel, data: DataModule, progress: Progress, relatives: Sequence[SampleMetric] = ()
     ) -> dict[str, float]:
         """The distance by its name, and what ``relatives`` make of the same samples; after ``prepare``."""
         self.metric.reset()
@@ -137,7 +137,7 @@ class FID:
     def _features(self, x: Tensor) -> Tensor:
         return self.network(as_images(x.to(self.device), self.reference["levels"]))
 
-    def _samples(self, model: VariationalModel, data: InMemoryData) -> Iterator[tuple[Tensor, Tensor]]:
+    def _samples(self, model: VariationalModel, data: DataModule) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share: (index, samples)."""
         conditions, shape = data.sampling_condition(self.n), data.event_shape
         for index in rank_batches(self.n, self.batch_size):

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime
 from vdm.gamma import event_mean
@@ -17,7 +17,7 @@ from vdm.plots.images import stack_images, with_captions
 from vdm.samplers import Latent
 
 
-def draw_reconstructions(model: LatentModel, data: InMemoryData, seed: int, each: int = 3) -> Image.Image:
+def draw_reconstructions(model: LatentModel, data: DataModule, seed: int, each: int = 3) -> Image.Image:
     """Test examples in the first row, below each ``each`` draws of x̃ ~ p(x | z), z ~ q(z | x)."""
     x = data.splits()["test"].x[:COLUMNS].to(next(model.parameters()).device)
     rows = [x]
@@ -27,7 +27,7 @@ def draw_reconstructions(model: LatentModel, data: InMemoryData, seed: int, each
     return data.picture(torch.cat(rows).cpu())
 
 
-def draw_traversals(model: LatentModel, data: InMemoryData, seed: int) -> Image.Image:
+def draw_traversals(model: LatentModel, data: DataModule, seed: int) -> Image.Image:
     """One row a layer, z_1 first: the first test example with z_t's most informative coordinate from −3 to 3."""
     x = data.splits()["test"].x[:1].repeat(COLUMNS, *[1] * len(data.event_shape)).to(next(model.parameters()).device)
     draws, reach = (
@@ -38,7 +38,7 @@ def draw_traversals(model: LatentModel, data: InMemoryData, seed: int) -> Image.
     return data.picture(torch.cat(rows).cpu())
 
 
-def draw_samples(model: VariationalModel, data: InMemoryData, n: int, seed: int) -> Image.Image:
+def draw_samples(model: VariationalModel, data: DataModule, n: int, seed: int) -> Image.Image:
     """A picture of ``n`` samples with draws keyed by (seed, sample)."""
     draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
     if condition is not None:
@@ -50,7 +50,7 @@ COLUMNS = 8
 """Places in time side by side; as many as a data set's own pictures of images have columns."""
 
 
-def images_over_time(data: InMemoryData, rows: Sequence[Sequence[Tensor]], captions: Sequence[str]) -> Image.Image:
+def images_over_time(data: DataModule, rows: Sequence[Sequence[Tensor]], captions: Sequence[str]) -> Image.Image:
     """Data (n, *event) at each of ``COLUMNS`` places in time: of images, for every example the given rows over time.
 
     What is no image has a picture a place, one below another, of the last of the rows.
@@ -79,13 +79,13 @@ def noise_level(latent: Latent) -> str:
     return f"γ = {event_mean(latent.gamma_t)[0]:.1f}".replace("-", "−")
 
 
-def examples_per_image(data: InMemoryData) -> int:
+def examples_per_image(data: DataModule) -> int:
     """How many examples one picture holds: few images, or many points."""
     return 4 if len(data.event_shape) == 3 else 500
 
 
 @torch.no_grad()
-def noised_examples(model: VDM, data: InMemoryData, seed: int) -> NoisedExamples:
+def noised_examples(model: VDM, data: DataModule, seed: int) -> NoisedExamples:
     """(1.33) with T = ``COLUMNS`` − 1, from γ_min to γ_max; each x_t is made of the one before it, as in figure 1.4."""
     split, device = data.splits()["test"], next(model.parameters()).device
     x = split.x[: examples_per_image(data)].to(device)
@@ -95,13 +95,13 @@ def noised_examples(model: VDM, data: InMemoryData, seed: int) -> NoisedExamples
     return NoisedExamples(x, condition, [Latent(x_t, time.gamma(model.schedule, i, x_t)) for i, x_t in enumerate(z, 1)])
 
 
-def draw_noising(model: VDM, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+def draw_noising(model: VDM, data: DataModule, noising: NoisedExamples) -> Image.Image:
     """Figure 1.4: an example and what noise makes of it, step by step, as the data's nearest values."""
     return images_over_time(data, [[noising.x, *_nearest(model, noising.latents)]], noising.captions)
 
 
 @torch.no_grad()
-def draw_denoised(model: VDM, data: InMemoryData, noising: NoisedExamples) -> Image.Image:
+def draw_denoised(model: VDM, data: DataModule, noising: NoisedExamples) -> Image.Image:
     """Below each x_t of the same trajectory x̂_0(x_t), what the denoiser makes of it."""
     seen = [model.guess(latent, noising.condition) for latent in noising.latents]
     rows = [[noising.x, *_nearest(model, noising.latents)], [noising.x, *seen]]
@@ -109,7 +109,7 @@ def draw_denoised(model: VDM, data: InMemoryData, noising: NoisedExamples) -> Im
 
 
 @torch.no_grad()
-def draw_trajectory(model: VDM, data: InMemoryData, seed: int, steps: int | None = None) -> Image.Image:
+def draw_trajectory(model: VDM, data: DataModule, seed: int, steps: int | None = None) -> Image.Image:
     """Samples on their way from noise, x_t and below it x̂_0(x_t): the first of those that ``model.sample`` draws."""
     n, steps = examples_per_image(data), model.default_steps if steps is None else steps
     condition = data.sampling_condition(n)

@@ -3,7 +3,7 @@
 from PIL import Image
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.evaluation.samples.images import draw_denoised, draw_noising, draw_trajectory, noised_examples
 from vdm.models import VDM
 from vdm.training.callbacks.final_images import FinalImages
@@ -12,7 +12,7 @@ from vdm.training.callbacks.final_images import FinalImages
 class DiffusionImages(FinalImages):
     """noising.png, denoised.png and trajectory.png, of diffusion models."""
 
-    def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
+    def draw(self, model: VariationalModel, data: DataModule) -> dict[str, Image.Image]:
         if not isinstance(model, VDM):
             return {}
         noising = noised_examples(model, data, self.seed)

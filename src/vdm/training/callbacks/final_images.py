@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.training.loggers.base import save_image
 
 
@@ -24,10 +24,10 @@ class FinalImages(Callback, ABC):
         self.folder, self.seed = Path(folder), seed
 
     @abstractmethod
-    def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
+    def draw(self, model: VariationalModel, data: DataModule) -> dict[str, Image.Image]:
         """By name; none of a model or of data that they are not for."""
 
-    def save(self, trainer: pl.Trainer, model: VariationalModel, data: InMemoryData) -> None:
+    def save(self, trainer: pl.Trainer, model: VariationalModel, data: DataModule) -> None:
         """Draw them into the folder and for the loggers; for the process that writes."""
         for name, picture in self.draw(model, data).items():
             save_image(trainer, self.folder / f"{name}.png", name, picture)

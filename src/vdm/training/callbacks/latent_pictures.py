@@ -3,7 +3,7 @@
 from PIL import Image
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.evaluation.samples.images import draw_reconstructions, draw_traversals
 from vdm.models import LatentModel
 from vdm.training.callbacks.final_images import FinalImages
@@ -14,7 +14,7 @@ COLUMNS = 8
 class LatentImages(FinalImages):
     """reconstructions.png and traversals.png, of models that have latents of images."""
 
-    def draw(self, model: VariationalModel, data: InMemoryData) -> dict[str, Image.Image]:
+    def draw(self, model: VariationalModel, data: DataModule) -> dict[str, Image.Image]:
         if not (isinstance(model, LatentModel) and len(data.event_shape) == 3):
             return {}
         return {

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.errors import at_least
 from vdm.evaluation.samples.images import draw_samples
 from vdm.training.loggers.base import save_image
@@ -33,7 +33,7 @@ class SampleGrid(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self.validations += 1
         if self.validations % self.every == 0 and trainer.is_global_zero:
-            data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
+            data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
             picture = draw_samples(pl_module.evaluated, data, self.n, self.seed)
             save_image(trainer, self.folder / f"samples_step_{trainer.global_step:07d}.png", "samples", picture)
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from vdm.bound import VariationalModel
-from vdm.data import InMemoryData
+from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.evaluation.ranks import rank_and_world_size
 from vdm.evaluation.samples.fid import FID
@@ -44,14 +44,14 @@ class ScoreSamples(Callback):
         self.fid, self.levels, self.every, self.relatives = fid, levels, every, tuple(relatives)
         self.validations, self.entry = 0, dict[str, Any]()
 
-    def check(self, model: VariationalModel, data: InMemoryData) -> None:
+    def check(self, model: VariationalModel, data: DataModule) -> None:
         """Raises InvalidInput, before any work, where these samples cannot be scored."""
         if self.fid is not None:
             self.fid.check(model, data, self.levels)
             for relative in self.relatives:
                 relative.check(self.fid.network, self.fid.n, len(data.splits()[self.fid.split].x))
 
-    def score(self, model: VariationalModel, data: InMemoryData, device: torch.device) -> dict[str, float]:
+    def score(self, model: VariationalModel, data: DataModule, device: torch.device) -> dict[str, float]:
         """The numbers by name; every process takes part. ``entry`` keeps them."""
         if self.fid is None:
             return {}
@@ -65,7 +65,7 @@ class ScoreSamples(Callback):
         return values
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         self.check(pl_module.evaluated, data)
         if self.fid is not None:
             self.fid.prepare(data, self.levels, pl_module.device)
@@ -87,7 +87,7 @@ class ScoreSamples(Callback):
         self.validations = state_dict["validations"]
 
     def _score(self, stage: str, trainer: pl.Trainer, task: VariationalTask) -> dict[str, float]:
-        data: InMemoryData = trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         scores = {f"{stage}/{name}": value for name, value in self.score(task.evaluated, data, task.device).items()}
         if scores:
             log_metrics(trainer, scores)
