@@ -11,7 +11,9 @@ JOBS ?= 200
 PYTEST = $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate report dashboard sample test test-slow test-cluster soak lint clean
+LAWS = tests/test_process.py tests/test_elbo.py tests/test_consistency.py tests/test_derivation_laws.py tests/schedules \
+	tests/likelihoods tests/test_parameterisations.py tests/test_objectives.py tests/test_times.py
+.PHONY: help setup train evaluate report dashboard sample check test test-slow test-cluster soak lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -41,6 +43,9 @@ dashboard: setup ## a W&B workspace for a sweep: ARGS="sweep=FOLDER"
 
 sample: setup ## samples of a trained model: CKPT=… ARGS="n=64"
 	@$(BIN)/vdm-sample $(if $(CKPT),ckpt=$(CKPT)) $(ARGS)
+
+check: lint ## lint, and the laws of the theory
+	@$(BIN)/python -m pytest -q -n 2 -m "not slow" $(LAWS)
 
 test: setup ## the fast tests
 	@$(PYTEST) -m "not slow" $(ARGS)

@@ -1,7 +1,7 @@
-"""Who takes part in ``speed.py``: training steps and denoiser calls on 3×32×32 images, each in its library's own way.
+"""The libraries and settings that ``speed.py`` compares: training steps and samplers on 3×32×32 images.
 
-Every network has 2.1 to 2.5 million weights, the same dropout, and sees the same batch; every training step is noise, loss,
-backward pass, clipping, AdamW and an average of the weights.
+Every network has 2.1 to 2.5 million weights, the same dropout, and the same batch. Every training step is noise, loss,
+backward pass, clipping, AdamW and an average of the weights, written as in the library's own examples.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,14 @@ DROPOUT = 0.1
 
 
 class Contender(NamedTuple):
-    """network: for its weights and its flops. step: one training step. sample: so many images in so many steps."""
+    """One row of a comparison.
+
+    Attributes:
+        network: whose weights and flops are counted.
+        step: one training step.
+        sample: draw n images in a number of steps.
+        model: for the bound; None for other libraries.
+    """
 
     network: nn.Module
     step: Callable[[], object]
@@ -43,8 +50,8 @@ class Contender(NamedTuple):
     model: VDM | None = None
 
 
-def levels(batch: int, seed: int = 0) -> Tensor:
-    """Smooth 8-bit images: random colours on a 4×4 grid, interpolated, with a little noise."""
+def smooth_images(batch: int, seed: int = 0) -> Tensor:
+    """Return 8-bit images: random colours on a 4×4 grid, interpolated, with a little noise."""
     stream = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, SHAPE[0], 4, 4, generator=stream)
     smooth = nn.functional.interpolate(coarse, size=SHAPE[1:], mode="bilinear")
@@ -52,83 +59,96 @@ def levels(batch: int, seed: int = 0) -> Tensor:
 
 
 def vdm_unet(outputs: int = 1) -> VDMUNet:
-    """The official VDM's network, 64 channels and 8 levels."""
+    """Return the network of the official VDM with 64 channels and 8 blocks."""
     return VDMUNet(SHAPE, channels=64, blocks=8, dropout=DROPOUT, fourier=FourierFeatures(), outputs=outputs, **ENDS)
 
 
 def unet(outputs: int = 1) -> UNet:
-    """The down-sampling network."""
+    """Return the down-sampling U-Net."""
     return UNet(SHAPE, channels=48, multipliers=(1, 2), blocks=2, attention=(16,), dropout=DROPOUT, outputs=outputs, **ENDS)
 
 
-class Parts(NamedTuple):
-    """What this project does for speed in a training step; each can be left out."""
+class Optimisations(NamedTuple):
+    """Optimisations of a training step that can be switched off one by one.
+
+    Attributes:
+        attention: the tensor layout of the fused kernel.
+        dropout: four draws from 64 random bits.
+        levels: K numbers a pixel in chunks that fit into the cache.
+        average: all weights in one call.
+        fused: AdamW in one kernel.
+        bfloat16: the network's trunk in bfloat16.
+    """
 
     attention: bool = True
-    """In the layout that the fused kernel takes."""
     dropout: bool = True
-    """Four draws out of 64 random bits."""
     levels: bool = True
-    """The K numbers a pixel in pieces that stay in the cache."""
     average: bool = True
-    """All weights in one call."""
     fused: bool = True
-    """AdamW in one kernel."""
     bfloat16: bool = True
-    """The body of the network in training steps."""
 
 
-FAST = Parts()
+FAST = Optimisations()
 
 
-def own(network: Backbone, batch: int, parts: Parts = FAST, read: Parameterisation | None = None) -> Contender:
-    """This project, ``trainer=fast``; with ``read``, or the parameterisation that the network's outputs fit."""
-    many = network.outputs > 1
-    read = read or (LevelPosteriorParameterisation(network.outputs) if many else ResidualNoiseParameterisation())
-    for module in network.modules():
-        if not parts.attention and isinstance(module, AttentionBlock):
-            module.forward = plain_attention(module)  # type: ignore[method-assign]
-        for name, child in module.named_children():
-            if not parts.dropout and isinstance(child, Dropout):
-                setattr(module, name, nn.Dropout(child.p))
-    model = VDM(
-        LinearSchedule(-13.3, 5.0),
-        Denoiser(network, read),
-        CategoricalLikelihood(256),
-        ContinuousTime(),
-        StratifiedTimes(),
-    )
+def vdm_model(network: Backbone, parameterisation: Parameterisation | None) -> VDM:
+    """Return a VDM with ``parameterisation``, or the default for the network's number of outputs."""
+    if parameterisation is None:
+        levels = network.outputs
+        parameterisation = LevelPosteriorParameterisation(levels) if levels > 1 else ResidualNoiseParameterisation()
+    denoiser = Denoiser(network, parameterisation)
+    return VDM(LinearSchedule(-13.3, 5.0), denoiser, CategoricalLikelihood(256), ContinuousTime(), StratifiedTimes())
+
+
+def own(
+    network: Backbone, batch: int, enabled: Optimisations = FAST, parameterisation: Parameterisation | None = None
+) -> Contender:
+    """Return the contender of this project, ``trainer=fast`` by default."""
+    replace_layers(network, enabled)
+    model = vdm_model(network, parameterisation)
     average = ExponentialAverage(model, 0.9999)
-    if parts.bfloat16:
+    if enabled.bfloat16:
         network.low_precision = torch.bfloat16
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, fused=parts.fused)
-    data, number = Batch(levels(batch), torch.arange(batch)), iter(range(10**9))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, fused=enabled.fused)
+    data, numbers = Batch(smooth_images(batch), torch.arange(batch)), iter(range(10**9))
 
     def step() -> None:
-        at = next(number)
-        draws = Draws(0, at)
+        number = next(numbers)
+        draws = Draws(0, number)
         draws.seed_torch()
-        cached, vdm.levels.CACHED = vdm.levels.CACHED, vdm.levels.CACHED if parts.levels else 10**12
+        cached, vdm.levels.CACHED = vdm.levels.CACHED, vdm.levels.CACHED if enabled.levels else 10**12
         try:
-            finish(model.loss(data, draws).value.mean(), model, optimizer)
+            update_weights(model.loss(data, draws).value.mean(), model, optimizer)
         finally:
             vdm.levels.CACHED = cached
-        if parts.average:
-            average.update(model, at)
+        if enabled.average:
+            average.update(model, number)
         else:
-            follow(average.module, model)
+            average_in_a_loop(average.module, model)
 
     return Contender(network, step, lambda n, steps: average.module.sample(n, SHAPE, steps=steps), average.module)
 
 
+def replace_layers(network: nn.Module, enabled: Optimisations) -> None:
+    """Replace the optimised attention and dropout layers that are switched off."""
+    for module in network.modules():
+        if not enabled.attention and isinstance(module, AttentionBlock):
+            module.forward = plain_attention(module)  # type: ignore[method-assign]
+        for name, child in module.named_children():
+            if not enabled.dropout and isinstance(child, Dropout):
+                setattr(module, name, nn.Dropout(child.p))
+
+
 @torch.no_grad()
-def follow(average: nn.Module, model: nn.Module) -> None:
-    """One weight after another."""
+def average_in_a_loop(average: nn.Module, model: nn.Module) -> None:
+    """Update the averaged weights with one call for each tensor."""
     for mine, theirs in zip(average.parameters(), model.parameters(), strict=True):
         mine.lerp_(theirs, 1e-4)
 
 
 def plain_attention(block: AttentionBlock) -> Callable[[Tensor], Tensor]:
+    """Return the forward pass of ``block`` with heads split by a transpose."""
+
     def forward(x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         qkv = block.qkv(block.norm(x)).view(b, 3, block.heads, c // block.heads, h * w).transpose(-1, -2)
@@ -139,7 +159,7 @@ def plain_attention(block: AttentionBlock) -> Callable[[Tensor], Tensor]:
 
 
 def diffusers(batch: int) -> Contender:
-    """UNet2DModel and DDPM, as in the library's unconditional training example."""
+    """Return UNet2DModel with DDPM, as in the library's unconditional training example."""
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
 
@@ -155,11 +175,11 @@ def diffusers(batch: int) -> Contender:
     )
     scheduler, average = DDPMScheduler(1000), EMAModel(network.parameters(), 0.9999)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    x = levels(batch).float() / 127.5 - 1
+    x = smooth_images(batch).float() / 127.5 - 1
 
     def step() -> None:
         noise, t = torch.randn_like(x), torch.randint(0, 1000, (batch,))
-        finish((network(scheduler.add_noise(x, noise, t), t).sample - noise).square().mean(), network, optimizer)
+        update_weights((network(scheduler.add_noise(x, noise, t), t).sample - noise).square().mean(), network, optimizer)
         average.step(network.parameters())
 
     @torch.no_grad()
@@ -174,7 +194,7 @@ def diffusers(batch: int) -> Contender:
 
 
 def denoising_diffusion_pytorch(batch: int) -> Contender:
-    """Unet and ContinuousTimeGaussianDiffusion, with the steps of the library's Trainer."""
+    """Return Unet with ContinuousTimeGaussianDiffusion, and the steps of the library's Trainer."""
     from denoising_diffusion_pytorch import ContinuousTimeGaussianDiffusion, Unet
     from ema_pytorch import EMA
 
@@ -182,10 +202,10 @@ def denoising_diffusion_pytorch(batch: int) -> Contender:
     diffusion = ContinuousTimeGaussianDiffusion(network, image_size=32)
     average = EMA(diffusion, beta=0.9999, update_every=10)
     optimizer = torch.optim.AdamW(diffusion.parameters(), lr=1e-4)
-    x = levels(batch).float() / 255
+    x = smooth_images(batch).float() / 255
 
     def step() -> None:
-        finish(diffusion(x), diffusion, optimizer)
+        update_weights(diffusion(x), diffusion, optimizer)
         average.update()
 
     def sample(n: int, steps: int) -> Tensor:
@@ -195,17 +215,19 @@ def denoising_diffusion_pytorch(batch: int) -> Contender:
     return Contender(network, step, sample)
 
 
-def finish(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """From the loss to the weights."""
+def update_weights(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Run the backward pass, clipping and the optimiser."""
     loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
 
 
-DEFAULT = Parts(fused=False, bfloat16=False)
-PLAIN = Parts(*(False for _ in Parts._fields))
-"""A step as it is commonly written: eager, float32."""
+DEFAULT = FAST._replace(fused=False, bfloat16=False)
+PLAIN = Optimisations(*(False for _ in Optimisations._fields))
+"""Common practice: eager, float32, no optimisation."""
+
+ROUNDED = RoundedParameterisation(0.5, 256)
 
 CONTENDERS: dict[str, Callable[[int], Contender]] = {
     "VDM U-Net, plain eager float32": lambda batch: own(vdm_unet(), batch, PLAIN),
@@ -216,24 +238,25 @@ CONTENDERS: dict[str, Callable[[int], Contender]] = {
     "VDM U-Net of levels, plain eager float32": lambda batch: own(vdm_unet(256), batch, PLAIN),
     "VDM U-Net of levels, trainer=default": lambda batch: own(vdm_unet(256), batch, DEFAULT),
     "VDM U-Net of levels, trainer=fast": lambda batch: own(vdm_unet(256), batch),
-    "VDM U-Net, rounded, trainer=default": lambda batch: own(vdm_unet(), batch, DEFAULT, RoundedParameterisation(0.5, 256)),
-    "VDM U-Net, rounded, trainer=fast": lambda batch: own(vdm_unet(), batch, read=RoundedParameterisation(0.5, 256)),
+    "VDM U-Net, rounded, trainer=default": lambda batch: own(vdm_unet(), batch, DEFAULT, ROUNDED),
+    "VDM U-Net, rounded, trainer=fast": lambda batch: own(vdm_unet(), batch, FAST, ROUNDED),
     "diffusers": diffusers,
     "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
 }
-"""By name; the first is what the others are compared with."""
+"""By name; the others are compared with the first."""
 
-PARTS: dict[str, Callable[[int], Contender]] = {
+ABLATIONS: dict[str, Callable[[int], Contender]] = {
     "all of trainer=fast": lambda batch: own(vdm_unet(256), batch),
     **{
-        f"without {part}": lambda batch, part=part: own(vdm_unet(256), batch, FAST._replace(**{part: False}))
-        for part in Parts._fields
+        f"without {name}": lambda batch, name=name: own(vdm_unet(256), batch, FAST._replace(**{name: False}))
+        for name in Optimisations._fields
     },
 }
-"""What each part is worth to the VDM U-Net of levels."""
+"""The VDM U-Net of levels without one optimisation each."""
 
 
-def changed(batch: int, change: Callable[[nn.Module], object]) -> Contender:
+def modified(batch: int, change: Callable[[nn.Module], object]) -> Contender:
+    """Return ``trainer=fast`` after ``change`` of its network."""
     contender = own(vdm_unet(), batch)
     change(contender.network)
     return contender
@@ -241,7 +264,7 @@ def changed(batch: int, change: Callable[[nn.Module], object]) -> Contender:
 
 TRIED: dict[str, Callable[[int], Contender]] = {
     "trainer=fast on a CPU": lambda batch: own(vdm_unet(), batch),
-    "… in channels-last layout": lambda batch: changed(batch, lambda net: net.to(memory_format=torch.channels_last)),
-    "… the whole network compiled": lambda batch: changed(batch, lambda net: net.compile()),
+    "… in channels-last layout": lambda batch: modified(batch, lambda net: net.to(memory_format=torch.channels_last)),
+    "… the whole network compiled": lambda batch: modified(batch, lambda net: net.compile()),
 }
-"""What the VDM U-Net does without, on a CPU."""
+"""Changes of the VDM U-Net that did not make it faster on a CPU."""

@@ -1,11 +1,11 @@
-"""Does a GPU train in bfloat16 at nearly half its peak, and to the same bits/dim as in float32?
+"""Measure training in bfloat16 on a GPU: the share of its peak, and bits/dim beside float32.
 
     python benchmarks/gpu.py [--channels 128] [--blocks 32] [--batch 128] [--steps 200]
 
-The paper's network for CIFAR-10 by default, as trainer=fast runs it: bodies in bfloat16, blocks compiled. Utilisation is the
-model's flops a second, forward and backward, over those of the best matrix product in bfloat16 on the same device. Then two
-models take the same steps from the same weights with the same draws, one of them in float32, and are compared on new images
-with the same draws, both in float32; the error is over those images. ``--device cpu`` tries the script itself.
+The default is the paper's network for CIFAR-10 as trainer=fast runs it: trunk in bfloat16, blocks compiled. Utilisation is
+the model's flops a second, forward and backward, divided by those of the best matrix product in bfloat16 on the same device.
+Two models take the same steps from the same weights with the same draws, one of them in float32. Both are then evaluated in
+float32 on new images with the same draws; the error is over those images. ``--device cpu`` tests the script itself.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 import time
 
 import torch
-from contenders import SHAPE, finish, levels
+from contenders import SHAPE, smooth_images, update_weights
 from torch.utils.flop_counter import FlopCounterMode
 
 from vdm.batch import Batch
@@ -33,7 +33,7 @@ from vdm.training.ema import ExponentialAverage
 
 WARM_UP = 5
 BATCHES = 8
-"""Different ones, on the device before the clock starts."""
+"""Number of different batches, which are on the device before the clock starts."""
 
 
 class Training:
@@ -50,43 +50,45 @@ class Training:
         network.low_precision = torch.bfloat16 if low_precision else None
 
     def step(self, number: int, x: torch.Tensor) -> None:
+        """Take training step ``number`` on ``x``."""
         draws = Draws(0, number)
         draws.seed_torch()
         batch = Batch(x, torch.arange(len(x), device=x.device))
-        finish(self.model.loss(batch, draws).value.mean(), self.model, self.optimizer)
+        update_weights(self.model.loss(batch, draws).value.mean(), self.model, self.optimizer)
         self.average.update(self.model, number)
 
     def flops(self, x: torch.Tensor) -> int:
-        """Of one step on ``x``, as for any other batch size in proportion; before anything is compiled."""
+        """Count the flops of one step on ``x``; call it before compiling. They are proportional to the batch size."""
         with FlopCounterMode(display=False) as counter:
             self.model.loss(Batch(x, torch.arange(len(x), device=x.device)), Draws(0)).value.mean().backward()
         self.optimizer.zero_grad()
         return counter.get_total_flops()
 
     def run(self, steps: int, batch: int, device: str) -> float:
-        """Seconds a step, the first ones left out."""
-        start, batches = 0.0, [levels(batch, seed=number).to(device) for number in range(BATCHES)]
+        """Return the seconds of a step, after ``WARM_UP`` steps."""
+        start, batches = 0.0, [smooth_images(batch, seed=number).to(device) for number in range(BATCHES)]
         for number in range(steps):
             if number == min(WARM_UP, steps - 1):
-                wait(device)
+                synchronize(device)
                 start = time.perf_counter()
             self.step(number, batches[number % BATCHES])
-        wait(device)
+        synchronize(device)
         return (time.perf_counter() - start) / (steps - min(WARM_UP, steps - 1))
 
 
-def wait(device: str) -> None:
+def synchronize(device: str) -> None:
+    """Wait for the kernels of a GPU."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
-def evaluated(training: Training, examples: int, device: str) -> torch.Tensor:
-    """bits/dim of each new image under the averaged weights, in float32."""
-    x, index = levels(examples, seed=-1).to(device), torch.arange(examples, device=device)
+def bits_per_dim(training: Training, examples: int, device: str) -> torch.Tensor:
+    """Return the bits/dim of each new image under the averaged weights, in float32."""
+    x, index = smooth_images(examples, seed=-1).to(device), torch.arange(examples, device=device)
     return BoundEvaluation(repeats=8, rows=128)(training.average.module, Batch(x, index))[0].mean(1)
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--blocks", type=int, default=32)
@@ -94,13 +96,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--examples", type=int, default=512)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu.py measures a GPU, and torch sees none: run it on a machine that has one")
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, True
     fast, exact = Training(arguments, low_precision=True), Training(arguments, low_precision=False)
     few = min(2, arguments.batch)
-    flops = fast.flops(levels(few).to(arguments.device)) * arguments.batch / few
+    flops = fast.flops(smooth_images(few).to(arguments.device)) * arguments.batch / few
     if arguments.device == "cuda":
         compile_blocks(fast.network)
     seconds = {}
@@ -111,7 +117,7 @@ def main() -> None:
     peak = measured_peak(torch.device(arguments.device), torch.bfloat16)
     share = flops / seconds["bfloat16"] / peak
     print(f"bfloat16: {share:.1%} of the {peak / 1e12:.3g} TFLOP/s of a matrix product in bfloat16")
-    values = [evaluated(training, arguments.examples, arguments.device).double() for training in (fast, exact)]
+    values = [bits_per_dim(training, arguments.examples, arguments.device).double() for training in (fast, exact)]
     difference = values[0] - values[1]
     error = difference.std() / len(difference) ** 0.5
     print(f"bits/dim: {values[0].mean():.4f} after bfloat16, {values[1].mean():.4f} after float32")

@@ -1,20 +1,21 @@
-"""Are samples in few steps as good as those of the whole ancestral chain?
+"""Compare samples in few steps with samples of the whole ancestral chain.
 
     python benchmarks/sampler_quality.py CHECKPOINT
 
 The measure is the squared maximum mean discrepancy (Gretton et al. 2012), unbiased, between 1,000 samples and the held-out
-digits (validation and test, 447 images the model has not seen), on pixels in (−1, 1), with a Gaussian kernel whose width is
-the median distance among the held-out digits. Zero in expectation for two sets from one distribution. The errors are
-standard deviations over bootstrap resamples of the *same* held-out rows for every set, so differences have their own.
+digits (validation and test, 447 images that were not in training), on pixels in (−1, 1), with a Gaussian kernel whose width
+is the median distance among the held-out digits. It is zero in expectation for two sets from one distribution. The errors
+are standard deviations over bootstrap resamples with the *same* held-out rows for every set, so that differences have errors
+of their own.
 """
 
 import argparse
 
 import torch
 
-from vdm.cli.build import restore
 from vdm.cli.command import quiet
 from vdm.draws import Draws
+from vdm.runs.load import load_run
 from vdm.samplers import AncestralSampler, DDIMSampler, DPMSolverSampler, HeunSampler
 
 N, CHUNK, RESAMPLES = 1000, 500, 500
@@ -28,14 +29,15 @@ SETS = {
 
 
 def kernel(a, b, width):
+    """Return the Gaussian kernel matrix of two sets of rows."""
     return torch.exp(-torch.cdist(a, b).square() / (2 * width**2))
 
 
 def mmd2(within_a, within_b, between, rows_a, rows_b):
-    """Unbiased MMD² of resamples given as counts: (R, n_a) and (R, n_b)."""
+    """Return the unbiased MMD² of resamples, given as counts (R, n_a) and (R, n_b) of the original rows."""
 
     def inner(gram, rows):
-        """Mean over pairs of different original rows: a row drawn twice is no pair."""
+        """Return the mean over pairs of different original rows; a row drawn twice is not a pair."""
         pairs = (rows @ gram * rows).sum(1) - (rows.square() * gram.diagonal()).sum(1)
         return pairs / (rows.sum(1).square() - rows.square().sum(1))
 
@@ -44,7 +46,7 @@ def mmd2(within_a, within_b, between, rows_a, rows_b):
 
 
 def resampled(n, stream):
-    """Counts of the original rows, then of bootstrap resamples: (1 + R, n)."""
+    """Return the counts of the original sample and of bootstrap resamples, (1 + R, n)."""
     drawn = torch.randint(n, (RESAMPLES, n), generator=stream)
     counts = torch.zeros(RESAMPLES, n).scatter_add_(1, drawn, torch.ones(RESAMPLES, n))
     return torch.cat([torch.ones(1, n), counts]).double()
@@ -53,8 +55,9 @@ def resampled(n, stream):
 @torch.inference_mode()
 def main(path):
     quiet()
-    (data, task), _ = restore(path, ema=True)
-    model, splits = task.evaluated.eval(), data.splits()
+    run = load_run(path, ema=True)
+    data = run.data
+    model, splits = run.model, data.splits()
     real = flat(model, torch.cat([splits["val"].x, splits["test"].x]))
     width = torch.pdist(real).median()
     stream = torch.Generator().manual_seed(0)
@@ -77,10 +80,11 @@ def main(path):
 
 
 def flat(model, x):
+    """Return x_0 of each example as a row."""
     return model.likelihood.encode(x).double().flatten(1)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="of vdm-train")
+    parser.add_argument("checkpoint", help="a checkpoint of vdm-train")
     main(parser.parse_args().checkpoint)

@@ -1,4 +1,4 @@
-"""Benchmarks begin, whatever has moved in the package; the one that needs a GPU says so without one."""
+"""Benchmarks start; the one for a GPU is refused without one."""
 
 import importlib
 import subprocess
@@ -18,14 +18,14 @@ def run(script, *arguments):
 
 
 @pytest.mark.parametrize("script", sorted(FOLDER.glob("**/*.py")), ids=lambda path: path.stem)
-def test_every_benchmark_finds_what_it_imports(script, monkeypatch):
+def test_benchmark_imports(script, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.syspath_prepend(script.parent)
     assert callable(getattr(importlib.import_module(script.stem), "main", print))
 
 
 @pytest.mark.parametrize("script", ["loss_variance.py", "sampler_quality.py"])
-def test_a_checkpoint_is_asked_for_in_words(script):
+def test_benchmark_without_a_checkpoint_shows_its_usage(script):
     assert run(script, "--help").stdout.startswith("usage: ")
     missing = run(script)
     assert missing.returncode == 2
@@ -34,7 +34,7 @@ def test_a_checkpoint_is_asked_for_in_words(script):
 
 @pytest.mark.slow
 def test_quality_pairs_two_settings_by_example(tmp_path):
-    """Both trained and tested, and a difference with its error; nothing is run again the second time, but for other code."""
+    """Both are trained and tested; a second call reuses the runs of the same code."""
     command = ("quality.py", *SMALL, "--steps=4", "--budgets=60", "--seeds=0", "--split=val", f"--folder={tmp_path}")
     done = run(*command, "--repeats=2", "--against", "schedule=cosine")
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def test_quality_pairs_two_settings_by_example(tmp_path):
     assert len(files) == 2
     again = run(*command, "--repeats=2", "--against", "schedule=cosine")
     assert files == {path: path.stat().st_mtime for path in files}
-    assert again.stdout == done.stdout or "-dirty): choose another --folder" in again.stderr  # of code that is nowhere
+    assert again.stdout == done.stdout or "-dirty): choose another --folder" in again.stderr  # uncommitted code
     for path in files:
         path.write_text(path.read_text().replace('"vdm": "', '"vdm": "older-'))
     refused = run(*command, "--repeats=2", "--against", "schedule=cosine")
@@ -58,7 +58,7 @@ def test_quality_pairs_two_settings_by_example(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_it_is_refused_in_one_line():
+def test_gpu_benchmark_without_a_gpu_is_refused_in_one_line():
     done = run("gpu.py")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
@@ -67,7 +67,7 @@ def test_without_a_gpu_it_is_refused_in_one_line():
 
 
 @pytest.mark.slow
-def test_the_script_itself_on_a_cpu():
+def test_gpu_benchmark_runs_on_a_cpu():
     done = run("gpu.py", "--device=cpu", "--channels=64", "--blocks=1", "--batch=2", "--steps=2", "--examples=2")
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()

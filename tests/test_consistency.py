@@ -63,7 +63,7 @@ class TestBothForms:
         difference = model.consistency_elbo(x, Draws(4)).total - model.elbo_all_times(x, Draws(5), rows=40_000).total
         within(difference, 0.0)
 
-    def test_the_generic_chain_agrees_path_by_path(self, timesteps):
+    def test_mhvae_agrees_path_by_path(self, timesteps):
         x = torch.tensor([[0, 3], [2, 1], [3, 3]]).double()
         for model in (
             ideal(timesteps, GaussianData.isotropic(0.1, 0.3, (2,))),
@@ -79,13 +79,13 @@ class TestBothForms:
 
 
 @pytest.mark.parametrize("timesteps", TABLE)
-class TestTheTable:
-    def test_closed_form(self, timesteps):
+class TestTableOfExactValues:
+    def test_values_match_the_closed_form(self, timesteps):
         gammas = torch.linspace(-6, 5, timesteps, dtype=torch.float64)
         value = DATA.denoising_matching(gammas) + DATA.prior_matching(5.0)
         assert abs(value.item() - TABLE[timesteps]["1.62"]) < 6e-4
 
-    def test_the_gap_is_exact_for_an_affine_denoiser(self, timesteps):
+    def test_gap_is_exact_for_an_affine_denoiser(self, timesteps):
         model, x = ideal(timesteps), DATA.sample(3)
         gap = literal_gap(x, model.time.gammas(model.schedule, x), Draws(0), model.denoiser, ExactDivergence()).sum(1)
         expected = TABLE[timesteps]["1.47"] - TABLE[timesteps]["1.62"]
@@ -101,7 +101,7 @@ class TestTheTable:
 
 
 @pytest.mark.parametrize("divergence", [ExactDivergence(), HutchinsonDivergence()])
-def test_the_gap_with_a_random_network(divergence):
+def test_gap_holds_for_a_random_network(divergence):
     """E [(1.47) − (1.46)] is the formula, by paths; no closed form is known here."""
     model, x = random_network(12, GaussianLikelihood()), torch.randn(1, 2).double().expand(20_000, 2)
     gammas = model.time.gammas(model.schedule, x)
@@ -123,7 +123,7 @@ def test_terms_are_named_and_complete():
     assert torch.equal(form.total, form.reconstruction - form.prior_log_ratio - form.consistency)
 
 
-def test_the_bound_stays_below_log_p():
+def test_bound_is_below_log_p():
     """With the ideal denoiser, in the mean over the data, at every T and in both forms."""
     x = DATA.sample(40_000, seed=3)
     for timesteps in (2, 5, 50):

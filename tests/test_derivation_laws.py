@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from models.test_hvae import exact
+from support.given_draws import GivenDraws
+from support.linear_gaussian import exact
 from support.oracles import GaussianData
 from vdm.consistency import consistency_at, consistency_elbo, latents, literal_consistency, literal_gap
 from vdm.divergence import ExactDivergence
-from vdm.draws import Draws, GivenDraws
+from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime, denoising_kl
 from vdm.gamma import alpha_bar, snr
 from vdm.likelihoods import GaussianLikelihood
@@ -316,7 +317,7 @@ class TestExpectations:
         x_t = q_sample(x_0, noise["now"], gamma_t)
         posterior = q.posterior(x_0, x_t, gamma_s, gamma_t)
         x_s = posterior.mean + posterior.stddev * noise["before"]
-        ratio = posterior.log_prob(x_s) - reverse_kernel(x_t, gamma_s, gamma_t, denoiser).log_prob(x_s)
+        ratio = posterior.log_prob(x_s) - reverse_kernel(denoiser(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t).log_prob(x_s)
         closed = denoising_kl(x_0, denoiser(x_t, gamma_t).x_0, gamma_s, gamma_t)
         assert (share * ratio).sum().item() == pytest.approx((share * closed).sum().item(), abs=1e-9)
         assert whole.item() == pytest.approx((share * closed).sum().item(), abs=1e-7)
@@ -458,7 +459,8 @@ def test_equal_variances_leave_the_distance_of_the_means():
     """(1.90)–(1.95), for the posterior and the reverse kernel that the code makes: ‖·‖² is a sum of squares."""
     gamma_s, gamma_t = gammas(2)
     x_0, x_t = (torch.tensor([row], dtype=torch.float64) for row in ([0.3, -0.8, 0.1], [1.1, 0.2, -0.5]))
-    posterior, reverse = q.posterior(x_0, x_t, gamma_s, gamma_t), reverse_kernel(x_t, gamma_s, gamma_t, bent)
+    posterior = q.posterior(x_0, x_t, gamma_s, gamma_t)
+    reverse = reverse_kernel(bent(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t)
     assert torch.equal(posterior.variance, reverse.variance)
     sigma2 = posterior.variance[0, 0]
     covariance = sigma2 * torch.eye(3, dtype=torch.float64)

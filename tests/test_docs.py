@@ -12,9 +12,14 @@ from support.exports import MODELS, exported
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-CONFIG_OF = {"vdm-train": "train", "vdm-evaluate": "evaluate", "vdm-sample": "sample", "vdm-laboratory": "laboratory"}
+CONFIG_OF = {
+    "vdm-train": "train",
+    "vdm-evaluate": "evaluate",
+    "vdm-sample": "sample",
+    "vdm-variance_study": "variance_study",
+}
 CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
-REPORTS = {"estimators": "laboratory", "lineage": "lineage"}
+REPORTS = {"estimators": "variance_study", "lineage": "lineage"}
 
 
 def blocks(page, language):
@@ -42,7 +47,7 @@ def first_of_each_sweep(overrides):
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_every_command_line_is_understood(line):
+def test_command_line_of_docs_composes(line):
     """Targets exist, and each override composes."""
     program, *words = [word for word in shlex.split(line.replace("…", "x")) if word != "-m"]
     program = Path(program).name
@@ -67,7 +72,7 @@ def test_every_command_line_is_understood(line):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
-def test_python_of_the_docs_runs(page, tmp_path, monkeypatch):
+def test_python_of_docs_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if 'from_pretrained("model")' in page.read_text():
         exported(tmp_path, MODELS["vdm"][1])
@@ -83,7 +88,7 @@ def test_python_of_the_docs_runs(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_to_files_lead_somewhere(page):
+def test_links_to_files_exist(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target

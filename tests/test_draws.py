@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vdm.draws import Draws, ExampleDraws, GivenDraws
+from support.given_draws import GivenDraws
+from vdm.draws import Draws, ExampleDraws
 from vdm.errors import InvalidInput
 
 LIKE = torch.zeros(6, 2, 3)
@@ -56,7 +57,7 @@ def test_example_draws_do_not_depend_on_the_batch():
     assert not torch.equal(whole.normal("x_t", LIKE), ExampleDraws(index, seed=3, repeat=2).normal("x_t", LIKE))
 
 
-def test_example_draws_spread_times_over_any_stretch_of_the_data():
+def test_example_draws_stratify_any_range_of_examples():
     """The mean of u(1 − u) over 300 consecutive examples: far nearer to 1/6 than independent times would come."""
     u = ExampleDraws(torch.arange(1000, 1300)).stratified("t", torch.zeros(300, 1))
     independent_se = (1 / 180 / 300) ** 0.5
@@ -73,7 +74,7 @@ def test_normals_are_standard(draws):
     assert x.dtype == torch.float64
 
 
-def test_given_draws_hand_out_and_refuse():
+def test_given_draws_refuse_unknown_names():
     eps = torch.randn(6, 2, 3)
     draws = GivenDraws({"x_t": eps, "t": torch.linspace(0, 1, 6)})
     assert torch.equal(draws.normal("x_t", LIKE), eps)

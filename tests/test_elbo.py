@@ -70,7 +70,7 @@ def test_full_sum_has_every_kl():
         assert_mean(bound.matching[:, t], DATA.denoising_matching(gammas(timesteps)[t : t + 2]), f"step {t}")
 
 
-def test_full_sum_does_not_depend_on_how_it_is_cut():
+def test_full_sum_does_not_depend_on_rows():
     x = DATA.sample(7)
     whole = model(DiscreteTime(9)).elbo_all_times(x, Draws(seed=2), rows=10_000)
     cut = model(DiscreteTime(9)).elbo_all_times(x, Draws(seed=2), rows=1)
@@ -135,7 +135,7 @@ def test_bits_per_dim_is_the_code_length():
     assert torch.allclose(parts, terms["bits_per_dim"])
 
 
-def test_a_perfect_code_for_a_finite_set():
+def test_bound_of_a_finite_set_is_its_entropy():
     """16 equally likely points, each known exactly once x_1 gives them away: −ELBO is log 16, in bits 4."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (16, 4), generator=generator).double()

@@ -127,7 +127,7 @@ def test_simple_under_its_own_schedule_is_the_plain_error():
         assert torch.allclose(denoising_part(objective), 0.5 * weight * error, rtol=1e-7)
 
 
-def test_simple_depends_on_the_reference_and_not_on_the_schedule():
+def test_simple_depends_on_the_reference_only():
     """The same integral over γ along another schedule: E over t of γ′(t) w(γ_t) h(γ_t) is the reference's E h."""
     t = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     linear, objective = LinearSchedule(*ENDS), SimpleObjective(SCHEDULE)
@@ -135,7 +135,7 @@ def test_simple_depends_on_the_reference_and_not_on_the_schedule():
     assert abs(along_linear - torch.sigmoid(SCHEDULE(t)).mean()) < 1e-5
 
 
-def test_edm_is_its_published_loss():
+def test_edm_matches_the_published_loss():
     """∫ w ‖ε − ε̂‖² dγ = E over log σ̃ ~ N(−1.2, 1.2²) of (σ̃² + s²)/(σ̃ s)² ‖x̂_0 − x_0‖², for ‖x̂_0 − x_0‖² = σ̃²/(1 + σ̃²)."""
     s, gamma = 0.5, torch.linspace(-20, 15, 200_001, dtype=torch.float64)
     weight = EDMObjective(s).weight(gamma)
@@ -149,7 +149,7 @@ def test_edm_is_its_published_loss():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_has_finite_settings(value):
+def test_non_finite_settings_are_refused(value):
     reference = LinearSchedule(*ENDS)
     for make in (
         lambda: EDMObjective(0.5, mean=value),
@@ -161,6 +161,6 @@ def test_a_weight_has_finite_settings(value):
             make()
 
 
-def test_refuses_a_learned_reference():
-    with pytest.raises(InvalidInput, match="must be a fixed one"):
+def test_learned_reference_is_refused():
+    with pytest.raises(InvalidInput, match="must be fixed"):
         SimpleObjective(MonotoneSchedule(*ENDS))

@@ -83,13 +83,13 @@ def test_one_function_has_one_bound(name):
     assert torch.allclose(*totals, rtol=1e-9)
 
 
-def test_unit_variance_data_is_preconditioned_by_minus_the_velocity():
+def test_preconditioned_is_minus_the_velocity_at_unit_variance():
     x_0, eps = pair()
     velocity = VelocityParameterisation().target(x_0, eps, GAMMA)
     assert torch.allclose(PreconditionedParameterisation(1.0).target(x_0, eps, GAMMA), -velocity, atol=1e-12)
 
 
-def test_preconditioned_target_has_unit_variance_at_every_noise_level():
+def test_preconditioned_target_has_unit_variance():
     s, n = 0.3, 200_000
     generator = torch.Generator().manual_seed(0)
     for gamma in GAMMA:
@@ -99,7 +99,7 @@ def test_preconditioned_target_has_unit_variance_at_every_noise_level():
         assert abs(variance - 1) < 4 * (2 / n) ** 0.5
 
 
-def test_the_level_posterior_is_bayes_rule():
+def test_level_posterior_is_bayes_rule():
     """Pixels that depend on each other: given log p(k | the other pixels of x_t), x̂_0 is the exact E[x_0 | x_t]."""
     levels, n = 3, 2
     generator = torch.Generator().manual_seed(0)
@@ -120,7 +120,7 @@ def test_the_level_posterior_is_bayes_rule():
     assert torch.allclose(parameterisation.predict(y, x_t, gamma).x_0, exact, atol=1e-12)
 
 
-def test_the_level_posterior_starts_from_the_shares_of_the_levels():
+def test_level_posterior_prior_is_the_level_shares():
     """y = 0 on independent pixels is the ideal denoiser, so that the bound is their entropy but for the two ends."""
     shares = torch.tensor([0.6, 0.1, 0.05, 0.25], dtype=torch.float64)
     x = torch.multinomial(shares, 20_000, replacement=True, generator=torch.Generator().manual_seed(0)).view(2_000, 10)
@@ -138,7 +138,7 @@ def test_the_level_posterior_starts_from_the_shares_of_the_levels():
     assert abs(bits.mean() - entropy) < 4 * bits.std() / len(bits) ** 0.5 + 1e-3  # the ends cost 0.0005
 
 
-def test_the_level_posterior_is_exact_under_autocast():
+def test_level_posterior_is_exact_under_autocast():
     """x̂_0 in bfloat16 would cost 0.17 bits/dim at 256 levels."""
     parameterisation, gamma = LevelPosteriorParameterisation(256), torch.full((2,), -9.0)
     x_t, y = torch.randn(2, 3), torch.zeros(2, 3, 256)
@@ -162,7 +162,7 @@ def test_rounded_is_bayes_rule_for_single_pixels(gamma):
     assert torch.allclose(x_hat, posterior @ centres, rtol=0, atol=1e-8 * 2 / levels)
 
 
-def test_rounded_says_nothing_where_the_noise_is_wider_than_a_level():
+def test_rounded_is_linear_at_high_noise():
     """There it is ``preconditioned``; where the noise is finer, the nearest level, whatever small y says."""
     x_0, eps = pair()
     y, rounded, linear = torch.sin(9 * eps), RoundedParameterisation(0.5, 256), PreconditionedParameterisation(0.5)
@@ -175,7 +175,7 @@ def test_rounded_says_nothing_where_the_noise_is_wider_than_a_level():
     assert torch.allclose(exact, on_levels, rtol=0, atol=1e-12)
 
 
-def test_level_posterior_knows_the_levels():
+def test_level_posterior_beats_linear_at_low_noise():
     """With no network at all (y = 0) fine noise costs nothing, where the linear preconditioning pays in full."""
     x = torch.randint(0, 17, (400, 1, 4, 4), generator=torch.Generator().manual_seed(0))
 
@@ -193,7 +193,7 @@ def test_level_posterior_knows_the_levels():
     assert cost(PreconditionedParameterisation(0.7)) == pytest.approx(0.5 * 4, rel=0.05)
 
 
-def test_a_network_of_another_number_of_outputs_is_refused():
+def test_wrong_number_of_outputs_is_refused():
     with pytest.raises(InvalidInput, match="outputs=17"):
         Denoiser(MLP((2,), 8, 1, -8.0, 5.0), LevelPosteriorParameterisation(17))
     with pytest.raises(InvalidInput, match="two levels"):

@@ -55,7 +55,7 @@ def test_posterior_is_bayes_rule(gammas):
     assert torch.allclose(posterior.log_prob(x_s), bayes, rtol=1e-8)
 
 
-def test_posterior_as_the_chapter_writes_it():
+def test_posterior_matches_the_written_form():
     """(1.88) and (1.89) with the chapter's α_t and ᾱ_t."""
     s, t = levels(-2.0, 1.0)
     x_0, x_t = data(0), data(1)
@@ -78,7 +78,7 @@ def test_kl_is_the_snr_weighted_error(gammas):
     assert torch.allclose(denoising_kl(x_0, x_hat, s, t), kl, rtol=1e-10)
 
 
-def test_weight_as_the_chapter_writes_it():
+def test_weight_matches_the_written_form():
     """½ (ᾱ_{t−1} − ᾱ_t) / ((1 − ᾱ_{t−1})(1 − ᾱ_t)) of (1.104) is ½ (SNR(t−1) − SNR(t))."""
     s, t = levels(-2.0, 1.0)
     chapter = (alpha_bar(s) - alpha_bar(t)) / ((1 - alpha_bar(s)) * (1 - alpha_bar(t)))
@@ -86,7 +86,7 @@ def test_weight_as_the_chapter_writes_it():
     assert torch.allclose(snr_difference(s, t), snr(s) - snr(t), rtol=1e-12)
 
 
-def test_a_gamma_for_every_pixel():
+def test_gamma_may_differ_by_pixel():
     """γ of shape (B, *event) acts on each dimension by itself."""
     x_0, x_t = data(0), data(1)
     s = torch.linspace(-8, 0, x_0.numel(), dtype=torch.float64).view_as(x_0)

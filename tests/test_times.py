@@ -5,17 +5,16 @@ import torch
 from torch import multiprocessing
 
 from support.catalogue import concrete, options, part
+from support.given_draws import GivenDraws
 from support.oracles import gaussian_denoiser
 from vdm.batch import Batch
-from vdm.draws import Draws, GivenDraws
+from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime
-from vdm.errors import InvalidInput
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.loss_history import LossHistory, LossObserver
 from vdm.models import VDM
-from vdm.objectives import ElboObjective
-from vdm.schedules import CosineSchedule, LearnedEnds, LinearSchedule, MonotoneSchedule
-from vdm.times import LinearDenoiserTimes, LossMomentTimes, StratifiedTimes, TimeSampler, UniformTimes
+from vdm.schedules import CosineSchedule, LearnedEnds, MonotoneSchedule
+from vdm.times import LossMomentTimes, StratifiedTimes, TimeSampler, UniformTimes
 
 SCHEDULE = CosineSchedule(-8.0, 5.0)
 NAMES = options("times")
@@ -71,16 +70,6 @@ class TestEverySampler:
         assert abs(means[0].mean() - means[1].mean()) < 4 * error
 
 
-def test_linear_denoiser_times_are_best_for_a_gaussian():
-    """Where E‖ε − ε̂‖² is what they assume, the loss is level in t, up to noise: its spread over t is the floor's."""
-    times = LinearDenoiserTimes(SCHEDULE, ElboObjective(), sigma_data=0.5, bins=2000, floor=1e-6)
-    even = (torch.arange(5000, dtype=torch.float64) + 0.5) / 5000
-    u, density = times.draw(GivenDraws({"t": even}), torch.zeros(5000, 1))
-    gamma = SCHEDULE(u)
-    loss = SCHEDULE.rate(u) * torch.sigmoid(torch.tensor(0.25).log() - gamma) / density
-    assert loss.std() / loss.mean() < 0.01
-
-
 def test_loss_moments_are_followed():
     """The density is ∝ √E[loss²] where the floor does not hold it: here ∝ exp(−4u)."""
     times = LossMomentTimes(bins=10, memory=0.99, floor=1e-6)
@@ -103,7 +92,7 @@ def test_only_training_writes_the_history():
     assert chosen.times.profile.seen.sum() == 8
 
 
-def test_history_is_in_the_state():
+def test_history_is_in_the_state_dict():
     """A sampler restored from a state_dict draws what the saved one draws."""
     saved = build("loss_moment")
     again = LossMomentTimes()
@@ -112,12 +101,6 @@ def test_history_is_in_the_state():
     for mine, theirs in zip(again.draw(Draws(0), like), saved.draw(Draws(0), like), strict=True):
         assert torch.equal(mine, theirs)
     assert not torch.equal(again.draw(Draws(0), like)[0], LossMomentTimes().draw(Draws(0), like)[0])
-
-
-def test_refuses_a_schedule_that_moves():
-    for schedule in (MonotoneSchedule(-8.0, 5.0), LearnedEnds(LinearSchedule(-8.0, 5.0))):
-        with pytest.raises(InvalidInput, match="stays as it is"):
-            LinearDenoiserTimes(schedule, ElboObjective(), 0.5)
 
 
 def parallel(rank, folder):
@@ -159,7 +142,7 @@ def two_part_model():
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(tmp_path):
+def test_two_processes_match_one(tmp_path):
     """Histories equal that of one process with all rows; gradients of a learned schedule are the mean over the ranks."""
     multiprocessing.spawn(parallel, (str(tmp_path),), nprocs=2)
     (history, gradients), (other_history, other_gradients) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))

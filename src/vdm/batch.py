@@ -9,10 +9,12 @@ from vdm.errors import InvalidInput
 
 
 class Batch(NamedTuple):
-    """Examples as the data modules yield them.
+    """Examples of a data set.
 
-    x: (B, *event), integer levels 0 … K − 1, or reals; never scaled. index: (B,), place in the dataset.
-    condition: (B, …) class labels or vectors, or None.
+    Attributes:
+        x: (B, *event), integer levels 0 … K − 1, or reals; unscaled.
+        index: (B,), position in the data set.
+        condition: (B, …), class labels or vectors, or None.
     """
 
     x: Tensor
@@ -20,16 +22,16 @@ class Batch(NamedTuple):
     condition: Tensor | None = None
 
 
-def tiled(x: Tensor, times: int) -> Tensor:
-    """(B, …) to (times · B, …): copies of the whole, one after the other."""
+def repeat_batch(x: Tensor, times: int) -> Tensor:
+    """Repeat a whole batch: (B, …) to (times · B, …)."""
     return x.repeat(times, *[1] * (x.ndim - 1))
 
 
 def first_examples(data: Batch, examples: int | None) -> Batch:
-    """The first ``examples`` of a data set, or all of it.
+    """Return the first ``examples`` of a data set; None for all.
 
     Raises:
-        InvalidInput: fewer than one.
+        InvalidInput: ``examples`` below 1.
     """
     if examples is not None and examples < 1:
         raise InvalidInput(f"examples must be at least 1, got {examples}, or null for the whole data set")
@@ -37,6 +39,6 @@ def first_examples(data: Batch, examples: int | None) -> Batch:
 
 
 def chunks(data: Batch, rows: int) -> Iterator[Batch]:
-    """A data set in pieces of at most ``rows`` examples."""
+    """Yield a data set in batches of at most ``rows`` examples."""
     for start in range(0, len(data.x), rows):
         yield Batch(*(None if part is None else part[start : start + rows] for part in data))  # type: ignore[arg-type]

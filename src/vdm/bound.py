@@ -1,6 +1,6 @@
-"""What a bound is, and what a model with a bound can do.
+"""The evidence lower bound, by term, and the interface of every model that has one.
 
-Terms are in nats per example inside the code. The one conversion to bits per dimension, ÷ (D ln 2), is here.
+Terms are in nats per example inside the code; ``Elbo.terms`` reports them in bits per dimension, ÷ (D ln 2).
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from vdm.parameterisations import DataDependentInit, Prediction
 from vdm.terms import bits_per_dim, term_names
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
-"""``denoise(x_t, gamma_t)``: x_t (B, *event), gamma_t (B,) or (B, *event). All the theory knows of a network."""
+"""``denoise(x_t, gamma_t)``: x_t (B, *event), gamma_t (B,) or (B, *event). The theory sees a network as this function."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Elbo:
     """An estimate of the evidence lower bound (1.62) by term, in nats per example.
 
     Attributes:
-        reconstruction: (B,), E log p(x_0 | x_1).
-        prior_matching: (B,), KL(q(x_T | x_0) ‖ p(x_T)) ≥ 0.
-        matching: (B, L), one entry a layer: the T − 1 denoising KLs, or one entry that estimates their sum.
+        reconstruction: (B,), E log p(x_0 | x_1), the first term.
+        prior_matching: (B,), KL(q(x_T | x_0) ‖ p(x_T)) ≥ 0, the second term.
+        matching: (B, L), the third term by layer: the T − 1 denoising KLs, or one entry that estimates their sum.
         dims: D, the dimensions of an example.
     """
 
@@ -51,7 +51,7 @@ class Elbo:
         return bits_per_dim(-self.total, self.dims)
 
     def terms(self) -> dict[str, Tensor]:
-        """Every reported number as a codelength in bits/dim, (B,) each.
+        """Return every reported number as a codelength in bits/dim, (B,) each.
 
         The three terms add up to ``bits_per_dim``; ``layer_1`` …, if ``matching`` has several, to ``denoising_matching``.
         """
@@ -62,9 +62,12 @@ class Elbo:
 
 
 class Loss(NamedTuple):
-    """What one training step needs: ``value`` (B,), to be minimised, and the bound seen in passing.
+    """The loss of one training step.
 
-    gamma_t: (B,) or (B, *event), the noise level at which a one-t estimate looked; None for a model without one.
+    Attributes:
+        value: (B,), to be minimised.
+        bound: the bound, from the same draws.
+        gamma_t: (B,) or (B, *event), the noise level of a one-t estimate; None for a model without one.
     """
 
     value: Tensor
@@ -73,40 +76,40 @@ class Loss(NamedTuple):
 
 
 class VariationalModel(nn.Module, ABC):
-    """Something with an ELBO: all that training, evaluation and the commands know of a model."""
+    """A model with an ELBO: the interface for training, evaluation and the commands."""
 
     @property
-    def columns(self) -> int:
-        """How many entries ``elbo(x).matching`` has: one estimate of the whole, unless the model says otherwise."""
+    def matching_entries(self) -> int:
+        """L, the entries of ``elbo(x).matching``: one estimate of the whole term, unless the model overrides it."""
         return 1
 
     def init_from_data(self, x: Tensor) -> None:
-        """Show the training examples x (N, *event) to the parts that take something from them before the first step."""
+        """Pass the training examples x (N, *event) to every ``DataDependentInit`` part, before the first step."""
         for part in self.modules():
             if isinstance(part, DataDependentInit):
                 part.init_from_data(x)
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
-        """Raises InvalidInput, with one line, where ``x`` is not a possible value of the data."""
+        """Raise InvalidInput, with one line, if ``x`` is not a possible value of the data."""
 
     @abstractmethod
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
-        """One cheap, unbiased training estimate."""
+        """Estimate the training loss; cheap and unbiased."""
 
     @abstractmethod
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
-        """One unbiased estimate of the bound for each example of ``x`` (B, *event)."""
+        """Estimate the bound of each example of ``x`` (B, *event); unbiased."""
 
     @abstractmethod
     def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:
-        """log p(x, z_{1:T}) − log q(z_{1:T} | x) on one whole trajectory of q, (B,) in nats: the inside of (1.32).
+        """Return log p(x, z_{1:T}) − log q(z_{1:T} | x) on one whole trajectory of q, (B,) in nats: the inside of (1.32).
 
-        E exp of it is p(x). Estimates from one t, or with closed-form KLs, do not have this and are no log-weights.
+        The mean of its exponential is p(x), which holds for no estimate from one t or with closed-form KLs.
         """
 
     @abstractmethod
     def sample(
         self, n: int, event_shape: tuple[int, ...], *, draws: AbstractDraws | None = None, condition: Tensor | None = None
     ) -> Tensor:
-        """``n`` samples in the data's own units, (n, *event_shape)."""
+        """Draw ``n`` samples in the data's own units, (n, *event_shape)."""

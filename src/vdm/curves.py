@@ -1,8 +1,8 @@
-"""A curve as places and values."""
+"""Curves to plot."""
 
 from collections.abc import Sequence
 
 Curve = tuple[Sequence[float], Sequence[float]]
-"""Places and values."""
+"""(x, y), of equal length."""
 
 EMPTY_CURVE: Curve = ((), ())

@@ -1,4 +1,4 @@
-"""A network and the meaning of its output, as one function of (x_t, γ_t)."""
+"""The denoiser: a network and a parameterisation of its output, as one function of (x_t, γ_t)."""
 
 from functools import partial
 
@@ -13,13 +13,17 @@ from vdm.parameterisations import Parameterisation, Prediction
 class Denoiser(nn.Module):
     """``denoise(x_t, gamma_t) -> Prediction`` from a network (x_t, γ_t, condition) ↦ y and a parameterisation.
 
-    A network is told one noise level an example: where γ has one value a dimension, their mean, which fixes t as well.
+    The network gets one noise level an example: the mean, if γ has one value a dimension.
 
-    The network sees x_t in its weights' dtype, and its output is brought back to x_t's dtype before x̂_0 is formed:
-    whatever precision the network ran in, the step from y to the loss does not.
+    It sees x_t in its weights' dtype, and its output is converted to x_t's dtype before x̂_0 is formed: the step from y to
+    the loss never runs in the network's lower precision.
+
+    Args:
+        network: (x_t, γ_t, condition) ↦ y.
+        parameterisation: the meaning of y.
 
     Raises:
-        InvalidInput: a network with another number of outputs than the parameterisation has a meaning for.
+        InvalidInput: ``network.outputs`` differs from ``parameterisation.outputs``.
     """
 
     def __init__(self, network: nn.Module, parameterisation: Parameterisation) -> None:
@@ -27,8 +31,8 @@ class Denoiser(nn.Module):
         wanted, given = parameterisation.outputs, getattr(network, "outputs", parameterisation.outputs)
         if wanted != given:
             raise InvalidInput(
-                f"{type(parameterisation).__name__} reads {wanted} numbers a dimension, and the network gives {given}: "
-                f"build it with outputs={wanted}"
+                f"{type(parameterisation).__name__} needs {wanted} outputs a dimension, and the network has {given}: set "
+                f"outputs={wanted} of the network"
             )
         self.network = network
         self.parameterisation = parameterisation
@@ -39,21 +43,21 @@ class Denoiser(nn.Module):
         y = self.network(x_t.to(dtype), event_mean(gamma_t).to(dtype), condition)
         return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
 
-    def given(self, condition: Tensor | None) -> Denoise:
-        """The denoiser with its condition bound."""
+    def with_condition(self, condition: Tensor | None) -> Denoise:
+        """Return the denoiser with its condition bound."""
         return partial(self, condition=condition)
 
 
 def with_condition(denoiser: Denoise, condition: Tensor | None) -> Denoise:
-    """``denoiser`` with its condition bound, and γ handed to it in x_t's dtype.
+    """Return ``denoiser`` with its condition bound, and with γ converted to x_t's dtype.
 
     Raises:
-        InvalidInput: a condition for a denoiser without ``given``.
+        InvalidInput: a condition for a denoiser without a method ``with_condition``.
     """
     if condition is not None:
-        if not hasattr(denoiser, "given"):
-            raise InvalidInput("this denoiser takes no condition: it needs a method given(condition), as Denoiser has")
-        denoiser = denoiser.given(condition)
+        if not hasattr(denoiser, "with_condition"):
+            raise InvalidInput("this denoiser takes no condition: give it a method with_condition(condition)")
+        denoiser = denoiser.with_condition(condition)
 
     def denoise(x_t: Tensor, gamma_t: Tensor) -> Prediction:
         return denoiser(x_t, gamma_t.to(x_t.dtype))

@@ -1,4 +1,4 @@
-"""∇·f of a vector field, exactly or by a random probe."""
+"""The divergence ∇·f of a vector field, exact or by a random probe."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from vdm.draws import AbstractDraws
 from vdm.gamma import sum_event
 
 Field = Callable[[Tensor], Tensor]
-"""f: (B, *event) to (B, *event), each row by itself."""
+"""f: (B, *event) to (B, *event), independently for each row."""
 
 
 class Divergence(ABC):
@@ -18,10 +18,10 @@ class Divergence(ABC):
 
     @abstractmethod
     def probes(self, draws: AbstractDraws, like: Tensor) -> Tensor:
-        """Directions v, (P, B, *event), with E Σ_p v_p v_pᵀ = I for each row."""
+        """Draw directions v, (P, B, *event), with E Σ_p v_p v_pᵀ = I for each row."""
 
     def __call__(self, field: Field, x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
-        """(f(x), Σ_p v_pᵀ ∂f/∂x v_p): (B, *event) and (B,), without a graph; probes (P, B, *event)."""
+        """Return (f(x), Σ_p v_pᵀ ∂f/∂x v_p), (B, *event) and (B,), without a graph; probes (P, B, *event)."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             y = field(x)
@@ -33,7 +33,7 @@ class Divergence(ABC):
 
 
 class ExactDivergence(Divergence):
-    """All D unit vectors as probes: exact, at the price of D backward passes."""
+    """All D unit vectors as probes: exact, at the cost of D backward passes."""
 
     def probes(self, draws: AbstractDraws, like: Tensor) -> Tensor:
         dims = like[0].numel()
@@ -42,9 +42,9 @@ class ExactDivergence(Divergence):
 
 
 class HutchinsonDivergence(Divergence):
-    """One probe of random signs: unbiased, at the price of one backward pass (Hutchinson 1989).
+    """One probe of random signs: unbiased, at the cost of one backward pass (Hutchinson 1989).
 
-    Signs, not normals: the diagonal of ∂f/∂x then adds no variance.
+    With signs instead of normals the diagonal of ∂f/∂x adds no variance.
     """
 
     def probes(self, draws: AbstractDraws, like: Tensor) -> Tensor:

@@ -1,15 +1,14 @@
-"""The one door of randomness.
+"""Named random draws: the only source of randomness in the package.
 
-A draw has a name and is a pure function of its key: asked again, it is the same. So estimators can be compared path by
-path, a resumed run repeats the draws of an uninterrupted one, and N processes see what one process sees.
+A draw is a pure function of its key, so the same key gives the same numbers. Estimators can be compared path by path, a
+resumed run repeats the draws of an uninterrupted one, and N processes draw the same as one.
 
 ========================  ==========================================================
 class                     key
 ========================  ==========================================================
 :class:`Draws`            (seed, step, rank, name): one stream for the whole batch
 :class:`ExampleDraws`     (seed, repeat, example index, name): one stream a row
-:class:`StackedDraws`     those of its parts, a block of rows each
-:class:`GivenDraws`       none: tensors handed in by name
+:class:`StackedDraws`     the keys of its parts, a block of rows each
 ========================  ==========================================================
 
 Names in use: ``t`` (the time of a one-t estimate), ``x_1`` (noise of the reconstruction term), ``x_t`` (noise of a
@@ -19,7 +18,7 @@ one-t estimate), ``x_2`` … ``x_T`` (noise of latent number i), ``prior`` and `
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ from torch import Tensor
 from vdm.errors import InvalidInput
 
 GOLDEN = 0.6180339887498949
-"""Step of the additive recurrence frac(i·φ), whose every stretch of indices is spread evenly over [0, 1)."""
+"""Step of the additive recurrence frac(i·φ): consecutive indices are spread evenly over [0, 1)."""
 
 
 def _seed(*key: int | str) -> int:
@@ -39,12 +38,12 @@ def _stream(*key: int | str, device: torch.device | None = None) -> torch.Genera
 
 
 def scalar_dtype(device: torch.device) -> torch.dtype:
-    """Dtype of times and of γ: float64, or float32 on devices that have no float64 (Apple's)."""
+    """Return the dtype of times and of γ: float64, or float32 on devices without float64 (Apple's)."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def fresh_seed() -> int:
-    """A seed from torch's global generator, so that ``torch.manual_seed`` governs a call without ``draws``."""
+    """Draw a seed from torch's global generator, so that ``torch.manual_seed`` determines a call without ``draws``."""
     return int(torch.randint(2**62, ()).item())
 
 
@@ -53,35 +52,35 @@ class AbstractDraws(ABC):
 
     @abstractmethod
     def normal(self, name: str, like: Tensor) -> Tensor:
-        """Standard normals with the shape, dtype and device of ``like``."""
+        """Draw standard normals with the shape, dtype and device of ``like``."""
 
     @abstractmethod
     def uniform(self, name: str, like: Tensor) -> Tensor:
-        """Independent U[0, 1), shape (B,), one for each row of ``like``; float64."""
+        """Draw independent U[0, 1) for the rows of ``like``, (B,) in float64."""
 
     @abstractmethod
     def stratified(self, name: str, like: Tensor) -> Tensor:
-        """U[0, 1) for each row, spread evenly over the global batch, shape (B,); each is uniform by itself.
+        """Draw U[0, 1) for the rows of ``like``, spread evenly over the global batch, (B,); each is uniform by itself.
 
-        (u_0 + p_i) mod 1 with one shared offset u_0 and fixed, evenly spread places p_i.
+        The value of row i is (u_0 + p_i) mod 1, with one shared offset u_0 and fixed, evenly spread p_i.
         """
 
 
 class Draws(AbstractDraws):
-    """One stream for the whole batch: training, and estimates by hand.
+    """One stream for the whole batch, for training and for single estimates.
 
     Args:
         seed: the experiment's seed.
         step: number of the optimiser step.
-        rank: which process; ranks draw different noise, and share the stratification's offset.
-        world_size: how many processes, with equal local batches.
+        rank: of the process; ranks draw different noise and share the offset of the stratification.
+        world_size: number of processes, with equal local batches.
     """
 
     def __init__(self, seed: int = 0, step: int = 0, rank: int = 0, world_size: int = 1) -> None:
         self.seed, self.step, self.rank, self.world_size = seed, step, rank, world_size
 
     def seed_torch(self) -> None:
-        """Seed torch's global generators for this step and rank: dropout's randomness, which no argument reaches."""
+        """Seed torch's global generators for this step and rank, since dropout draws from them."""
         torch.manual_seed(_seed(self.seed, self.step, self.rank, "torch"))
 
     def normal(self, name: str, like: Tensor) -> Tensor:
@@ -100,12 +99,12 @@ class Draws(AbstractDraws):
 
 
 class ExampleDraws(AbstractDraws):
-    """One stream a row, keyed by the row's index in its dataset (or among the samples to draw).
+    """One stream a row, keyed by the row's index in its data set, or among the samples to draw.
 
-    A row's draws do not depend on the batch it comes in, the number of processes or the device.
+    A row's draws depend neither on its batch, nor on the number of processes, nor on the device.
 
     Args:
-        index: (B,) integers, each row's index in the dataset.
+        index: (B,) integers, each row's index in the data set.
         seed: the evaluation's seed.
         repeat: number of the replicate; replicates are independent.
     """
@@ -134,13 +133,13 @@ class ExampleDraws(AbstractDraws):
 
     def _check(self, like: Tensor) -> None:
         if len(like) != len(self.index):
-            raise InvalidInput(f"these draws are for {len(self.index)} examples, but were asked for {len(like)} rows")
+            raise InvalidInput(f"draws for {len(self.index)} examples were asked for {len(like)} rows: pass one index a row")
 
 
 class StackedDraws(AbstractDraws):
-    """Several draws, one on top of the other: the j-th of ``parts`` serves the j-th of equal blocks of rows.
+    """Draws for several equal blocks of rows, the j-th of ``parts`` for the j-th block.
 
-    So that replicates of a batch can run side by side, and draw what they would draw one by one.
+    Replicates of a batch can then run side by side with the draws that they have one by one.
     """
 
     def __init__(self, parts: Sequence[AbstractDraws]) -> None:
@@ -157,30 +156,3 @@ class StackedDraws(AbstractDraws):
 
     def _blocks(self, like: Tensor) -> Iterator[tuple[AbstractDraws, Tensor]]:
         return zip(self.parts, like.chunk(len(self.parts)), strict=True)
-
-
-class GivenDraws(AbstractDraws):
-    """Hands out given tensors by name: ``GivenDraws({"t": t, "x_t": eps, "x_1": eps_1})``.
-
-    Raises:
-        InvalidInput: a name that was not given, or a shape that is not the one asked for.
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors = dict(tensors)
-
-    def normal(self, name: str, like: Tensor) -> Tensor:
-        return self._given(name, like.shape).to(like)
-
-    def uniform(self, name: str, like: Tensor) -> Tensor:
-        return self._given(name, like.shape[:1]).to(like.device)
-
-    stratified = uniform
-
-    def _given(self, name: str, shape: torch.Size) -> Tensor:
-        if name not in self.tensors:
-            raise InvalidInput(f"no draw named {name!r} was given; given are: {', '.join(sorted(self.tensors))}")
-        tensor = self.tensors[name]
-        if tensor.shape != shape:
-            raise InvalidInput(f"draw {name!r} has shape {tuple(tensor.shape)}, but {tuple(shape)} was asked for")
-        return tensor

@@ -1,6 +1,6 @@
-"""The three terms of the bound (1.62), each a function, and the two kinds of time.
+"""The three terms of the bound (1.62), one function each, and discrete and continuous time.
 
-``denoise`` is any function (x_t, γ_t) ↦ Prediction; no network is known here.
+``denoise`` is any function (x_t, γ_t) ↦ Prediction.
 """
 
 from abc import ABC, abstractmethod
@@ -11,30 +11,33 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from vdm.batch import tiled
+from vdm.batch import repeat_batch
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws, scalar_dtype
 from vdm.errors import InvalidInput, at_most
 from vdm.gamma import snr, snr_difference, sum_event
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess, isotropic, q_sample
+from vdm.process import ForwardProcess, q_sample, standard_normal
 from vdm.schedules import NoiseSchedule, endpoint_gradients_only, path_variance_loss
 
 
 def prior_matching(x_0: Tensor, gamma_T: Tensor) -> Tensor:
-    """KL(q(x_T | x_0) ‖ N(0, I)) of (1.62), (B,) in nats."""
-    prior = isotropic(torch.zeros_like(x_0), x_0.new_ones(len(x_0)))
-    return kl_divergence(ForwardProcess().marginal(x_0, gamma_T), prior)
+    """Return KL(q(x_T | x_0) ‖ N(0, I)), the second term of (1.62), (B,) in nats."""
+    return kl_divergence(ForwardProcess().marginal(x_0, gamma_T), standard_normal(x_0))
 
 
-def reconstruction(likelihood: Likelihood, x: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-    """log p(x | x_1) at x_1 ~ q(x_1 | x_0) made with ``eps``: one draw of the first term of (1.62), (B,) in nats."""
-    x_1 = q_sample(likelihood.encode(x), eps, gamma_1)
-    return likelihood.log_prob(x, x_1, gamma_1, denoise)
+def reconstruction(likelihood: Likelihood, x: Tensor, x_0: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+    """Return log p(x | x_1) at x_1 = q_sample(x_0, eps, γ_1), one draw of the first term of (1.62), (B,) in nats.
+
+    Args:
+        x: (B, *event), the data in its own units.
+        x_0: ``likelihood.encode(x)``.
+    """
+    return likelihood.log_prob(x, q_sample(x_0, eps, gamma_1), gamma_1, denoise)
 
 
 def weighted_error(x_0: Tensor, x_hat: Tensor, weight: Tensor) -> Tensor:
-    """½ Σ_dims weight · (x̂_0 − x_0)², (B,); a sum of squares, no root. weight is (B,) or (B, *event)."""
+    """Return ½ Σ_dims weight · (x̂_0 − x_0)², (B,), a sum of squares without a root; weight is (B,) or (B, *event)."""
     error = (x_hat - x_0).square()
     if weight.ndim == 1:
         return 0.5 * weight * sum_event(error)
@@ -42,41 +45,43 @@ def weighted_error(x_0: Tensor, x_hat: Tensor, weight: Tensor) -> Tensor:
 
 
 def denoising_kl(x_0: Tensor, x_hat: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Tensor:
-    """KL(q(x_s | x_t, x_0) ‖ p_θ(x_s | x_t)) = ½ (SNR(s) − SNR(t)) ‖x̂_0 − x_0‖²: (1.97)–(1.104), (B,) in nats."""
+    """Return KL(q(x_s | x_t, x_0) ‖ p_θ(x_s | x_t)) = ½ (SNR(s) − SNR(t)) ‖x̂_0 − x_0‖², (1.104), (B,) in nats."""
     return weighted_error(x_0, x_hat, snr_difference(gamma_s, gamma_t))
 
 
 class GammaAndWeight(NamedTuple):
-    """A place in time for each row, and the weight of ½ ‖x̂_0 − x_0‖² there in an estimate of the denoising term."""
+    """γ_t at one time for each row, and the weight of ½ ‖x̂_0 − x_0‖² there; each (B,) or (B, *event)."""
 
     gamma_t: Tensor
     weight: Tensor
 
 
 class Time(ABC):
-    """How the denoising term is spread over time; as a string, the number of latents."""
+    """The distribution of the denoising term over time; ``str`` gives the number of latents."""
 
     @abstractmethod
     def gamma_and_weight(self, schedule: NoiseSchedule, u: Tensor) -> GammaAndWeight:
-        """From u ~ U[0, 1), (B,): E ½ weight ‖x̂_0(x_t) − x_0‖² is the whole denoising term of (1.62)."""
+        """Return γ_t and a weight for u ~ U[0, 1), (B,): E ½ weight ‖x̂_0(x_t) − x_0‖² is the third term of (1.62)."""
 
     @abstractmethod
     def variance_loss(self, schedule: NoiseSchedule, u: Tensor, estimate: Tensor) -> Tensor:
-        """Zero, (B,), with the gradient that a learned path has besides the bound's; ``estimate`` (B,) is the loss at u."""
+        """Return zero, (B,), with the loss variance's gradient for a learned path; ``estimate`` (B,) is the loss at u.
+
+        Kingma et al. 2021, appendix I.
+        """
 
 
 class DiscreteTime(Time):
     """T latents x_1 … x_T, at t = 0, 1/(T−1), …, 1; the denoising term has T − 1 summands.
 
-    The bound depends on γ at all of these times, and trains a learned γ at all of them.
-
-    Kingma et al. count the steps between latents: their "T = 1000" is ``timesteps=1001``.
+    The bound depends on γ at all of these times, and trains a learned γ there. Kingma et al. (2021) count the steps between
+    latents: their "T = 1000" is ``timesteps=1001``.
 
     Args:
-        timesteps: T, at least 2.
+        timesteps: T, from 2 to ten million.
 
     Raises:
-        InvalidInput: another T, or more latents than anybody takes.
+        InvalidInput: another T.
     """
 
     def __init__(self, timesteps: int) -> None:
@@ -97,15 +102,15 @@ class DiscreteTime(Time):
         return self.timesteps - 1
 
     def ends(self, schedule: NoiseSchedule, i: Tensor) -> tuple[Tensor, Tensor]:
-        """(γ_s, γ_t) of step i = 1 … T − 1, from latent i to latent i + 1."""
+        """Return (γ_s, γ_t) of step i = 1 … T − 1, from latent i to latent i + 1."""
         return schedule((i - 1) / self.steps), schedule(i / self.steps)
 
     def gammas(self, schedule: NoiseSchedule, like: Tensor) -> list[Tensor]:
-        """γ at the latents x_1 … x_T for the rows of ``like``, each (B,) or (B, *event)."""
+        """Return γ at the latents x_1 … x_T for the rows of ``like``, each (B,) or (B, *event)."""
         return [self.gamma(schedule, i, like) for i in range(1, self.timesteps + 1)]
 
     def gamma(self, schedule: NoiseSchedule, i: int, like: Tensor) -> Tensor:
-        """γ at latent x_i, i = 1 … T, for the rows of ``like``: (B,) or (B, *event)."""
+        """Return γ at latent x_i, i = 1 … T, for the rows of ``like``: (B,) or (B, *event)."""
         t = torch.full((len(like),), (i - 1) / self.steps, dtype=scalar_dtype(like.device), device=like.device)
         return schedule(t)
 
@@ -119,7 +124,7 @@ class DiscreteTime(Time):
 
 
 class ContinuousTime(Time):
-    """T → ∞: the denoising term is ½ ∫ γ′(t) SNR(t) E‖x̂_0 − x_0‖² dt.
+    """T → ∞: the denoising term is ½ ∫ γ′(t) SNR(t) E‖x̂_0 − x_0‖² dt (Kingma et al. 2021, section 5).
 
     The bound trains the ends of a learned scalar γ, and the variance of the loss trains the path between them.
     """
@@ -136,26 +141,32 @@ class ContinuousTime(Time):
 
 
 class OneTimeEstimate(NamedTuple):
-    """One time for each example: u (B,) and its density, the place in time, the data and x̂_0(x_t) there."""
+    """The denoising term of (1.62) at one time for each example.
+
+    u, density: (B,), the uniform number behind the time, and its density. gamma_t, weight: see ``GammaAndWeight``.
+    x_0, x_hat: (B, *event), the data and x̂_0(x_t).
+    """
 
     u: Tensor
     density: Tensor
-    at: GammaAndWeight
+    gamma_t: Tensor
+    weight: Tensor
     x_0: Tensor
     x_hat: Tensor
 
     def matching(self, w: Tensor | None = None) -> Tensor:
-        """½ w weight ‖x̂_0 − x_0‖² / density, (B,) in nats; with w = 1, the default, one draw of (1.62)'s third term."""
-        weight = self.at.weight if w is None else w * self.at.weight
+        """Return ½ w weight ‖x̂_0 − x_0‖² / density, (B,) in nats: one draw of (1.62)'s third term for w = 1."""
+        weight = self.weight if w is None else w * self.weight
         return weighted_error(self.x_0, self.x_hat, weight) / self.density
 
 
 def one_time_estimate(
     time: Time, schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, u: Tensor, density: Tensor, denoise: Denoise
 ) -> OneTimeEstimate:
-    """See x̂_0 at the place in time that u gives, in x_t made with ``eps``: (1.72)."""
-    at = time.gamma_and_weight(schedule, u)
-    return OneTimeEstimate(u, density, at, x_0, denoise(q_sample(x_0, eps, at.gamma_t), at.gamma_t).x_0)
+    """Call the denoiser once an example, at the time of ``u`` (B,) and at x_t made with ``eps`` by (1.72)."""
+    gamma_t, weight = time.gamma_and_weight(schedule, u)
+    x_hat = denoise(q_sample(x_0, eps, gamma_t), gamma_t).x_0
+    return OneTimeEstimate(u, density, gamma_t, weight, x_0, x_hat)
 
 
 def all_timestep_kls(
@@ -166,11 +177,11 @@ def all_timestep_kls(
     denoise: Callable[[int], Denoise],
     rows: int,
 ) -> Tensor:
-    """All summands of (1.62)'s third term, t = 2 … T, from one draw of x_t for each: (B, T − 1) in nats.
+    """Return all summands of (1.62)'s third term, t = 2 … T, from one draw of x_t for each: (B, T − 1) in nats.
 
     Args:
-        denoise: given n, the denoiser of n copies of ``x_0`` one after another.
-        rows: how many (example, t) pairs one call of it may hold.
+        denoise: maps n to the denoiser for n copies of the batch ``x_0``.
+        rows: the most (example, t) pairs in one call of the denoiser.
     """
     several = max(1, rows // len(x_0))
     columns = []
@@ -179,7 +190,7 @@ def all_timestep_kls(
         i = torch.tensor(numbers, dtype=scalar_dtype(x_0.device), device=x_0.device).repeat_interleave(len(x_0))
         gamma_s, gamma_t = time.ends(schedule, i)
         eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
-        copies = tiled(x_0, len(numbers))
+        copies = repeat_batch(x_0, len(numbers))
         x_hat = denoise(len(numbers))(q_sample(copies, eps, gamma_t), gamma_t).x_0
         columns.append(denoising_kl(copies, x_hat, gamma_s, gamma_t).view(len(numbers), len(x_0)).T)
     return torch.cat(columns, 1)

@@ -1,4 +1,4 @@
-"""The one exception for input that its giver can mend, and what they may have meant."""
+"""The exception for invalid input, with checks and words for its messages."""
 
 import difflib
 import math
@@ -6,40 +6,40 @@ from collections.abc import Iterable
 
 
 class InvalidInput(ValueError):
-    """What was given cannot be used; the message is one line that says what is wrong and what to do instead.
+    """Input that the user can correct; the message is one line with what is wrong, the value seen and what to do.
 
-    The commands print the message without a traceback and end with exit status 2. Any other exception is a defect of
-    the program and keeps its traceback.
+    The commands print the message without a traceback and exit with status 2. Any other exception is a defect of the
+    program and keeps its traceback.
     """
 
 
 def at_least(least: int, **settings: float) -> None:
-    """Raises InvalidInput for the first of ``settings`` that is below ``least``."""
+    """Raise InvalidInput for the first of ``settings`` below ``least``."""
     for name, value in settings.items():
         if not value >= least:
             raise InvalidInput(f"{name} must be at least {least}, got {value}")
 
 
 def at_most(most: int = 10_000_000, **settings: float) -> None:
-    """Raises InvalidInput for the first of ``settings`` above ``most``: steps and draws that would never be done."""
+    """Raise InvalidInput for the first of ``settings`` above ``most``, such as a number of steps that would never finish."""
     for name, value in settings.items():
         if value > most:
             raise InvalidInput(f"{name} must be at most {most:,}, got {value}")
 
 
 def finite(**settings: float) -> None:
-    """Raises InvalidInput for the first of ``settings`` that is infinite or no number."""
+    """Raise InvalidInput for the first of ``settings`` that is NaN or infinite."""
     for name, value in settings.items():
         if not math.isfinite(value):
             raise InvalidInput(f"{name} must be a finite number, got {value}")
 
 
 def printable(text: str) -> str:
-    """Text from a file as it may go to a terminal: with � for whatever steers one, line ends and tabs excepted."""
+    """Replace control characters in text from a file by �, except line ends and tabs, so that it can go to a terminal."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "�" for letter in text)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """How a message on an unknown name goes on: with the closest known one, or with ``otherwise``."""
+    """Return the end of a message on an unknown ``name``: the closest of ``known``, or else ``otherwise``."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; {otherwise}"

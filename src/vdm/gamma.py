@@ -1,8 +1,7 @@
-"""The coordinate γ = −log SNR and the few functions of it that all else is made of.
+"""The coordinate γ = −log SNR and its elementary functions.
 
-γ has the shape (B,), one value an example, or (B, *event), one value a dimension. Nothing here subtracts numbers that
-are nearly equal: ᾱ and 1 − ᾱ are two sigmoids, and a step s < t is carried by the one number
-c = 1 − SNR(t)/SNR(s) = −expm1(γ_s − γ_t).
+γ has the shape (B,), one value an example, or (B, *event), one value a dimension. No function subtracts nearly equal
+numbers: ᾱ and 1 − ᾱ are two sigmoids, and a step s < t is described by c = 1 − SNR(t)/SNR(s) = −expm1(γ_s − γ_t).
 """
 
 import math
@@ -12,7 +11,7 @@ from torch import Tensor
 
 
 def event_dims(x: Tensor) -> int:
-    """D, the dimensions of one example of (B, *event)."""
+    """Return D, the number of dimensions of one example of (B, *event)."""
     return math.prod(x.shape[1:])
 
 
@@ -42,7 +41,7 @@ def snr_difference(gamma_s: Tensor, gamma_t: Tensor) -> Tensor:
 
 
 def align(value: Tensor, x: Tensor) -> Tensor:
-    """``value`` of shape (B,) or (B, *event), ready to multiply ``x`` of shape (B, *event), in x's dtype.
+    """Shape ``value`` (B,) or (B, *event) to multiply ``x`` (B, *event), and convert it to x's dtype.
 
     Scalars are computed in float64 and rounded once, here.
     """
@@ -50,11 +49,16 @@ def align(value: Tensor, x: Tensor) -> Tensor:
     return shaped.to(x.dtype)
 
 
+def signal_and_noise(gamma: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (√ᾱ, √(1 − ᾱ)), the scales of (1.72), each aligned with ``x`` (B, *event)."""
+    return align(alpha_bar(gamma).sqrt(), x), align(sigma2(gamma).sqrt(), x)
+
+
 def sum_event(value: Tensor) -> Tensor:
-    """Sum over everything but the batch: (B, *event) to (B,)."""
+    """Sum over the event dimensions: (B, *event) to (B,)."""
     return value.flatten(1).sum(1)
 
 
 def event_mean(value: Tensor) -> Tensor:
-    """One number an example: ``value`` itself if (B,), its mean over the dimensions if (B, *event); shape (B,)."""
+    """Return one number an example, (B,): ``value`` itself if (B,), its mean over the dimensions if (B, *event)."""
     return value if value.ndim == 1 else value.flatten(1).mean(1)

@@ -1,9 +1,9 @@
-"""Which noise levels the denoising term comes from, and where its one-t estimate varies: its draws, sorted by γ.
+"""The denoising term by noise level: mean and variance of its one-t estimates in bins of γ.
 
-The estimate is a mean over draws of t, and a draw falls into one bin of γ. So the bins' shares of all draws give back
-the whole: Σ_k share_k mean_k is the estimate itself, and Σ_k share_k (variance_k + mean_k²) minus its square the variance
-of a single draw. share_k mean_k/width_k is the bound per unit of γ, ½ E‖ε − ε̂‖² in continuous time: it depends neither on
-the schedule nor on where t is drawn. The variance depends on both, which is what a choice of them is about.
+Each draw of t falls into one bin. With share_k the fraction of the draws in bin k, Σ_k share_k mean_k is the estimate of the
+whole term, and Σ_k share_k (variance_k + mean_k²) minus its square is the variance of a single draw. share_k mean_k/width_k
+is the bound per unit of γ, ½ E‖ε − ε̂‖² in continuous time, which depends neither on the schedule nor on the distribution of
+t. The variance depends on both.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Bin(NamedTuple):
-    """``draws`` with γ_t in [low, high): how many, their mean and their variance (divisor n), in bits/dim and its square."""
+    """The draws with γ_t in [low, high): their number, mean in bits/dim and variance (divisor n) in (bits/dim)²."""
 
     low: float
     high: float
@@ -28,15 +28,15 @@ class Bin(NamedTuple):
 
 
 Profile = Sequence[Bin]
-"""The bins that have seen a draw, γ increasing."""
+"""The non-empty bins, γ increasing."""
 
 
 class GammaProfile:
-    """Counts, sums and sums of squares in K equal bins between two noise levels; outside values go to the end bins.
+    """Counts, sums and sums of squares in K equal bins between two noise levels; values outside go to the end bins.
 
     Args:
         ends: (2,), the least and the largest γ.
-        sums: (3, K) in float64 where the draws are; zeros to begin with.
+        sums: (3, K) in float64, on the device of the draws; zeros at first.
     """
 
     def __init__(self, ends: Tensor, sums: Tensor) -> None:
@@ -48,14 +48,14 @@ class GammaProfile:
 
     @torch.no_grad()
     def add(self, gamma: Tensor, value: Tensor) -> None:
-        """Take in the draws ``value`` (B,), in bits/dim, made at ``gamma`` (B,)."""
+        """Add the draws ``value`` (B,) in bits/dim, made at ``gamma`` (B,)."""
         bins, (low, high) = self.sums.shape[1], self.ends
         which = ((gamma - low) / (high - low) * bins).long().clamp(0, bins - 1)
         value = value.double()
         self.sums.index_add_(1, which, torch.stack([torch.ones_like(value), value, value.square()]))
 
     def bins(self) -> list[Bin]:
-        """Those that have seen a draw."""
+        """Return the non-empty bins."""
         low, high = self.ends.tolist()
         width, found = (high - low) / self.sums.shape[1], []
         for k, (count, total, squares) in enumerate(self.sums.T.tolist()):
@@ -67,13 +67,13 @@ class GammaProfile:
 
 
 def per_gamma(profile: Profile) -> list[float]:
-    """What each bin adds to the denoising term, per unit of γ, in bits/dim."""
-    total = sum(each.draws for each in profile)
-    return [each.draws / total * each.mean / (each.high - each.low) for each in profile]
+    """Return each bin's part of the denoising term per unit of γ, in bits/dim."""
+    total = sum(bin_.draws for bin_ in profile)
+    return [bin_.draws / total * bin_.mean / (bin_.high - bin_.low) for bin_ in profile]
 
 
 def one_t_variance(profile: Profile) -> float:
-    """The variance of the estimate from one draw of t, example and noise, in (bits/dim)²."""
-    total = sum(each.draws for each in profile)
-    mean = sum(each.draws / total * each.mean for each in profile)
-    return sum(each.draws / total * (each.variance + each.mean**2) for each in profile) - mean**2
+    """Return the variance of the estimate from one draw of t, example and noise, in (bits/dim)²."""
+    total = sum(bin_.draws for bin_ in profile)
+    mean = sum(bin_.draws / total * bin_.mean for bin_ in profile)
+    return sum(bin_.draws / total * (bin_.variance + bin_.mean**2) for bin_ in profile) - mean**2

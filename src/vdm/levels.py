@@ -1,4 +1,4 @@
-"""Integer levels as reals: the one place that knows where level k of K lies on the (−1, 1) scale."""
+"""Integer levels as reals: the position of level k of K on the (−1, 1) scale, and posteriors of noisy levels."""
 
 import math
 from collections.abc import Callable
@@ -6,139 +6,141 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vdm.gamma import align, alpha_bar, sigma2
+from vdm.gamma import signal_and_noise
 
 NEARBY = 7
-"""Levels on either side, each a standard deviation from the next or more, that ``nearby_level_mean`` looks at."""
+"""Levels on either side that ``nearby_level_mean`` sums over, where they are at least a standard deviation apart."""
 
 CACHED = 2**17
-"""Numbers that are worked on at a time on a CPU, which its cache holds."""
+"""Numbers in one piece of work on a CPU: as many as fit into its cache."""
 
-HELD = 2**26
-"""… and on an accelerator, whose memory the network needs."""
+ON_DEVICE = 2**26
+"""Numbers in one piece of work on an accelerator, whose memory the network needs."""
 
-LEAST = 72.0
-"""How far below the nearest level's log-likelihood another's can be, in nats: e⁻⁷² is nothing beside 1, and a CPU's
-exponential takes up to ten times as long for what float32 can no longer hold (from e⁻⁸⁷)."""
+LARGEST_GAP = 72.0
+"""The largest difference between the nearest level's log-likelihood and another's, in nats. e⁻⁷² is negligible beside 1,
+and a CPU's exponential is up to ten times slower for numbers below float32's range, e⁻⁸⁷."""
 
 
 def level_to_real(x: Tensor, levels: int) -> Tensor:
-    """Level k ↦ its centre v_k = 2(k + ½)/K − 1; float32 unless x is a floating type."""
+    """Map level k to its centre v_k = 2(k + ½)/K − 1; float32 unless x is a floating type."""
     return 2 * ((x if x.is_floating_point() else x.float()) + 0.5) / levels - 1
 
 
 def real_to_level(z: Tensor, levels: int) -> Tensor:
-    """The level in whose bin the real number z lies: [2k/K − 1, 2(k + 1)/K − 1), the first and the last without end."""
+    """Return the level whose bin [2k/K − 1, 2(k + 1)/K − 1) contains z; the first and the last bin are unbounded."""
     return ((z + 1) * (levels / 2)).floor().clamp(0, levels - 1).long()
 
 
 def level_centres(levels: int, like: Tensor) -> Tensor:
-    """The K centres v_k, in the dtype and on the device of ``like``."""
+    """Return the K centres v_k, in the dtype and on the device of ``like``."""
     return level_to_real(torch.arange(levels, dtype=like.dtype, device=like.device), levels)
 
 
 def level_logits(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
-    """log N(x_t; √ᾱ v_k, 1 − ᾱ) up to a constant, (B, *event, K): each level's claim on a noisy pixel, by itself.
+    """Return log N(x_t; √ᾱ v_k, 1 − ᾱ) up to a constant, (B, *event, K): the logits of single pixels under equal priors.
 
-    None is more than ``LEAST`` below the nearest level's.
+    No logit is more than ``LARGEST_GAP`` below the nearest level's.
     """
-    place, spread = _in_noise(x_t, gamma_t)
-    return -0.5 * _squares(place, spread, _farthest(place, spread, levels), level_centres(levels, x_t))
+    z, scale = _in_noise(x_t, gamma_t)
+    return -0.5 * _squares(z, scale, _farthest(z, scale, levels), level_centres(levels, x_t))
 
 
 def level_mean(x_t: Tensor, gamma_t: Tensor, prior: Tensor, evidence: Tensor) -> Tensor:
-    """E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule from ``level_logits``; each up to a constant:
+    """Return E[x_0 | x_t] of single pixels, (B, *event), by Bayes' rule from ``level_logits``.
 
     Args:
-        prior: log p(x = k), (K,).
-        evidence: log of what is known of k from elsewhere, (B, *event, K).
+        prior: log p(x = k) up to a constant, (K,).
+        evidence: log-likelihood of k from other pixels up to a constant, (B, *event, K).
     """
-    place, spread = _in_noise(x_t, gamma_t)
+    z, scale = _in_noise(x_t, gamma_t)
     centres = level_centres(len(prior), x_t)
 
-    def mean(place: Tensor, spread: Tensor, farthest: Tensor, known: Tensor) -> Tensor:
-        squares = _squares(place, spread, farthest, centres)
+    def mean(z: Tensor, scale: Tensor, farthest: Tensor, known: Tensor) -> Tensor:
+        squares = _squares(z, scale, farthest, centres)
         return torch.softmax(torch.sub(known + prior, squares, alpha=0.5), -1) @ centres
 
     with torch.autocast(x_t.device.type, enabled=False):
-        return _piecewise(mean, len(prior), place, spread, _farthest(place, spread, len(prior)), evidence)
+        return _piecewise(mean, len(prior), z, scale, _farthest(z, scale, len(prior)), evidence)
 
 
-def nearby_level_mean(place: Tensor, precision: Tensor, levels: int) -> Tensor:
-    """The mean of the levels under a Gaussian about ``place`` of variance 1/``precision``, (B, *event).
+def nearby_level_mean(mean: Tensor, precision: Tensor, levels: int) -> Tensor:
+    """Return the mean of the levels under N(``mean``, 1/``precision``), (B, *event).
 
-    Of an endless row of levels, so that it is odd about each of them. Where the Gaussian is wider than the step from one to
-    the next the mean is ``place``, to 10⁻⁸ of a step.
+    The row of levels is continued without end, so that the result is odd about each level. Where the Gaussian is wider than
+    the step between levels the result is ``mean``, exact to 10⁻⁸ of a step.
     """
     step = 2 / levels
-    first = step * (torch.floor((place + 1) / step) + 0.5) - 1 - place
-    offsets = first + step * torch.arange(-NEARBY, NEARBY + 1, dtype=place.dtype, device=place.device).view(
-        -1, *[1] * place.ndim
+    first = step * (torch.floor((mean + 1) / step) + 0.5) - 1 - mean
+    offsets = first + step * torch.arange(-NEARBY, NEARBY + 1, dtype=mean.dtype, device=mean.device).view(
+        -1, *[1] * mean.ndim
     )
-    farthest = precision * first.square() + 2 * LEAST
+    farthest = precision * first.square() + 2 * LARGEST_GAP
     shares = torch.softmax(-0.5 * torch.minimum(precision * offsets.square(), farthest), 0)
-    return torch.where(precision * step**2 > 1, place + (shares * offsets).sum(0), place)
+    return torch.where(precision * step**2 > 1, mean + (shares * offsets).sum(0), mean)
 
 
 def level_prior(x: Tensor, levels: int) -> Tensor:
-    """The log of the share of each level among the data x, (K,) in float64; a level never seen counts as seen once."""
+    """Return the log of each level's share in the data x, (K,) in float64, with one added to every count."""
     counts = torch.bincount(x.flatten().long(), minlength=levels).double() + 1
     return (counts / counts.sum()).log()
 
 
 def level_log_prob(x: Tensor, x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:
-    """log p(x | x_t) of the levels x, each pixel by itself and its levels equally likely beforehand, (B, *event).
+    """Return log p(x | x_t) of the levels x, for single pixels with equal priors, (B, *event).
 
-    On a CPU the sum over levels is over those near x_t only, where the others together are less than its rounding error.
+    On a CPU the sum is over levels near x_t only; the others together are below its rounding error.
     """
-    place, spread = _in_noise(x_t, gamma_t)
-    count = min(levels, 2 * _reach(spread, levels) + 1)
-    neighbours = torch.arange(count, dtype=place.dtype, device=place.device)[:, None]
+    z, scale = _in_noise(x_t, gamma_t)
+    count = min(levels, 2 * _reach(scale, levels) + 1)
+    neighbours = torch.arange(count, dtype=z.dtype, device=z.device)[:, None]
 
-    def log_prob(place: Tensor, spread: Tensor, level: Tensor) -> Tensor:
-        nearest = real_to_level(place / spread, levels).to(place.dtype)
+    def log_prob(z: Tensor, scale: Tensor, level: Tensor) -> Tensor:
+        nearest = real_to_level(z / scale, levels).to(z.dtype)
         near = (nearest - count // 2).clamp(0, levels - count) + neighbours
         chosen, others = (level_to_real(k, levels) for k in (level, near))
-        own, all_near = (-0.5 * (place - spread * centre).square() for centre in (chosen, others))
+        own, all_near = (-0.5 * (z - scale * centre).square() for centre in (chosen, others))
         return own - torch.logsumexp(all_near, 0)
 
-    return _piecewise(log_prob, count, place, spread, x.to(place.dtype))
+    return _piecewise(log_prob, count, z, scale, x.to(z.dtype))
 
 
-def _reach(spread: Tensor, levels: int) -> int:
-    """How many levels from the nearest one, with logit l, no other's is above l − z²/2, where K e^(−z²/2) is half an ulp."""
-    if spread.device.type != "cpu":
+def _reach(scale: Tensor, levels: int) -> int:
+    """The distance in levels beyond which logits are below the largest − z²/2, with K e^(−z²/2) half an ulp."""
+    if scale.device.type != "cpu":
         return levels
-    z = math.sqrt(2 * math.log(2 * levels / torch.finfo(spread.dtype).eps))
-    least = spread.min().item()
+    z = math.sqrt(2 * math.log(2 * levels / torch.finfo(scale.dtype).eps))
+    least = scale.min().item()
     return min(levels, math.ceil(z * levels / (2 * least)) + 1) if least > 0 else levels
 
 
 def _in_noise(x_t: Tensor, gamma_t: Tensor) -> tuple[Tensor, Tensor]:
-    """x_t and the unit of x_0, √ᾱ, in standard deviations of the noise; (B, *event) each."""
-    signal, noise = align(alpha_bar(gamma_t).sqrt(), x_t), align(sigma2(gamma_t).sqrt(), x_t)
+    """(x_t/σ, √ᾱ/σ): x_t, and the length of x_0's unit in x_t, in standard deviations of the noise; (B, *event) each."""
+    signal, noise = signal_and_noise(gamma_t, x_t)
     return x_t / noise, (signal / noise).expand_as(x_t)
 
 
-def _farthest(place: Tensor, spread: Tensor, levels: int) -> Tensor:
-    """The square of the distance from x_t, in standard deviations of the noise, that no level counts as more than."""
-    nearest = level_to_real(real_to_level(place / spread, levels).to(place.dtype), levels)
-    return (place - spread * nearest).square() + 2 * LEAST
+def _farthest(z: Tensor, scale: Tensor, levels: int) -> Tensor:
+    """The upper bound on squared distances between x_t and a level, in standard deviations of the noise."""
+    nearest = level_to_real(real_to_level(z / scale, levels).to(z.dtype), levels)
+    return (z - scale * nearest).square() + 2 * LARGEST_GAP
 
 
-def _squares(place: Tensor, spread: Tensor, farthest: Tensor, centres: Tensor) -> Tensor:
-    """((x_t − √ᾱ v)/σ)² for all K centres v, (…, K): passes over one buffer, each fast on a CPU."""
-    return (spread[..., None] * centres).sub_(place[..., None]).square_().clamp_(max=farthest[..., None])
+def _squares(z: Tensor, scale: Tensor, farthest: Tensor, centres: Tensor) -> Tensor:
+    """((x_t − √ᾱ v)/σ)² for all K centres v, (…, K), clamped to ``farthest``; computed in place."""
+    return (scale[..., None] * centres).sub_(z[..., None]).square_().clamp_(max=farthest[..., None])
 
 
 def _piecewise(function: Callable[..., Tensor], levels: int, *pixels: Tensor) -> Tensor:
-    """``function`` of tensors that begin with one shape, pixel by pixel: in pieces of so many pixels that their K numbers
-    stay in a CPU's cache, in the order in which the last of the tensors lies in memory."""
+    """Apply ``function`` to pieces of tensors that begin with the same shape, and join the results.
+
+    The K numbers of a piece's pixels fit into a CPU's cache. Pixels are visited in the memory order of the last tensor.
+    """
     dims = range(pixels[0].ndim)
     strides = pixels[-1].stride()
     order = sorted(dims, key=lambda dim: -strides[dim])
-    lying = [part.permute(*order, *range(len(dims), part.ndim)) for part in pixels]
-    piece = max(1, (CACHED if pixels[0].device.type == "cpu" else HELD) // levels)
-    pieces = zip(*(part.flatten(0, len(dims) - 1).split(piece) for part in lying), strict=True)
-    found = torch.cat([function(*part) for part in pieces]).view(lying[0].shape)
+    ordered = [part.permute(*order, *range(len(dims), part.ndim)) for part in pixels]
+    piece = max(1, (CACHED if pixels[0].device.type == "cpu" else ON_DEVICE) // levels)
+    pieces = zip(*(part.flatten(0, len(dims) - 1).split(piece) for part in ordered), strict=True)
+    found = torch.cat([function(*part) for part in pieces]).view(ordered[0].shape)
     return found.permute([order.index(dim) for dim in dims]).contiguous()

@@ -1,4 +1,4 @@
-"""How large the loss is over an interval: a histogram that follows training."""
+"""A histogram of the training loss over an interval, averaged over training."""
 
 from abc import ABC, abstractmethod
 
@@ -9,28 +9,31 @@ from vdm.errors import InvalidInput
 
 
 class LossObserver(ABC):
-    """A part that adapts to the loss: the model tells it what every training step saw."""
+    """A part that adapts to the losses: the model calls ``update`` at every training step."""
 
     @property
     def ready(self) -> bool:
-        """Whether it has seen enough to follow the loss; until then it may do something else."""
+        """Whether it has seen enough losses to adapt; until then it may behave otherwise."""
         return True
 
     @abstractmethod
     def update(self, u: Tensor, loss: Tensor) -> None:
-        """``loss`` (B,) is the loss per dimension at the times ``u`` (B,), not divided by u's density."""
+        """Observe the loss per dimension, (B,), at the times ``u`` (B,), not divided by u's density."""
 
 
 class LossHistory(nn.Module):
-    """The mean of a positive quantity in each of K equal bins of [0, 1), averaged over training.
+    """The running mean of a positive quantity in each of K equal bins of [0, 1).
 
-    Bins move by (1 − memory^n) of the way to the mean of the n values that fell into them. What is observed is summed over
-    the processes, and the state is made of buffers: ranks agree, and a resumed run goes on where it was.
+    A bin's mean moves by (1 − memory^n) of the way to the mean of n new values. Values are summed over the processes, and
+    the state is in buffers: ranks agree, and a resumed run continues with the state of its checkpoint.
 
     Args:
         bins: K.
-        memory: in [0, 1), what one new value leaves of an old mean.
+        memory: in [0, 1), the weight of the old mean after one new value.
         floor: the least share of a bin, as a fraction of the even share 1/K; in (0, 1].
+
+    Raises:
+        InvalidInput: settings outside their ranges.
     """
 
     means: Tensor
@@ -40,7 +43,7 @@ class LossHistory(nn.Module):
         super().__init__()
         if bins < 1 or not 0 <= memory < 1 or not 0 < floor <= 1:
             raise InvalidInput(
-                f"a loss profile needs bins ≥ 1, memory in [0, 1) and floor in (0, 1], got bins={bins} memory={memory} "
+                f"a loss history needs bins ≥ 1, memory in [0, 1) and floor in (0, 1], got bins={bins} memory={memory} "
                 f"floor={floor}"
             )
         self.bins, self.memory, self.floor = bins, memory, floor
@@ -49,13 +52,13 @@ class LossHistory(nn.Module):
 
     @property
     def ready(self) -> bool:
-        """Whether every bin has been seen."""
+        """Whether every bin has a value."""
         return bool((self.seen > 0).all())
 
     @torch.no_grad()
-    def update(self, place: Tensor, value: Tensor) -> None:
-        """Take in ``value`` ≥ 0 (B,) at ``place`` in [0, 1], (B,)."""
-        which = (place * self.bins).long().clamp(0, self.bins - 1)
+    def update(self, position: Tensor, value: Tensor) -> None:
+        """Add ``value`` ≥ 0 (B,) at ``position`` in [0, 1], (B,)."""
+        which = (position * self.bins).long().clamp(0, self.bins - 1)
         both = torch.zeros(2, self.bins, device=self.means.device)
         both[0].index_add_(0, which, torch.ones_like(both[0, which]))
         both[1].index_add_(0, which, value.float())
@@ -67,6 +70,6 @@ class LossHistory(nn.Module):
         self.seen.add_(counts)
 
     def shares(self, power: float, like: Tensor) -> Tensor:
-        """(K,), in ``like``'s dtype: positive with sum one, ∝ means^power plus the floor; even until every bin is seen."""
+        """Return (K,) in ``like``'s dtype, positive with sum one: ∝ means^power plus the floor; equal until ``ready``."""
         raw = torch.where((self.seen > 0).all(), self.means.to(like) ** power, 1.0)
         return self.floor / self.bins + (1 - self.floor) * raw / raw.sum()

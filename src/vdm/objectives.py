@@ -1,8 +1,8 @@
-"""What training minimises: L = ½ E_t[γ′(t) w(γ_t) ‖ε − ε̂‖²], t uniform, one table of w for every parameterisation.
+"""Training objectives: L = ½ E_t[γ′(t) w(γ_t) ‖ε − ε̂‖²] with t uniform, and the same w for every parameterisation.
 
-Since SNR ‖x̂_0 − x_0‖² = ‖ε − ε̂‖², w multiplies each denoising KL of the bound, in discrete time as well. p(γ) is the density
-1/γ′ of the noise levels that uniform t gives under a *named reference schedule*: it, and not the model's own schedule,
-says how published weights per t translate. SNR = e^{−γ}.
+Since SNR ‖x̂_0 − x_0‖² = ‖ε − ε̂‖², w multiplies each denoising KL of the bound, in discrete time as well. Published weights
+are per t; p(γ) = 1/γ′ converts them, the density of γ at uniform t under a *named reference schedule*, which need not be
+the model's own. SNR = e^{−γ}.
 
 ==============  =====================================================================
 objective       w(γ)
@@ -28,11 +28,11 @@ from vdm.schedules import NoiseSchedule, inverse
 
 
 class Objective(nn.Module, ABC):
-    """A weight w(γ) ≥ 0 on the bound's denoising term; the reconstruction and the prior keep theirs."""
+    """A weight w(γ) ≥ 0 on the bound's denoising term; the reconstruction and the prior term keep weight 1."""
 
     @abstractmethod
     def weight(self, gamma: Tensor) -> Tensor:
-        """w(γ), elementwise; gamma is (B,) or (B, *event)."""
+        """Return w(γ), elementwise; gamma is (B,) or (B, *event)."""
 
 
 class ElboObjective(Objective):
@@ -43,23 +43,28 @@ class ElboObjective(Objective):
 
 
 class ReferencedObjective(Objective):
-    """w(γ) = p(γ) factor(γ), with p = 1/γ′ at the time when the reference schedule reaches γ.
+    """w(γ) = p(γ) factor(γ), with p = 1/γ′ at the time at which the reference schedule reaches γ.
 
-    Beyond the reference's ends p is that of the nearer end.
+    Beyond the reference's ends p has its value at the nearer end.
 
     Args:
-        reference: a schedule with one γ for all dimensions, fixed; not the model's own unless it equals it.
+        reference: a fixed schedule with one γ for all dimensions.
+
+    Raises:
+        InvalidInput: a learned reference.
     """
 
     def __init__(self, reference: NoiseSchedule) -> None:
         super().__init__()
         if reference.learned:
-            raise InvalidInput("the reference schedule of an objective must be a fixed one: use linear or cosine")
+            raise InvalidInput(
+                f"the reference schedule of an objective must be fixed, got {type(reference).__name__}: use linear or cosine"
+            )
         self.reference = reference
 
     @abstractmethod
     def factor(self, gamma: Tensor) -> Tensor:
-        """The weight of ‖ε − ε̂‖² at a uniform t of the reference."""
+        """Return the weight of ‖ε − ε̂‖² at a uniform t of the reference."""
 
     def weight(self, gamma: Tensor) -> Tensor:
         t = inverse(self.reference, gamma.detach().flatten())
@@ -67,14 +72,14 @@ class ReferencedObjective(Objective):
 
 
 class SimpleObjective(ReferencedObjective):
-    """The unweighted ‖ε − ε̂‖² at uniform t of the reference (Ho et al. 2020)."""
+    """The unweighted ‖ε − ε̂‖² at a uniform t of the reference (Ho et al. 2020)."""
 
     def factor(self, gamma: Tensor) -> Tensor:
         return torch.ones_like(gamma)
 
 
 class MinSNRObjective(ReferencedObjective):
-    """min(SNR, cap) on ‖x̂_0 − x_0‖², so min(1, cap/SNR) on ‖ε − ε̂‖² (Hang et al. 2023).
+    """min(SNR, cap) on ‖x̂_0 − x_0‖², that is min(1, cap/SNR) on ‖ε − ε̂‖² (Hang et al. 2023).
 
     Args:
         cap: the published "γ"; positive.
@@ -126,10 +131,10 @@ class SigmoidObjective(Objective):
 
 
 class EDMObjective(Objective):
-    """Karras et al. 2022: ½ E (σ̃² + s²)/(σ̃ s)² ‖x̂_0 − x_0‖² over log σ̃ ~ N(mean, std²), cut to the schedule's range.
+    """½ E (σ̃² + s²)/(σ̃ s)² ‖x̂_0 − x_0‖² over log σ̃ ~ N(mean, std²), cut to the schedule's range (Karras et al. 2022).
 
-    σ̃ = e^{γ/2} is the noise beside unscaled data, so ‖x̂_0 − x_0‖² = σ̃² ‖ε − ε̂‖² and dlog σ̃ = ½ dγ. p(σ̃) is part of w: t
-    stays uniform.
+    σ̃ = e^{γ/2} is the noise scale relative to unscaled data, so ‖x̂_0 − x_0‖² = σ̃² ‖ε − ε̂‖² and dlog σ̃ = ½ dγ. The density
+    of σ̃ is part of w, and t stays uniform.
 
     Args:
         sigma_data: s, the data's standard deviation on the (−1, 1) scale; positive.

@@ -1,14 +1,13 @@
-"""What a network's output y means.
+"""Parameterisations: the meaning of a network's output y.
 
 Most are linear: y is trained to equal a(γ) x_0 + b(γ) ε. With x_t = √ᾱ x_0 + σ ε (1.72) this is a 2×2 system, solved
 once for all of them:
 
     x̂_0 = (b x_t − σ y) / d,   ε̂ = (√ᾱ y − a x_t) / d,   d = √ᾱ b − σ a.
 
-The rest of the code sees x̂_0 and ε̂ only, so every loss weight means the same for every parameterisation. Which one is
-used matters in floating point: an error δ in y becomes an error (σ/d) δ in x̂_0, and the bound weighs that by
-SNR = ᾱ/σ². For ``DataParameterisation`` σ/d = 1, so that float32 rounding alone is felt at γ = −13; for the others
-σ/d shrinks with σ.
+The rest of the code sees x̂_0 and ε̂ only, so a loss weight means the same for every parameterisation. They differ in floating
+point: an error δ in y becomes an error (σ/d) δ in x̂_0, and the bound weighs it by SNR = ᾱ/σ². For ``DataParameterisation``
+σ/d = 1, so that the rounding of float32 matters at γ = −13; for the others σ/d decreases with σ.
 """
 
 import math
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar, sigma2, snr
+from vdm.gamma import align, alpha_bar, sigma2, signal_and_noise, snr
 from vdm.levels import level_centres, level_logits, level_mean, level_prior, nearby_level_mean
+from vdm.process import q_sample
 
 
 class Prediction(NamedTuple):
@@ -31,17 +31,17 @@ class Prediction(NamedTuple):
 
     @classmethod
     def from_x_0(cls, x_0: Tensor, x_t: Tensor, gamma_t: Tensor) -> "Prediction":
-        """The prediction whose data estimate is ``x_0``: ε̂ = (x_t − √ᾱ x̂_0)/σ."""
-        signal, noise = align(alpha_bar(gamma_t).sqrt(), x_t), align(sigma2(gamma_t).sqrt(), x_t)
+        """Return the prediction with the data estimate ``x_0``: ε̂ = (x_t − √ᾱ x̂_0)/σ, (1.72) solved for ε."""
+        signal, noise = signal_and_noise(gamma_t, x_t)
         return cls(x_0, (x_t - signal * x_0) / noise)
 
 
 class DataDependentInit(ABC):
-    """A part that takes something from the training data before the first step."""
+    """A part that is initialised from the training data before the first step."""
 
     @abstractmethod
     def init_from_data(self, x: Tensor) -> None:
-        """Look at training examples (N, *event); what is kept of them is a buffer, and so in every checkpoint."""
+        """Set buffers, which are part of every checkpoint, from training examples (N, *event)."""
 
 
 class Parameterisation(ABC):
@@ -51,11 +51,11 @@ class Parameterisation(ABC):
 
     @abstractmethod
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
-        """What a perfect network would emit for x_0 (B, *event)."""
+        """Return the output of a perfect network for x_0 (B, *event)."""
 
     @abstractmethod
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
-        """x̂_0 and ε̂ from the output y, given x_t (B, *event) and γ of shape (B,) or (B, *event)."""
+        """Return x̂_0 and ε̂ for the output y, given x_t (B, *event) and γ, (B,) or (B, *event)."""
 
 
 class LinearParameterisation(Parameterisation):
@@ -63,7 +63,7 @@ class LinearParameterisation(Parameterisation):
 
     @abstractmethod
     def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        """(a, b), each of γ's shape, with √ᾱ b ≠ σ a for every γ."""
+        """Return (a, b), each of γ's shape, with √ᾱ b ≠ σ a for every γ."""
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         a, b = self.coefficients(gamma)
@@ -100,17 +100,17 @@ class VelocityParameterisation(LinearParameterisation):
 
 
 class ResidualNoiseParameterisation(LinearParameterisation):
-    """y = ε − x_t: the official VDM, whose network adds its input to its output (Kingma et al. 2021)."""
+    """y = ε − x_t: the official VDM, whose network adds x_t to its output (Kingma et al. 2021)."""
 
     def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        # 1 − σ = ᾱ/(1 + σ), without a difference of nearly equal numbers
+        # 1 − σ = ᾱ/(1 + σ), without subtracting nearly equal numbers
         return -alpha_bar(gamma).sqrt(), alpha_bar(gamma) / (1 + sigma2(gamma).sqrt())
 
 
 class PreconditionedParameterisation(LinearParameterisation):
     """x̂_0 = c_skip x_t + c_out y with unit-variance y (Karras et al. 2022, in variance-preserving form).
 
-    With s² the data's variance and v = ᾱ s² + σ² that of x_t: c_skip = √ᾱ s²/v is the best linear denoiser and
+    With s² the data's variance and v = ᾱ s² + σ² the variance of x_t, c_skip = √ᾱ s²/v is the best linear denoiser and
     c_out = σ s/√v its error, so a = σ/(s √v) and b = −√ᾱ s/√v. For s = 1 this is minus the velocity.
 
     Args:
@@ -128,20 +128,21 @@ class PreconditionedParameterisation(LinearParameterisation):
         return noise2.sqrt() / (s * total), -signal2.sqrt() * s / total
 
 
-def at_least_two(levels: int) -> int:
+def check_levels(levels: int) -> int:
+    """Return ``levels``; raise InvalidInput for fewer than two, or None."""
     if levels is None or levels < 2:
-        raise InvalidInput(f"this parameterisation needs data of two levels or more, got {levels}: use preconditioned")
+        raise InvalidInput(f"this parameterisation needs data with at least two levels, got {levels}: use preconditioned")
     return int(levels)
 
 
-class RoundedParameterisation(PreconditionedParameterisation):
+class RoundedParameterisation(Parameterisation):
     """x̂_0 = E[v_k | N(v_k; m, 1/τ)] over the levels v_k, about the preconditioned estimate m = c_skip x_t + c_out y.
 
-    τ = SNR + 1/s² is the precision with which x_t and the data's variance know a pixel, so that m and τ are the Gaussian
-    posterior whose mean y corrects; that its pixel has levels is then exact knowledge. It says nothing where the noise is
-    wider than a level, and rounds where it is finer: a linear parameterisation leaves those K steps to its network, or to
-    Fourier features of x_t, and pays in bits for what has not been learned of them (``docs/results.md``). One number a
-    dimension, and a sum over fifteen levels. (This project's own.)
+    N(m, 1/τ) is a pixel's Gaussian posterior, with the precision τ = SNR + 1/s² of x_t and the data's variance, and a mean
+    that y corrects; the levels are then exact knowledge. They change nothing where the noise is wider than a level, and
+    round where it is finer. A linear parameterisation leaves these K steps to the network, or to Fourier features of x_t,
+    and costs bits while they are not learned (``docs/results.md``). One output a dimension, and a sum over fifteen levels.
+    (This project's own.)
 
     Args:
         sigma_data: s, as for ``preconditioned``.
@@ -152,39 +153,37 @@ class RoundedParameterisation(PreconditionedParameterisation):
     """
 
     def __init__(self, sigma_data: float, levels: int) -> None:
-        super().__init__(sigma_data)
-        self.levels = at_least_two(levels)
+        self.linear, self.levels = PreconditionedParameterisation(sigma_data), check_levels(levels)
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
-        """For any real x_0: the m that is pulled to it, by bisection, for x̂_0 rises with m and is within half a step."""
-        x_t = align(alpha_bar(gamma).sqrt(), x_0) * x_0 + align(sigma2(gamma).sqrt(), x_0) * eps
+        """Find m for any real x_0 by bisection: x̂_0 increases with m and is within half a step of it."""
+        x_t = q_sample(x_0, eps, gamma)
         low, high = x_0 - 1 / self.levels, x_0 + 1 / self.levels
         for _ in range(60):
             middle = (low + high) / 2
-            above = self._pulled(middle, gamma) > x_0
+            above = self._round(middle, gamma) > x_0
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-        return super().target(*Prediction.from_x_0((low + high) / 2, x_t, gamma), gamma)
+        return self.linear.target(*Prediction.from_x_0((low + high) / 2, x_t, gamma), gamma)
 
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
-        return Prediction.from_x_0(self._pulled(super().predict(y, x_t, gamma).x_0, gamma), x_t, gamma)
+        return Prediction.from_x_0(self._round(self.linear.predict(y, x_t, gamma).x_0, gamma), x_t, gamma)
 
-    def _pulled(self, mean: Tensor, gamma: Tensor) -> Tensor:
-        return nearby_level_mean(mean, align(snr(gamma) + 1 / self.sigma_data**2, mean), self.levels)
+    def _round(self, mean: Tensor, gamma: Tensor) -> Tensor:
+        return nearby_level_mean(mean, align(snr(gamma) + 1 / self.linear.sigma_data**2, mean), self.levels)
 
 
 class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisation):
-    """x̂_0 = Σ_k π_k v_k with π_k ∝ p_k N(x_t; √ᾱ v_k, σ²) e^{y_k}: Bayes' rule for a pixel that has K levels.
+    """x̂_0 = Σ_k π_k v_k with π_k ∝ p_k N(x_t; √ᾱ v_k, σ²) e^{y_k}: Bayes' rule for a pixel with K levels.
 
-    Given the whole of x_t, a pixel's level has the probability N(x_t; √ᾱ v_k, σ²) p(k | all *other* pixels of x_t), up to a
-    constant. The first factor is known, and decides alone where the noise is finer than the levels; what the network is
-    asked for is how far the second differs from p_k, the share of level k in the training data. That is a smooth function
-    of much the same size at every γ, and y = 0 is already the best denoiser that looks at one pixel at a time.
-    A linear parameterisation leaves the K steps of the first factor to the network, pixel by pixel, and pays in bits for
-    what it has not learned of them: see ``docs/results.md``. (This project's own; score interpolation, Dieleman et al.
-    2022, takes the mean of a softmax as well, without the known factor.)
+    Given all of x_t, the probability of a pixel's level is N(x_t; √ᾱ v_k, σ²) p(k | all *other* pixels of x_t), up to a
+    constant. The first factor is known, and dominates where the noise is finer than the levels; the network gives the log
+    ratio of the second to p_k, the share of level k in the training data. This is a smooth function of similar size at every
+    γ, and y = 0 is the best denoiser of single pixels. A linear parameterisation leaves the K steps of the first factor to
+    the network, and costs bits while they are not learned: see ``docs/results.md``. (This project's own; score
+    interpolation, Dieleman et al. 2022, takes the mean of a softmax as well, without the known factor.)
 
-    Cost: a softmax over B · D · K numbers a call. For photographs it is slow to learn: what their other pixels say of one is
-    narrow, so that y has to become large, and a linear parameterisation is far ahead for long (``docs/results.md``).
+    Cost: a softmax over B · D · K numbers a call. It is slow to learn for photographs, where p(k | other pixels) is narrow
+    and y has to become large: a linear parameterisation is ahead for a long time (``docs/results.md``).
 
     Args:
         levels: K.
@@ -195,16 +194,16 @@ class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisat
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        self.outputs = at_least_two(levels)
+        self.outputs = check_levels(levels)
         self.prior: Tensor
         self.register_buffer("prior", torch.full((self.outputs,), -math.log(self.outputs)))
 
     def init_from_data(self, x: Tensor) -> None:
-        self.prior.copy_(level_prior(x[:: -(-len(x) // MANY)], self.outputs))
+        self.prior.copy_(level_prior(x[:: -(-len(x) // PRIOR_EXAMPLES)], self.outputs))
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
-        """One answer of many: x_0 shared out between the two levels beside it, and 10⁻³⁰ for the others."""
-        x_t = align(alpha_bar(gamma).sqrt(), x_0) * x_0 + align(sigma2(gamma).sqrt(), x_0) * eps
+        """Return one of many solutions: weights on the two levels next to x_0, and 10⁻³⁰ on the others."""
+        x_t = q_sample(x_0, eps, gamma)
         distance = (x_0.unsqueeze(-1) - level_centres(self.outputs, x_0)).abs() * (self.outputs / 2)
         return (1 - distance).clamp(min=1e-30).log() - level_logits(x_t, gamma, self.outputs) - self.prior.to(x_0)
 
@@ -212,5 +211,5 @@ class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisat
         return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t), y), x_t, gamma)
 
 
-MANY = 10_000
-"""Training examples at most, evenly spread over all, that the share of each level is taken from."""
+PRIOR_EXAMPLES = 10_000
+"""The most training examples, evenly spaced in the data set, from which the share of each level is measured."""

@@ -1,32 +1,49 @@
-"""The forward process q, (1.33)–(1.34) and (1.63)–(1.89), as values of ``torch.distributions``.
+"""The forward process q of (1.33)–(1.34) and the reverse kernel p_θ of (1.96), as values of ``torch.distributions``.
 
-All three conditionals hold for any s < t, neighbours or not. c = −expm1(γ_s − γ_t).
+All conditionals hold for any s < t, neighbours or not. c = −expm1(γ_s − γ_t) is ``gamma.step_fraction``. γ has the shape
+(B,), one value an example, or (B, *event), one value a dimension.
 """
 
+import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from vdm.bound import Denoise
-from vdm.gamma import align, alpha_bar, sigma2, step_fraction
+from vdm.draws import AbstractDraws
+from vdm.gamma import align, alpha_bar, sigma2, signal_and_noise, step_fraction
 
 
-def reverse_kernel(x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, denoise: Denoise) -> Independent:
-    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_θ(x_t)): (1.96)."""
-    return ForwardProcess().posterior(denoise(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t)
+def gaussian(mean: Tensor, scale: Tensor) -> Independent:
+    """Return N(mean, diag(scale²)) over the event dimensions of ``mean`` (B, *event); scale has mean's shape."""
+    return Independent(Normal(mean, scale, validate_args=False), mean.ndim - 1, validate_args=False)
 
 
 def isotropic(mean: Tensor, variance: Tensor) -> Independent:
-    """N(mean, variance I) over the event dimensions of ``mean`` (B, *event); variance (B,) or (B, *event)."""
-    scale = align(variance.sqrt(), mean).expand_as(mean)
-    return Independent(Normal(mean, scale, validate_args=False), mean.ndim - 1, validate_args=False)
+    """Return N(mean, variance I) over the event dimensions of ``mean`` (B, *event); variance (B,) or (B, *event)."""
+    return gaussian(mean, align(variance.sqrt(), mean).expand_as(mean))
+
+
+def standard_normal(like: Tensor) -> Independent:
+    """Return N(0, I) for the rows of ``like`` (B, *event)."""
+    return isotropic(torch.zeros_like(like), like.new_ones(len(like)))
+
+
+def reparameterise(kernel: Independent, noise: Tensor) -> Tensor:
+    """Return mean + standard deviation · ``noise``: a draw that gradients pass through (Kingma & Welling 2014)."""
+    return kernel.mean + kernel.stddev * noise
+
+
+def reparameterised_sample(kernel: Independent, draws: AbstractDraws, name: str) -> Tensor:
+    """Draw from ``kernel`` with the standard normals called ``name``."""
+    return reparameterise(kernel, draws.normal(name, kernel.mean))
 
 
 class ForwardProcess:
     """q(x_t | x_0), q(x_t | x_s) and q(x_s | x_t, x_0), given values of γ."""
 
     def marginal(self, x_0: Tensor, gamma_t: Tensor) -> Independent:
-        """q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I): (1.64)–(1.73)."""
-        return isotropic(align(alpha_bar(gamma_t).sqrt(), x_0) * x_0, sigma2(gamma_t))
+        """q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I): (1.73), derived in (1.64)–(1.72)."""
+        signal, noise = signal_and_noise(gamma_t, x_0)
+        return gaussian(signal * x_0, noise.expand_as(x_0))
 
     def transition(self, x_s: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
         """q(x_t | x_s) = N(√α x_s, (1 − α) I), (1.34) and (1.63), with α = ᾱ_t/ᾱ_s and 1 − α = (1 − ᾱ_t) c."""
@@ -34,10 +51,9 @@ class ForwardProcess:
         return isotropic(align(signal, x_s) * x_s, sigma2(gamma_t) * step_fraction(gamma_s, gamma_t))
 
     def posterior(self, x_0: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
-        """q(x_s | x_t, x_0): the mean (1.88) and variance (1.89), in stable form.
+        """q(x_s | x_t, x_0) with the mean (1.88) and the variance (1.89), in stable form.
 
-        mean = √(ᾱ_s/ᾱ_t) (1 − c) x_t + √ᾱ_s c x_0, variance = (1 − ᾱ_s) c. With x̂_0 for x_0 it is the reverse
-        kernel p_θ(x_s | x_t) of (1.96).
+        mean = √(ᾱ_s/ᾱ_t) (1 − c) x_t + √ᾱ_s c x_0, variance = (1 − ᾱ_s) c.
         """
         c = step_fraction(gamma_s, gamma_t)
         from_x_t = (alpha_bar(gamma_s) / alpha_bar(gamma_t)).sqrt() * (1 - c)
@@ -47,5 +63,11 @@ class ForwardProcess:
 
 
 def q_sample(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
-    """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: (1.72)."""
-    return align(alpha_bar(gamma_t).sqrt(), x_0) * x_0 + align(sigma2(gamma_t).sqrt(), x_0) * eps
+    """Return x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, (1.72): a draw of ``ForwardProcess.marginal`` with the noise ``eps``."""
+    marginal = ForwardProcess().marginal(x_0, gamma_t).base_dist
+    return marginal.loc + marginal.scale * eps
+
+
+def reverse_kernel(x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
+    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0), (1.96), with ``x_hat`` = x̂_0(x_t) the denoiser's estimate."""
+    return ForwardProcess().posterior(x_hat, x_t, gamma_s, gamma_t)

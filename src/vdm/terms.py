@@ -10,16 +10,16 @@ TERM_LABELS = {
     "prior_matching": "prior matching",
     "denoising_matching": "denoising matching",
 }
+"""The terms that every bound reports, by key, with their labels for people."""
 
-TERMS = ("bits_per_dim", "reconstruction", "prior_matching", "denoising_matching")
-"""The reported numbers of every bound."""
+TERMS = tuple(TERM_LABELS)
 
 
-def term_names(columns: int) -> tuple[str, ...]:
-    """Keys of ``Elbo.terms()`` with so many columns of ``matching``: one entry a layer where there are several."""
-    return TERMS + tuple(f"layer_{t}" for t in range(1, columns + 1) if columns > 1)
+def term_names(entries: int) -> tuple[str, ...]:
+    """Return the keys of ``Elbo.terms()`` for ``matching`` (B, entries): one key a layer if there are several."""
+    return TERMS + tuple(f"layer_{t}" for t in range(1, entries + 1) if entries > 1)
 
 
 def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
-    """nats / (D ln 2): a codelength in nats per example, as bits per dimension."""
+    """Convert nats per example to bits per dimension: nats / (D ln 2)."""
     return nats / (dims * math.log(2))

@@ -1,4 +1,4 @@
-"""Where the time of a one-t estimate is drawn."""
+"""Distributions of the time t of a one-t estimate."""
 
 from abc import ABC, abstractmethod
 
@@ -6,18 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from vdm.draws import AbstractDraws
-from vdm.errors import InvalidInput
 from vdm.loss_history import LossHistory, LossObserver
-from vdm.objectives import Objective
-from vdm.schedules import NoiseSchedule
 
 
 class TimeSampler(nn.Module, ABC):
-    """Draws one u in [0, 1) for each row; an estimate divides by the density, so every sampler is unbiased."""
+    """A distribution of u in [0, 1); an estimate divides by its density, so every sampler is unbiased."""
 
     @abstractmethod
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(u, density of u), each (B,), for the rows of ``like``."""
+        """Draw u for the rows of ``like``; return (u, density of u), each (B,)."""
 
 
 class UniformTimes(TimeSampler):
@@ -29,7 +26,7 @@ class UniformTimes(TimeSampler):
 
 
 class StratifiedTimes(TimeSampler):
-    """u spread evenly over the global batch (Kingma et al. 2021, appendix I.1): the mean over a batch varies less."""
+    """u spread evenly over the global batch (Kingma et al. 2021, appendix I.1): a batch's mean has less variance."""
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         u = draws.stratified("t", like)
@@ -37,14 +34,14 @@ class StratifiedTimes(TimeSampler):
 
 
 class ImportanceTimes(TimeSampler):
-    """u with a density that is constant on each of K equal bins, by its inverse distribution function.
+    """u with a density that is constant on each of K equal bins, drawn by the inverse distribution function.
 
-    The uniform number behind u is spread evenly over the global batch. Every share is positive, so no time is left out.
+    The uniform number behind u is spread evenly over the global batch. Every share is positive, so every time can be drawn.
     """
 
     @abstractmethod
     def shares(self, like: Tensor) -> Tensor:
-        """(K,), the probabilities of the bins, in ``like``'s dtype: positive, with sum one."""
+        """Return the probabilities of the bins, (K,) in ``like``'s dtype: positive, with sum one."""
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         v = draws.stratified("t", like)
@@ -55,51 +52,14 @@ class ImportanceTimes(TimeSampler):
         return (k + within) / len(shares), len(shares) * shares[k]
 
 
-class LinearDenoiserTimes(ImportanceTimes):
-    """A proposal in closed form: the loss that the best *linear* denoiser would have at each time.
-
-    For data with variance s² it is E‖ε − ε̂‖²/D = ᾱ s²/(ᾱ s² + σ²) = sigmoid(2 log s − γ), so the density is
-    ∝ γ′(t) w(γ) sigmoid(2 log s − γ), taken at the middle of each bin, with a floor. A trained denoiser does better
-    where the data is far from Gaussian.
-
-    Args:
-        schedule: the model's, fixed and with one γ for all dimensions.
-        objective: the model's.
-        sigma_data: s, the data's standard deviation on the (−1, 1) scale; positive.
-        bins: K.
-        floor: the least share as a fraction of 1/K, in (0, 1].
-    """
-
-    table: Tensor
-
-    def __init__(
-        self, schedule: NoiseSchedule, objective: Objective, sigma_data: float, bins: int = 200, floor: float = 0.1
-    ) -> None:
-        super().__init__()
-        if schedule.learned or isinstance(schedule, LossObserver):
-            raise InvalidInput("times=linear_denoiser is for a schedule that stays as it is: use times=stratified")
-        if not (sigma_data > 0 and 0 < floor <= 1 and bins >= 1):
-            raise InvalidInput(
-                f"sigma_data must be positive, floor in (0, 1] and bins ≥ 1, got sigma_data={sigma_data} floor={floor} "
-                f"bins={bins}"
-            )
-        t = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
-        gamma = schedule(t)
-        profile = schedule.rate(t) * objective.weight(gamma) * torch.sigmoid(2 * torch.tensor(sigma_data).log() - gamma)
-        self.register_buffer("table", (floor / bins + (1 - floor) * profile / profile.sum()).float())
-
-    def shares(self, like: Tensor) -> Tensor:
-        return self.table.to(like) / self.table.to(like).sum()
-
-
 class LossMomentTimes(ImportanceTimes, LossObserver):
-    """A density ∝ √E[loss²] at each time, from the losses of training (Nichol & Dhariwal 2021): the least variance.
+    """A density ∝ √E[loss²] from the training losses, which has the least variance (Nichol & Dhariwal 2021).
 
-    Even until every bin has been seen. The history is summed over processes and is part of a checkpoint.
+    Uniform until every bin has a loss. The history is summed over processes and is part of a checkpoint.
 
     Args:
         bins: K.
-        memory: what one new value leaves of an old mean of its bin.
+        memory: in [0, 1), the weight of a bin's old mean after one new value.
         floor: the least share as a fraction of 1/K, in (0, 1]; bounds the weights 1/density by 1/floor.
     """
 

@@ -56,12 +56,12 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_float32_is_float32_on_a_gpu_too(run):
+def test_command_disables_tf32(run):
     """cuDNN's convolutions round to ten bits unless told otherwise."""
     assert not torch.backends.cudnn.allow_tf32
 
 
-def test_a_run_leaves_everything_behind(run):
+def test_train_writes_all_files(run):
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {
         "config.yaml",
@@ -76,7 +76,7 @@ def test_a_run_leaves_everything_behind(run):
     assert Image.open(run / "pictures/samples.png").size[0] > 400
 
 
-def test_metrics_have_the_promised_shape(run):
+def test_train_writes_metrics_with_errors_and_provenance(run):
     metrics = json.loads((run / "metrics.json").read_text())
     test = metrics["test"]
     assert set(test) == {"bits_per_dim", "reconstruction", "prior_matching", "denoising_matching"}
@@ -88,7 +88,7 @@ def test_metrics_have_the_promised_shape(run):
 
 
 @pytest.mark.parametrize("more", [[], ["estimator=[]", "relative=[]"]], ids=["", "and nothing else"])
-def test_evaluate_gives_the_number_of_training(run, call, tmp_path, more):
+def test_evaluate_repeats_the_number_of_training(run, call, tmp_path, more):
     words = (f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu", *more)
     status, out, _ = call(evaluate, *words)
     assert status == 0
@@ -98,21 +98,21 @@ def test_evaluate_gives_the_number_of_training(run, call, tmp_path, more):
     assert all(number in out for number in Estimate(**trained["bits_per_dim"]).shown())
 
 
-def test_evaluation_does_not_depend_on_the_batch_size(run, call, tmp_path):
+def test_evaluate_does_not_depend_on_batch_size(run, call, tmp_path):
     call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu", "batch_size=100")
     trained, evaluated = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, tmp_path))
     for name in trained:
         assert trained[name]["value"] == pytest.approx(evaluated[name]["value"], rel=1e-5)
 
 
-def test_raw_weights_give_another_number(run, call, tmp_path):
+def test_evaluate_uses_raw_weights_with_ema_false(run, call, tmp_path):
     call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu", "ema=false")
     trained, raw = (json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path))
     assert raw["provenance"]["weights"] == "raw"
     assert raw["test"]["bits_per_dim"]["value"] != trained["test"]["bits_per_dim"]["value"]
 
 
-def test_sample_writes_levels_and_a_picture(run, call, tmp_path):
+def test_sample_writes_levels_and_images(run, call, tmp_path):
     checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
     few, many = tmp_path / "few", tmp_path / "many"
     assert call(sample, checkpoint, "n=3", "batch_size=2", "accelerator=cpu", f"hydra.run.dir={few}")[0] == 0
@@ -132,14 +132,14 @@ BAD = {
     "an unknown option": (["schedule=kosine"], "kosine"),
     "an added setting nobody reads": (["+colour=red"], "colour"),
     "an added argument": (["+trainer.colour=red"], "trainer"),
-    "no option of a group": (["schedule=null"], "schedule=null names no option of schedule: choose of adaptive, cosine"),
+    "no option of a group": (["schedule=null"], "schedule=null is not an option of schedule: choose one of adaptive"),
     "an old rung": (
         ["model=vae,rung_2_fixed_encoder"],
         "the rungs have a group of their own now: use rung=vae,2_fixed_encoder",
     ),
     "a misspelt setting and no experiment": (["experiment=null", "optimizer.l=1"], "optimizer.lr"),
-    "an empty choice": (["schedule=[]"], "schedule=[] names no option of schedule"),
-    "a range of nothing": (["seed=range(3,1)"], "a range of no value"),
+    "an empty choice": (["schedule=[]"], "schedule=[] is not an option of schedule"),
+    "a range of nothing": (["seed=range(3,1)"], "is an empty range"),
     "a nearly known option": (["schedule=cosin"], "schedule has no option 'cosin'; did you mean 'cosine'?"),
     "no optimiser": (["optimizer=null"], "optimizer must be a _target_ with _partial_: true"),
     "no terms": (["~callbacks.bound_terms"], "callbacks.bound_terms measures the bound"),
@@ -148,8 +148,8 @@ BAD = {
     "a monitor of nothing": (["callbacks.checkpoint.monitor=foo"], "choose one of val/bits_per_dim"),
     "no monitor": (["callbacks.checkpoint.monitor=null"], "choose one of val/bits_per_dim"),
     "the worst checkpoint": (["callbacks.checkpoint.mode=max"], "would keep the worst val/bits_per_dim"),
-    "weights alone": (["+callbacks.checkpoint.save_weights_only=true"], "save_weights_only keeps nothing to evaluate"),
-    "weights of no validation": (["+callbacks.checkpoint.every_n_train_steps=3"], "that no validation has measured"),
+    "weights alone": (["+callbacks.checkpoint.save_weights_only=true"], "callbacks.checkpoint.save_weights_only would"),
+    "weights of no validation": (["+callbacks.checkpoint.every_n_train_steps=3"], "would save weights without a validation"),
     "a checkpoint of another kind": (
         ["callbacks.checkpoint._target_=lightning.pytorch.callbacks.ModelCheckpoint"],
         "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint",
@@ -158,13 +158,12 @@ BAD = {
     "samples in no steps": (["model.sampling.steps=0"], "model.sampling: steps must be at least 1, got 0"),
     "null for a logger": (["logger.csv=null"], "logger.csv must be a mapping, got None"),
     "a number for a logger": (["logger.csv=5"], "logger.csv must be a mapping, got 5"),
-    "null for what loggers know": (["leg=null"], "leg must be a mapping, got None"),
     "more labels than classes": (
         ["experiment=digits_labels", "model.denoiser.network.condition.classes=5"],
-        "from 0 to 9 are no labels 0 … 4",
+        "labels 0 … 4",
     ),
     "no labels": (["experiment=digits_labels", "data.labels=false"], "the data have none: set data.labels=true"),
-    "a bound that is no number": (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val must be a positive"),
+    "a bound that is no number": (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val must be at least 0"),
     "no epoch": (["trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
     "no device": (["data.device=xyz"], "data: device must be cpu, cuda"),
     "no folder": (["output_dir=5"], "output_dir must be text, got 5"),
@@ -176,9 +175,9 @@ BAD = {
     "wrong levels": (["levels=9"], "integer levels 0 … 8"),
     "a network that does not fit": (["data.event_shape=[64]"], "network=mlp"),
     "no replicates": (["test.repeats=1"], "at least 2"),
-    "a part of the test set": (["+trainer.limit_test_batches=1"], "limit_test_batches would evaluate a part of a split"),
-    "a part of the validation": (["+trainer.limit_val_batches=0.5"], "limit_val_batches would evaluate a part of a split"),
-    "Lightning's own short run": (["+trainer.fast_dev_run=true"], "evaluate a part of a split"),
+    "a part of the test set": (["+trainer.limit_test_batches=1"], "limit_test_batches would evaluate part of a split"),
+    "a part of the validation": (["+trainer.limit_val_batches=0.5"], "limit_val_batches would evaluate part of a split"),
+    "Lightning's own short run": (["+trainer.fast_dev_run=true"], "evaluate part of a split"),
     "one epoch again and again": (["+trainer.reload_dataloaders_every_n_epochs=1"], "would repeat one epoch's order"),
     "an EMA that is none": (["ema_decay=1.5"], "EMA's decay must be in [0, 1)"),
     "NaN": (["optimizer.lr=1e30", "trainer.gradient_clip_val=null"], "training loss is"),
@@ -186,7 +185,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_to_train_is_one_line(name, call, tmp_path):
+def test_train_refuses_bad_input_in_one_line(name, call, tmp_path):
     overrides, message = BAD[name]
     status, out, error = call(train, *SMALL, *overrides, f"hydra.run.dir={tmp_path}")
     assert status == 2
@@ -197,13 +196,13 @@ def test_bad_input_to_train_is_one_line(name, call, tmp_path):
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_a_file_in_place_of_the_run_s_folder_is_one_line(call, tmp_path):
+def test_train_refuses_a_file_as_run_folder(call, tmp_path):
     (tmp_path / "file").touch()
     status, _, error = call(train, *SMALL, f"hydra.run.dir={tmp_path}/file")
     assert (status, error) == (2, f"vdm-train: {tmp_path}/file is a file, where a folder is needed: choose another folder\n")
 
 
-def test_a_run_does_without_what_only_watches_it(call, tmp_path):
+def test_train_runs_without_optional_callbacks(call, tmp_path):
     left_out = [f"~callbacks.{name}" for name in composed().callbacks if name != "bound_terms"]
     status, _, error = call(
         train, *(word for word in SMALL if "callbacks" not in word), *left_out, "logger=[]", f"hydra.run.dir={tmp_path}"
@@ -214,8 +213,8 @@ def test_a_run_does_without_what_only_watches_it(call, tmp_path):
     assert metrics["test"]["bits_per_dim"]["value"] > 0
 
 
-def test_a_picture_that_fails_does_not_cost_the_result(call, tmp_path, monkeypatch):
-    """It fails loudly, and the run is finished all the same."""
+def test_train_keeps_result_when_an_image_fails(call, tmp_path, monkeypatch):
+    """The exception is shown, and metrics.json is written."""
     monkeypatch.setattr("vdm.data.Digits.picture", lambda *_: 1 / 0)
     words = [*SMALL, "callbacks.sample_grid.every=9", f"hydra.run.dir={tmp_path}"]
     with pytest.raises(ZeroDivisionError):
@@ -227,7 +226,7 @@ def test_a_picture_that_fails_does_not_cost_the_result(call, tmp_path, monkeypat
     assert (status, "is finished" in out) == (0, True)
 
 
-def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
+def test_evaluate_and_sample_refuse_bad_input_in_one_line(run, call, tmp_path):
     (tmp_path / "half.ckpt").write_bytes((run / "checkpoints/best.ckpt").read_bytes()[:5000])
     good = f"ckpt={run}/checkpoints/best.ckpt"
     cases = [
@@ -237,7 +236,7 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         (evaluate, [good, "split=tset"], "there is no split 'tset'"),
         (evaluate, [good, "repeats=1"], "at least 2"),
         (evaluate, [good, "importance=0"], "at least 1"),
-        (evaluate, [good, "timesteps=[]"], "no T at all"),
+        (evaluate, [good, "timesteps=[]"], "timesteps is empty"),
         (evaluate, [good, "target_se=0"], "must be positive"),
         (evaluate, [good, "target_se=inf"], "must be positive and finite"),
         (evaluate, [good, "trust=5"], "trust must be text or a list of text each or null, got 5"),
@@ -250,13 +249,13 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         (report, ["estimators", good, "growth=[9,1]"], "growth[1] must be at least 2, got 1"),
         (report, ["estimators", good, "growth=5"], "growth must be a list of a whole number each or null, got 5"),
         (report, ["lineage", "runs=5"], "runs must be text or null, got 5"),
-        (report, ["run"], "run= names nothing; usage: vdm-report run=FOLDER"),
+        (report, ["run"], "run= has no value; usage: vdm-report run=FOLDER"),
         (report, ["run=["], "[ holds no run"),
         (report, ["run=a: {b"], "a: {b holds no run"),
         (evaluate, [good, "kid=0"], "kid must be true or false"),
-        (evaluate, [good, "accelerator=foo"], "accelerator=foo is none that this machine has"),
+        (evaluate, [good, "accelerator=foo"], "accelerator=foo is not available on this machine"),
         (evaluate, [good, "accelerator=cpu", "devices=0"], "devices=0"),
-        (sample, [good, "accelerator=foo"], "accelerator=foo is none that this machine has"),
+        (sample, [good, "accelerator=foo"], "accelerator=foo is not available on this machine"),
         (sample, [good, "n=0"], "at least 1"),
         (sample, [good, "n=1000000000000"], "n must be at most 10,000,000"),
         (sample, [good, "steps=99999999999999999999"], "steps must be at most 10,000,000"),
@@ -288,14 +287,14 @@ def test_bad_input_to_evaluate_and_sample_is_one_line(run, call, tmp_path):
         (["relatives=null"], "relatives must be a mapping of a mapping each, got None"),
     ],
 )
-def test_no_split_is_evaluated_before_what_is_known_beforehand_is_refused(run, call, tmp_path, monkeypatch, words, message):
+def test_evaluate_refuses_before_the_first_evaluation(run, call, tmp_path, monkeypatch, words, message):
     monkeypatch.setattr(evaluate, "own_bound", lambda *_: pytest.fail("evaluated"))
     status, _, error = call(evaluate, f"ckpt={run}/checkpoints/best.ckpt", *words, f"hydra.run.dir={tmp_path}")
     assert (status, len(error.splitlines())) == (2, 1)
     assert message in error
 
 
-def test_a_finished_run_is_not_overwritten(run, call):
+def test_train_does_not_overwrite_a_finished_run(run, call):
     before = (run / "metrics.json").read_bytes()
     status, _, error = call(train, *SMALL, f"hydra.run.dir={run}")
     assert status == 2
@@ -304,7 +303,7 @@ def test_a_finished_run_is_not_overwritten(run, call):
 
 
 @pytest.mark.parametrize("module", [evaluate, sample, report])
-def test_no_command_writes_into_the_folder_of_a_run(module, run, call):
+def test_commands_refuse_the_folder_of_a_run(module, run, call):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts}
     words = [f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={run}", "accelerator=cpu"]
     status, _, error = call(module, *(["estimators", *words[:2]] if module is report else words))
@@ -322,8 +321,8 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_what_was_estimated_before_an_estimator_failed_is_kept(failure, run, call, tmp_path, monkeypatch):
-    """Whatever ended it, and the result names what it lacks."""
+def test_evaluate_keeps_estimates_before_a_failure(failure, run, call, tmp_path, monkeypatch):
+    """metrics.json names the estimates that are missing, whatever ended the command."""
     estimate, (fail, reason, end) = evaluate.run_estimator, FAILURES[failure]
 
     def failing(name, *rest):
@@ -345,7 +344,7 @@ def test_what_was_estimated_before_an_estimator_failed_is_kept(failure, run, cal
     assert metrics["test"]["bits_per_dim"]["value"] > 0
 
 
-def test_a_multirun_leaves_one_result_a_job(call, tmp_path):
+def test_multirun_writes_one_result_per_job(call, tmp_path):
     status, _, _ = call(train, "-m", *SMALL, "schedule=linear,cosine", f"hydra.sweep.dir={tmp_path}")
     assert status == 0
     values = {
@@ -355,7 +354,7 @@ def test_a_multirun_leaves_one_result_a_job(call, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_installed_wheel_works_from_another_folder(tmp_path):
+def test_installed_wheel_runs_from_another_folder(tmp_path):
     """The configs travel inside the wheel."""
     root = Path(__file__).parents[2]
     uv = [sys.executable, "-m", "uv"]
@@ -376,7 +375,7 @@ def test_the_installed_wheel_works_from_another_folder(tmp_path):
     assert list(tmp_path.glob("logs/train/runs/*/metrics.json"))
 
 
-def test_every_estimator_in_one_table(run, call, tmp_path):
+def test_evaluate_prints_every_estimator_in_one_table(run, call, tmp_path):
     """vdm-evaluate with everything asked for, on two examples and few latents."""
     cheap = (
         "timesteps=[3,9]",
@@ -404,7 +403,7 @@ def test_every_estimator_in_one_table(run, call, tmp_path):
 
 
 @pytest.mark.parametrize("growth", ["[3,5]", "null"])
-def test_the_laboratory_reports(run, call, tmp_path, growth):
+def test_report_writes_the_variance_study(run, call, tmp_path, growth):
     small = ("examples=2", "timesteps=4", "repeats=2", "batches=3", f"growth={growth}")
     checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
     status, out, error = call(report, "estimators", checkpoint, *small, f"hydra.run.dir={tmp_path}")
@@ -416,7 +415,7 @@ def test_the_laboratory_reports(run, call, tmp_path, growth):
     assert "consistency" in out
 
 
-def test_a_report_on_nothing_says_what_there_is(call):
+def test_report_without_subject_lists_the_subjects(call):
     for arguments in ((), ("estimator",)):
         status, _, error = call(report, *arguments)
         assert status == 2
@@ -427,7 +426,7 @@ def test_a_report_on_nothing_says_what_there_is(call):
     ("module", "arguments"),
     [(report, ["--help"]), (report, ["run", "-h"]), (report, ["run=a", "--help"]), (dashboard, ["--help"])],
 )
-def test_what_has_no_configs_says_how_it_is_used(module, arguments, call):
+def test_commands_without_config_print_usage(module, arguments, call):
     status, out, error = call(module, *arguments)
     assert (status, error) == (0, "")
     assert "sweep=FOLDER" in out

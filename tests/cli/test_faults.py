@@ -1,4 +1,4 @@
-"""What goes wrong outside of the program: a run ends as documented or goes on, and no result looks whole and is not."""
+"""Faults outside the program: a run ends as documented or resumes, and no partial result looks whole."""
 
 import errno
 import json
@@ -27,7 +27,7 @@ OWN = {"format": 1, "config": {}, "provenance": {}}
 
 
 class LimitedFiles:
-    """No file may grow beyond so many bytes: the kernel refuses the write in the middle, as on a full disk."""
+    """Limit the size of files: the kernel refuses a write half-way, as on a full disk."""
 
     def __init__(self, size):
         self.size = size
@@ -46,8 +46,8 @@ def content(value):
     return {KEY: OWN, "state_dict": {"w": torch.full((1000,), float(value))}, "global_step": value}
 
 
-def test_a_disk_that_fills_up_in_a_save_costs_nothing(tmp_path):
-    """The kernel stops the write half-way; the earlier checkpoint is whole, nothing else is there, and one line says it."""
+def test_full_disk_during_a_save_costs_nothing(tmp_path):
+    """The earlier checkpoint is whole, no other file is left, and the error is one line."""
     path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
     io.save_checkpoint(content(1), path)
     with LimitedFiles(path.stat().st_size // 2), pytest.raises(InvalidInput, match=r"last\.ckpt cannot be written \("):
@@ -64,7 +64,7 @@ def save_for_ever(path, report):
 
 
 @pytest.mark.slow
-def test_kill_in_a_save_leaves_the_last_whole_one(tmp_path):
+def test_kill_during_a_save_leaves_the_last_checkpoint(tmp_path):
     """SIGKILL at ten moments spread over the duration of a save."""
     path, fork = tmp_path / "last.ckpt", get_context("fork")
     for attempt in range(10):
@@ -84,7 +84,7 @@ def test_kill_in_a_save_leaves_the_last_whole_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_remnants_go_and_nothing_else_does(tmp_path):
+def test_remove_remnants_removes_nothing_else(tmp_path):
     names = (".last.ckpt.a1b2c3d4", "last.ckpt", ".hydra", "metrics.csv", ".config.yaml.zzzzzzzz", "best.ckpt")
     for name in names:
         (tmp_path / name).touch()
@@ -92,8 +92,8 @@ def test_remnants_go_and_nothing_else_does(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", ".hydra", "metrics.csv", "best.ckpt"}
 
 
-def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(tmp_path, capsys):
-    """The limit lets the yaml and csv files through and stops the checkpoint in its middle."""
+def test_full_disk_ends_in_one_line_and_run_resumes(tmp_path, capsys):
+    """The limit admits the yaml and csv files and stops the checkpoint half-way."""
     folder = tmp_path / "run"
     with LimitedFiles(100_000):
         assert vdm_train(folder) == 2
@@ -107,8 +107,8 @@ def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_room(tm
     assert json.loads((folder / "metrics.json").read_text())["test"]["bits_per_dim"]["value"] > 0
 
 
-def test_data_whose_file_vanishes_in_mid_epoch_are_read_to_the_end(tmp_path):
-    """A mapped file that is removed, or replaced by another, stays what it was for those who have it open."""
+def test_mapped_data_survive_removal_of_their_file(tmp_path):
+    """A process that has mapped a file keeps it when it is removed or replaced."""
     x = torch.arange(600, dtype=torch.uint8).view(60, 1, 10)
     path = tmp_path / "train.bin"
     path.write_bytes(x.numpy().tobytes())
@@ -122,23 +122,23 @@ def test_data_whose_file_vanishes_in_mid_epoch_are_read_to_the_end(tmp_path):
         assert all(torch.equal(batch.x, x[batch.index]) for batch in seen)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
-    """A place below a file is refused whoever asks, root included."""
+def test_unwritable_folder_is_one_line(tmp_path, capsys):
+    """A path below a file is refused for root as well."""
     (tmp_path / "file").touch()
     assert vdm_train(tmp_path / "file" / "run") == 2
     assert f"{tmp_path}/file is a file, where a folder is needed" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_one_line(tmp_path, capsys):
+def test_read_only_folder_is_one_line(tmp_path, capsys):
     (tmp_path / "closed").mkdir(mode=0o555)
     assert vdm_train(tmp_path / "closed" / "run") == 2
     assert "cannot be written (Permission denied)" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_run_whose_folder_is_removed_ends_in_one_line(tmp_path, monkeypatch, capsys, later):
-    """Also where a checkpoint has made the folder anew by then: its curves would go on without their beginning."""
+def test_removed_run_folder_ends_in_one_line(tmp_path, monkeypatch, capsys, later):
+    """Also if a checkpoint has created the folder again, whose curves would lack their start."""
     folder = tmp_path / "run"
 
     def remove():
@@ -152,16 +152,16 @@ def test_a_run_whose_folder_is_removed_ends_in_one_line(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize(("gone", "begun"), [("data.bin", False), ("data.bin", True), ("run/mine.bin", True)])
-def test_another_file_that_is_not_there_is_not_taken_for_the_run_s_folder(tmp_path, gone, begun):
+def test_other_missing_file_keeps_its_traceback(tmp_path, gone, begun):
     folder = RunFolder(tmp_path / "run")
     if begun:
         write_atomically(folder.config, b"")
-    with pytest.raises(FileNotFoundError), folder.held():
+    with pytest.raises(FileNotFoundError), folder.locked():
         (tmp_path / gone).read_bytes()
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_a_disk_that_fails_is_one_line(tmp_path, monkeypatch, capsys, number):
+def test_failing_disk_is_one_line(tmp_path, monkeypatch, capsys, number):
     def fail(*_):
         raise OSError(number, os.strerror(number), "data.bin")
 
@@ -170,7 +170,7 @@ def test_a_disk_that_fails_is_one_line(tmp_path, monkeypatch, capsys, number):
     assert f"data.bin is out of reach ({os.strerror(number)}): its disk or" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_the_first_reason_is_told_where_nothing_can_be_written(tmp_path):
+def test_first_failure_is_reported_when_nothing_can_be_written(tmp_path):
     folder = RunFolder(tmp_path / "run")
     (tmp_path / "run").touch()
     folder.note_failure(ValueError("the first"))
@@ -178,8 +178,8 @@ def test_the_first_reason_is_told_where_nothing_can_be_written(tmp_path):
         write_atomically(folder.failure, b"x")
 
 
-def test_old_formats_are_migrated_one_by_one_and_others_refused_by_name():
-    """1 → 2 → 3 through a table; from 0 nothing leads on, and 4 is newer than all."""
+def test_old_formats_migrate_stepwise_or_are_refused():
+    """1 → 2 → 3 by the table of migrations; 0 has no migration, and 4 is too new."""
     table = {
         1: lambda c: {**c, "vdm": {**c["vdm"], "format": 2, "trail": "a"}},
         2: lambda c: {**c, "vdm": {**c["vdm"], "format": 3, "trail": c["vdm"]["trail"] + "b"}},
@@ -196,14 +196,14 @@ def test_old_formats_are_migrated_one_by_one_and_others_refused_by_name():
 
 
 @pytest.mark.parametrize("gone", ["config", "provenance"])
-def test_a_checkpoint_with_a_part_missing_is_one_line(gone, tmp_path):
+def test_incomplete_checkpoint_is_one_line(gone, tmp_path):
     torch.save({**content(1), KEY: {k: v for k, v in OWN.items() if k != gone}}, tmp_path / "x.ckpt")
     with pytest.raises(InvalidInput, match=f"is not a whole checkpoint of vdm: it has no '{gone}'"):
         read_checkpoint(tmp_path / "x.ckpt")
 
 
-def test_a_checkpoint_says_what_it_is_and_where_it_comes_from(tmp_path):
-    """Format, config, the data's fingerprints, the code's version: in every checkpoint that a run leaves."""
+def test_checkpoint_holds_config_and_provenance(tmp_path):
+    """Format, config, the data's fingerprints and the code's version are in every checkpoint."""
     assert vdm_train(tmp_path / "run", "trainer.max_steps=2", "trainer.val_check_interval=2") == 0
     for name in ("best", "last"):
         saved = read_checkpoint(tmp_path / f"run/checkpoints/{name}.ckpt")
@@ -213,7 +213,7 @@ def test_a_checkpoint_says_what_it_is_and_where_it_comes_from(tmp_path):
 
 
 def told_of(pid, name):
-    """What the kernel says of a process, and nothing of one that has just ended: even an open file then reads as gone."""
+    """Read a file of /proc; empty if the process has just ended."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -221,7 +221,7 @@ def told_of(pid, name):
 
 
 def child_of(process):
-    """The process of rank 1, which the command started; it has short-lived other children."""
+    """The process of rank 1; the command has other, short-lived children."""
     while process.poll() is None:
         for pid in map(int, told_of(process.pid, f"task/{process.pid}/children").split()):
             if b"LOCAL_RANK=1" in told_of(pid, "environ"):
@@ -246,8 +246,8 @@ FATES["the second hangs"] = (1, signal.SIGSTOP)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fate", FATES)
-def test_one_of_two_processes_does_not_leave_the_other_waiting(fate, home):
-    """The other ends within the time limit of a collective operation, here 40 s, and some; no result is left."""
+def test_end_of_one_process_ends_the_other(fate, home):
+    """The other ends soon after the time limit of a collective operation, here 40 s, without a result."""
     folder, (rank, number) = home / fate.replace(" ", "_"), FATES[fate]
     limited = ("trainer=ddp", "trainer.devices=2", "trainer.strategy.timeout.seconds=40", "trainer.max_steps=100000")
     process = start("vdm-train", folder, *[word for word in SMALL if "max_steps" not in word], *limited)
@@ -268,8 +268,8 @@ def test_one_of_two_processes_does_not_leave_the_other_waiting(fate, home):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_in_one_of_two_processes_ends_both_with_its_reason(home, monkeypatch):
-    """Also in the first one, whose own loss is finite, and whose checkpoint must not get the other's gradients."""
+def test_non_finite_loss_of_one_process_ends_both(home, monkeypatch):
+    """Rank 0 ends too, although its own loss is finite, and saves no gradient of rank 1."""
     folder = home / "poisoned"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
     poison = ("+callbacks.poison._target_=poison.Poison", "+callbacks.poison.rank=1", "+callbacks.poison.step=7")

@@ -1,26 +1,26 @@
-"""A SLURM for the session, where there can be one, and runs on it that nothing stopped."""
+"""A SLURM for the test session, and uninterrupted runs to compare with."""
 
 import os
 
 import pytest
-from jobs import TWO_NODES, conclude, start, submit
+from jobs import TWO_NODES, finish, start, submit
 from slurm import Cluster, Unavailable
 
 
 @pytest.fixture(scope="session")
 def cluster():
-    """Where it cannot be had: a skip at home, a failure in CI."""
+    """A running SLURM. Without one, tests are skipped, and fail in CI."""
     try:
-        made = Cluster()
+        cluster = Cluster()
     except Unavailable as reason:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no SLURM: {reason}")
-    with made:
-        yield made
+    with cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request):
-    """A job that a failed test has left behind must not meet the next one."""
+def cancel_jobs(request):
+    """Cancel the jobs that a failed test has left."""
     yield
     if "cluster" in request.fixturenames:
         request.getfixturevalue("cluster").cancel_all()
@@ -28,14 +28,14 @@ def nothing_left(request):
 
 @pytest.fixture(scope="session")
 def over_two_nodes(cluster, tmp_path_factory):
-    """(folder, logs) of a job of two processes."""
+    """Sweep folder and logs of an uninterrupted job over two nodes."""
     folder = tmp_path_factory.mktemp("nodes") / "sweep"
-    return folder, conclude(cluster, submit(cluster, folder, *TWO_NODES), folder)
+    return folder, finish(cluster, submit(cluster, folder, *TWO_NODES), folder)
 
 
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory):
-    """The folder of a run of one process, without SLURM."""
+    """Folder of an uninterrupted run of one process, without SLURM."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     process = start(os.environ, f"hydra.run.dir={folder}")
     out, _ = process.communicate(timeout=240)

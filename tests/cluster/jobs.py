@@ -1,4 +1,4 @@
-"""Small jobs of vdm-train on a SLURM: how to submit one, wait for a step of it or for its end, and compare two."""
+"""Small vdm-train jobs on SLURM: submit, wait, compare."""
 
 import subprocess
 import sys
@@ -26,32 +26,33 @@ SLURM = ("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.lau
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 TWO_NODES = ("trainer.num_nodes=2", "trainer.strategy=ddp")
 WORKERS = ("data.workers=2",)
-"""Loader workers are processes too, and SLURM's signals reach every process of a job."""
+"""Loader workers: SLURM signals every process of a job, these included."""
 
 
 def pauses(seconds):
-    """Slow down the first start of a job, and have it print its stacks if it gets nowhere."""
+    """Overrides that slow down the first start of a job, and make it print its stacks if it hangs."""
     return ("+callbacks.pauses._target_=pauses.Pauses", f"+callbacks.pauses.seconds={seconds}")
 
 
 def start(environment, *overrides, options=()):
-    """The command, going on in the background."""
+    """Start vdm-train in the background."""
     program = Path(sys.executable).with_name("vdm-train")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([program, *options, *SMALL, *overrides], env=environment, **pipes)
 
 
 def submit(cluster, folder, *overrides):
-    """The launcher of a multirun into ``folder``."""
+    """Start the launcher of a multirun in ``folder``."""
     return start(cluster.environment, *SLURM, f"hydra.sweep.dir={folder}", *overrides, options=["-m"])
 
 
 def logs_of(folder):
+    """Return the logs of all jobs below ``folder``."""
     return "\n".join(path.read_text() for path in sorted(folder.rglob("*_log.*")))
 
 
-def conclude(cluster, process, folder, status=0):
-    """Wait for the launcher, and give the jobs' logs; submitit ends every task well, so SLURM's state says nothing."""
+def finish(cluster, process, folder, status=0):
+    """Wait for the launcher to exit with ``status``, and return the jobs' logs."""
     try:
         out, _ = process.communicate(timeout=900)
     except subprocess.TimeoutExpired:
@@ -64,7 +65,7 @@ def conclude(cluster, process, folder, status=0):
 
 
 def wait_for_step(cluster, process, run, step=5, seconds=300):
-    """Until ``run`` has logged ``step``; where it does not, what SLURM and the job say."""
+    """Wait until ``run`` has logged ``step``; else fail with SLURM's state and the job's log."""
     limit = time.monotonic() + seconds
     while not any(int(row["step"]) >= step for row in read_rows(run / "metrics.csv")[1]):
         if time.monotonic() > limit:
@@ -73,8 +74,8 @@ def wait_for_step(cluster, process, run, step=5, seconds=300):
         time.sleep(0.05)
 
 
-def same(one, other):
-    """Weights and logs, to the last digit; so short a run does not log what the clock says."""
+def assert_same_run(one, other):
+    """Compare weights and logs bit for bit. The runs are too short to log throughput."""
     ends = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (one, other)]
     assert [end["global_step"] for end in ends] == [STEPS, STEPS]
     assert ends[0]["state_dict"].keys() == ends[1]["state_dict"].keys()

@@ -1,4 +1,4 @@
-"""A slower first start, so that there is time to stop it."""
+"""A callback that slows down a job so that a test has time to stop it."""
 
 import faulthandler
 import time
@@ -9,9 +9,9 @@ from vdm.training.slurm import requeued
 
 
 class Pauses(Callback):
-    """``seconds`` before each step; none where the job has been started before.
+    """Sleep ``seconds`` before each step, unless SLURM has requeued the job.
 
-    After some minutes, by which a job is over or hangs, its processes print where all their threads are.
+    All threads print their stacks after 200 seconds, when the job should have ended.
     """
 
     def __init__(self, seconds):

@@ -1,6 +1,6 @@
-"""A real SLURM on this machine: Debian's packages unpacked beside the system, two virtual nodes, loopback only, no root.
+"""A real SLURM on this machine: two virtual nodes, loopback only, from Debian packages unpacked into a folder, no root.
 
-python tests/cluster/slurm.py        # up until Ctrl-C; prints what to export in another shell
+python tests/cluster/slurm.py        # runs until Ctrl-C; prints the variables to export in another shell
 """
 
 import getpass
@@ -15,10 +15,10 @@ from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 NODES = ("127.0.0.1", "127.0.0.2")
-"""Addresses as names: Lightning takes the first node's name for the address where the processes meet."""
+"""Addresses as names: Lightning uses the first node's name as the address of rank 0."""
 
 SACCT = """#!/bin/sh
-# Stands in for the accounting database: JobID, State and NodeList of each -j, which is all that submitit asks for.
+# Replaces the accounting database: JobID, State and NodeList of each -j, all that submitit asks for.
 echo 'JobID|State|NodeList'
 while [ $# -gt 0 ]; do
   if [ "$1" = -j ]; then squeue --noheader --array --states=all --jobs="$2" --format='%i|%T|%N' 2>/dev/null; fi
@@ -29,17 +29,17 @@ exit 0
 
 
 class Unavailable(Exception):
-    """There can be no SLURM here, and why."""
+    """SLURM cannot run here; the message says why."""
 
 
 def unpack(prefix: Path) -> Path:
-    """The packages' files below ``prefix``, downloaded once with apt."""
+    """Download the packages with apt and unpack them below ``prefix``, once; return the folder."""
     files = prefix / "files"
     if (prefix / "complete").exists():
         return files
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise Unavailable(f"no {tool}: the packages of SLURM are taken from Debian")
+            raise Unavailable(f"no {tool}: SLURM is installed from Debian packages")
     debs = prefix / "debs"
     debs.mkdir(parents=True, exist_ok=True)
     plan = _run("apt-get", "install", "--simulate", "--no-install-recommends", *PACKAGES)
@@ -65,7 +65,7 @@ def _run(*command: str) -> str:
 
 
 class Cluster:
-    """Use as a context manager; ``environment`` is what a command needs to see the cluster."""
+    """A SLURM that runs inside a ``with`` block; commands reach it with ``environment``."""
 
     def __init__(self) -> None:
         home = Path(tempfile.gettempdir()) / f"vdm-slurm-{getpass.getuser()}"
@@ -99,7 +99,7 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Jobs first, through SLURM itself; then the daemons, last one first."""
+        """Cancel the jobs, then end the daemons in reverse order."""
         if len(self._daemons) > 1:
             self.cancel_all()
         for daemon in reversed(self._daemons):
@@ -112,33 +112,33 @@ class Cluster:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def call(self, *command: str) -> str:
-        """A SLURM command's output; empty if it fails."""
+        """Return a SLURM command's output; empty if it fails."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
         return done.stdout if done.returncode == 0 else ""
 
     def running(self) -> str:
-        """The one job that runs.
+        """Return the id of the running job.
 
         Raises:
-            ValueError: none does, or several.
+            ValueError: no job is running, or several are.
         """
         (job,) = self.call("squeue", "--noheader", "--states=running", "--format=%i").split()
         return job
 
     def state(self) -> str:
-        """Of jobs and nodes, for people."""
+        """Return the state of jobs and nodes, for error messages."""
         jobs = self.call("squeue", "--states=all", "--format=%i %T %r %N %M")
         return f"{jobs}{self.call('sinfo', '--Node', '--long')}"
 
     def cancel_all(self) -> None:
-        """End what is left, at once."""
+        """Cancel all jobs, and kill their processes."""
         for job in self.call("squeue", "--noheader", "--format=%A").split():
             self.call("scancel", job)
             self.call("scancel", "--full", "--signal=KILL", job)
         self.wait_until_idle(20)
 
     def wait_until_idle(self, seconds: float = 60) -> None:
-        """Until no job is left."""
+        """Wait until no job is left."""
         limit = time.monotonic() + seconds
         while self.call("squeue", "--noheader", "--format=%A").strip() and time.monotonic() < limit:
             time.sleep(0.2)
@@ -149,8 +149,8 @@ class Cluster:
         key = munge / "key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
-        places = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
-        self._spawn("munged", "--foreground", "--force", f"--socket={munge / 'socket'}", *places)
+        files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
+        self._spawn("munged", "--foreground", "--force", f"--socket={munge / 'socket'}", *files)
         self._wait((munge / "socket").exists, "munged")
         (self.root / "state").mkdir()
         (self.root / "slurm.conf").write_text(self._configuration())
@@ -167,12 +167,12 @@ class Cluster:
         log = (self.root / f"{Path(command[0]).name}.log").open("ab")
         self._daemons.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True))
 
-    def _wait(self, ready, what: str, seconds: float = 60) -> None:
+    def _wait(self, ready, name: str, seconds: float = 60) -> None:
         limit = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > limit:
                 tails = [f"{path.name}: {path.read_text(errors='replace')[-600:]}" for path in self.root.glob("*.log")]
-                raise RuntimeError(f"{what} did not come up\n" + "\n".join(tails))
+                raise RuntimeError(f"{name} did not start\n" + "\n".join(tails))
             time.sleep(0.1)
 
     def _configuration(self) -> str:
@@ -185,7 +185,7 @@ class Cluster:
             "SlurmdUser": me,
             "AuthType": "auth/munge",
             "CredType": "cred/munge",
-            "AuthInfo": f"socket={root}/munge/socket,cred_expire=5",  # also what a requeued job waits before it starts
+            "AuthInfo": f"socket={root}/munge/socket,cred_expire=5",  # a requeued job waits this long before it starts
             "CommunicationParameters": "NoCtldInAddrAny,NoInAddrAny",
             "PluginDir": self.plugins,
             "StateSaveLocation": root / "state",
@@ -205,14 +205,14 @@ class Cluster:
             "SlurmctldParameters": "preempt_send_user_signal",
             "PreemptType": "preempt/partition_prio",
             "PreemptMode": "REQUEUE",
-            "MinJobAge": 3600,  # finished jobs stay visible to the stand-in for sacct
+            "MinJobAge": 3600,  # finished jobs stay visible to the sacct replacement
             "KillWait": 10,
             "ReturnToService": 2,
         }
         lines = [f"{name}={value}" for name, value in settings.items()]
         for i, node in enumerate(NODES, 1):
-            place = f"NodeHostname={self.host} NodeAddr=127.0.0.1 Port={port + i}"
-            lines.append(f"NodeName={node} {place} CPUs=4 RealMemory=64000 State=UNKNOWN")
+            address = f"NodeHostname={self.host} NodeAddr=127.0.0.1 Port={port + i}"
+            lines.append(f"NodeName={node} {address} CPUs=4 RealMemory=64000 State=UNKNOWN")
         nodes = ",".join(NODES)
         lines.append(f"PartitionName=main Nodes={nodes} Default=YES PriorityTier=5 PreemptMode=OFF")
         lines.append(f"PartitionName=low Nodes={nodes} PriorityTier=1 PreemptMode=REQUEUE GraceTime=30")
@@ -221,7 +221,7 @@ class Cluster:
 
 
 def _free_ports(count: int) -> int:
-    """The first of ``count`` neighbouring ports that nobody listens on."""
+    """Return the first of ``count`` consecutive free ports."""
     for first in range(21000, 31000, count):
         sockets = [socket.socket() for _ in range(count)]
         try:
@@ -240,5 +240,5 @@ if __name__ == "__main__":
     with Cluster() as cluster:
         for name in ("SLURM_CONF", "PATH", "LD_LIBRARY_PATH", "PYTHONPYCACHEPREFIX"):
             print(f"export {name}={cluster.environment[name]}")
-        print("# up; Ctrl-C ends it", flush=True)
+        print("# running; Ctrl-C ends it", flush=True)
         signal.pause()

@@ -1,4 +1,4 @@
-"""The namespace in which SLURM runs where a machine's name is not 127.0.0.1."""
+"""loopback.sh: the namespace in which the host name resolves to 127.0.0.1."""
 
 import os
 import shutil
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-ELSEWHERE = ("unshare", "--uts", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c")
+NAMESPACE = ("unshare", "--uts", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c")
 
 
-def test_a_host_name_that_nobody_knows_becomes_this_machine():
-    """The command runs there, with its arguments, and its status comes back."""
-    named = 'hostname nowhere.invalid && exec "$@"'
-    if shutil.which("ip") is None or subprocess.run([*ELSEWHERE, named, "sh", "true"], capture_output=True).returncode:
-        pytest.skip("no namespaces here, or no ip")
-    asked = 'getent ahostsv4 "$(hostname -s)" | head -1; echo "$1"; exit 3'
-    command = [Path(__file__).with_name("loopback.sh"), "sh", "-c", asked, "sh", "two words"]
-    done = subprocess.run([*ELSEWHERE, named, "sh", *command], capture_output=True, text=True)
+def test_loopback_resolves_an_unknown_host_name():
+    """The command gets its arguments, and its exit status is returned."""
+    rename = 'hostname nowhere.invalid && exec "$@"'
+    if shutil.which("ip") is None or subprocess.run([*NAMESPACE, rename, "sh", "true"], capture_output=True).returncode:
+        pytest.skip("needs unprivileged namespaces and ip")
+    script = 'getent ahostsv4 "$(hostname -s)" | head -1; echo "$1"; exit 3'
+    command = [Path(__file__).with_name("loopback.sh"), "sh", "-c", script, "sh", "two words"]
+    done = subprocess.run([*NAMESPACE, rename, "sh", *command], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["127.0.0.1", "two"]

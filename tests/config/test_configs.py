@@ -8,14 +8,13 @@ from support.catalogue import CONFIGS, composed, concrete, options, part
 from support.groups import KINDS, OWNERS
 from support.idx_files import small_mnist
 from support.image_files import small_cifar10, small_folder, small_imagenet
-from vdm.cli.build import build
-from vdm.config.instantiate import TARGET, _called, _calls
+from vdm.config.instantiate import PARTIAL, TARGET, calls, instantiate
 from vdm.config.signatures import accepted
 from vdm.config.trust import TrustEverything
+from vdm.training.build import build
 
-"""Of groups that belong to another model than the default one."""
 EVALUATION = {"estimator", "divergence", "dequantisation", "relative"}
-"""Groups of vdm-evaluate; all others are vdm-train's."""
+"""Groups of vdm-evaluate; all others belong to vdm-train."""
 
 
 def groups():
@@ -31,9 +30,10 @@ def test_every_option_composes_and_resolves(group, option):
     )
     tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     trust = TrustEverything()
-    for place, node in _calls(tree, ""):
+    for place, node in calls(tree):
         if node[TARGET].startswith("vdm."):
-            _, types = accepted(trust.find(node[TARGET], place), node, lambda value: _called(value, trust))
+            named = {name: value for name, value in node.items() if isinstance(value, dict) and value.get(PARTIAL)}
+            _, types = accepted(trust.find(node[TARGET], place), instantiate(named, trust))
             assert {name for name in node if not name.startswith("_")} <= types.keys(), f"types at {place} cannot be checked"
 
 
@@ -51,7 +51,7 @@ def test_every_concrete_class_has_a_yaml(group):
 
 
 def small_files(experiment, root):
-    """Files for an experiment whose data have to be fetched, and a network that is quickly made where it has a large one."""
+    """Write small files for an experiment with downloaded data; return overrides to read them with a small network."""
     shallow = ["model.denoiser.network.channels=64", "model.denoiser.network.blocks=1", "data.batch_size=4"]
     if experiment in ("mnist", "fashion_mnist"):
         return small_mnist(root)[0]
@@ -87,7 +87,7 @@ def test_a_schedule_is_refused_where_the_model_has_none():
 @pytest.mark.parametrize("group", ["schedule=cosine", "network=mlp", "time=discrete"])
 @pytest.mark.parametrize("model", ["hvae", "mhvae"])
 def test_parts_of_the_diffusion_model_are_refused_elsewhere(model, group):
-    """``model=hvae schedule=cosine`` injects no schedule; ``model=vdm kl_warmup=linear`` no warm-up."""
+    """``model=hvae schedule=cosine`` adds no schedule, ``model=vdm kl_warmup=linear`` no warm-up."""
     with pytest.raises(ConfigCompositionException, match=group.split("=")[0]):
         composed(f"model={model}", group)
     with pytest.raises(ConfigCompositionException, match="kl_warmup"):

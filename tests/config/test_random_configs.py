@@ -1,31 +1,26 @@
-"""Configs at random: valid ones train and evaluate, spoilt ones are refused in one line, and nothing is in between."""
+"""Random configs: valid ones train and evaluate, all others are refused in one line."""
 
 import copy
 import math
 import os
-import re
 
 import pytest
 import torch
-from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
-from omegaconf.errors import OmegaConfBaseException
 
 from support.catalogue import composed, options
-from vdm.cli.build import PARTS, build
 from vdm.config.composed import to_plain
-from vdm.config.hints import suggestion
-from vdm.config.instantiate import PARTIAL, TARGET, check_calls, instantiate
-from vdm.config.trust import TrustEverything
+from vdm.config.instantiate import PARTIAL, TARGET, calls
 from vdm.draws import Draws, ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.terms import TERMS
+from vdm.training.build import PARTS, build
 from vdm.training.parameters import parameter_groups
 
 EXAMPLES = int(os.environ.get("VDM_EXAMPLES", "25"))
-"""``make soak`` asks for more, and for others each time."""
+"""Examples of each property; ``make soak`` sets more, which differ each time."""
 AT_RANDOM = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -43,7 +38,7 @@ NARROW = {"digits": ("mlp", *TINY), "toy": ("mlp",)}
 
 @st.composite
 def overrides(draw):
-    """Of any model with any parts, small; they may contradict each other."""
+    """Overrides for a small model of any kind with any parts, which may contradict each other."""
     data = draw(st.sampled_from(["digits", "toy"]))
     chosen = dict(POINTS) if data == "toy" else {"experiment": "digits"}
     diffusion = ("vdm", "4_tied")
@@ -77,7 +72,7 @@ def overrides(draw):
 
 
 def outcome(tree):
-    """Two training steps, one evaluation, two samples: the terms in bits/dim; by hand, as a trainer would."""
+    """Return the evaluated terms after two training steps, without a Trainer; two samples are drawn, too."""
     data, task = build(tree)
     optimizer = task.optimizer(parameter_groups(task.model))
     for step, batch in zip(range(2), data.train_dataloader(), strict=False):
@@ -108,7 +103,7 @@ def in_one_line(error):
 @pytest.mark.slow
 @AT_RANDOM
 @given(overrides())
-def test_a_random_config_trains_or_says_which_parts_do_not_go_together(chosen):
+def test_random_configs_train_or_are_refused_in_one_line(chosen):
     note(" ".join(chosen))
     tree = None
     try:
@@ -121,18 +116,8 @@ def test_a_random_config_trains_or_says_which_parts_do_not_go_together(chosen):
     assert all(math.isfinite(value) for value in terms.values()), terms
 
 
-def calls(tree, place=""):
-    """(place, node) of every call."""
-    if isinstance(tree, list):
-        return [call for i, value in enumerate(tree) for call in calls(value, f"{place}[{i}]")]
-    if not isinstance(tree, dict):
-        return []
-    inside = [call for key, value in tree.items() for call in calls(value, f"{place}.{key}" if place else key)]
-    return ([(place, tree)] if TARGET in tree else []) + inside
-
-
 def numbers(tree):
-    """(node, key, place) of every number that a call is given."""
+    """Return (node, key, place) of every number among the arguments of calls."""
     found = [(node, key, f"{place}.{key}") for place, node in calls(tree) for key in node]
     return [entry for entry in found if isinstance(entry[0][entry[1]], int | float) and entry[1] != PARTIAL]
 
@@ -143,7 +128,7 @@ def built_parts(tree):
 
 @st.composite
 def spoilt(draw):
-    """(config, what was done to it, place): one thing is wrong that can be told from the config alone."""
+    """A config with one error that shows without any call, the kind of error and its place."""
     tree = copy.deepcopy(to_plain(composed(*draw(overrides()))))
     kind = draw(st.sampled_from(["text for a number", "a list for a number", "true for a number", "unknown", "misspelt"]))
     if kind in ("unknown", "misspelt"):
@@ -167,7 +152,7 @@ SWITCHES = ("labels", "download", "attention_everywhere", "autocast", "flip", "z
 
 @AT_RANDOM
 @given(spoilt())
-def test_a_spoilt_config_is_refused_in_one_line_that_says_where(example):
+def test_spoilt_configs_are_refused_with_the_place(example):
     tree, kind, place = example
     note(f"{kind} at {place}")
     with pytest.raises(InvalidInput) as caught:
@@ -179,8 +164,8 @@ def test_a_spoilt_config_is_refused_in_one_line_that_says_where(example):
 @pytest.mark.slow
 @AT_RANDOM
 @given(overrides(), st.data())
-def test_a_number_out_of_place_is_refused_in_one_line_or_harmless(chosen, data):
-    """Any number of the config replaced by a strange one: finite terms, or one line; never a traceback."""
+def test_strange_numbers_are_refused_or_give_finite_terms(chosen, data):
+    """No number in any place of a config leads to a traceback."""
     tree = copy.deepcopy(to_plain(composed(*chosen)))
     node, key, place = data.draw(st.sampled_from(numbers(built_parts(tree))))
     whole = isinstance(node[key], int)
@@ -193,36 +178,3 @@ def test_a_number_out_of_place_is_refused_in_one_line_or_harmless(chosen, data):
         in_one_line(error)
         return
     assert all(math.isfinite(value) for value in terms.values()), terms
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (["time=continuous", "model.time.timesteps=100"], "it is a setting of time=discrete"),
-        (["schedule=linear", "model.schedule.beta_0=1"], "it is a setting of schedule=ddpm"),
-        (["network=unet", "model.denoiser.network.hidden=1"], "it is a setting of network=mlp"),
-        (["model=vdm", "model.warmup.steps=5"], "it is a setting of kl_warmup=linear"),
-    ],
-)
-def test_a_setting_of_another_choice_names_that_choice(words, reason):
-    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
-        composed(*words)
-    assert reason in str(caught.value) + suggestion("train", str(caught.value))
-
-
-LEVELS = "vdm.likelihoods.CategoricalLikelihood"
-POSITIONAL = {
-    "another type": ({"_target_": LEVELS, "_args_": ["many"]}, "part._args_[0] must be a whole number"),
-    "too many": ({"_target_": LEVELS, "_args_": [17, 17, 17]}, "part._args_: CategoricalLikelihood takes 1 at most, got 3"),
-    "twice": ({"_target_": LEVELS, "_args_": [17], "levels": 17}, "'levels' twice"),
-    "no list": ({"_target_": LEVELS, "_args_": 17}, "part._args_ must be a list"),
-    "none": ({"_target_": LEVELS, "_args_": []}, "needs levels"),
-}
-
-
-@pytest.mark.parametrize("name", POSITIONAL)
-def test_positional_arguments_are_looked_at_like_named_ones(name):
-    tree, reason = POSITIONAL[name]
-    with pytest.raises(InvalidInput, match=re.escape(reason)):
-        check_calls(tree, TrustEverything(), "part")
-    assert instantiate({"_target_": LEVELS, "_args_": [17]}, TrustEverything()).levels == 17

@@ -1,4 +1,4 @@
-"""Numbers out of range are refused where a part is made, in one line with the part's place, before any work."""
+"""Numbers out of range are refused by the part's constructor, in one line with the part's place."""
 
 import pytest
 import torch
@@ -8,12 +8,12 @@ from torch.optim import SGD
 
 from support.catalogue import composed
 from support.tasks import parts, trainer_for
-from vdm.cli.build import build
 from vdm.cli.command import device_of
 from vdm.config.composed import instantiate_own
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.networks import MLP, FusionConv, FusionMLP, UNet, VDMUNet
+from vdm.training.build import build
 from vdm.training.learning_rate import warmup_constant, warmup_cosine
 
 CALLBACKS = ("bound_terms", "gradient_noise", "throughput", "sample_grid", "score_samples", "last")
@@ -40,8 +40,8 @@ PARTS = [
     ("evaluate", "estimators.timesteps", "timesteps=[1000000000000000000000]", "timesteps must be at most 10,000,000"),
     ("evaluate", "estimators.timesteps", "repeats=1000000000000", "repeats must be at most 10,000,000"),
     ("evaluate", "estimators.importance", "timesteps=1", "at least 2"),
-    ("evaluate", "estimators.timesteps", "timesteps=[]", "no T at all"),
-    ("evaluate", "estimators.continuous", "times=[]", "no T at all"),
+    ("evaluate", "estimators.timesteps", "timesteps=[]", "timesteps is empty"),
+    ("evaluate", "estimators.continuous", "times=[]", "timesteps is empty"),
     ("evaluate", "estimators.importance", "trajectories=0", "at least 1"),
     ("evaluate", "estimators.target_se", "target_se=0", "must be positive"),
     *(("evaluate", "estimators.target_se", f"margin={margin}", "at least 1") for margin in (0, ".nan", ".inf")),
@@ -60,7 +60,7 @@ def configs():
 
 
 @pytest.mark.parametrize(("config", "place", "setting", "message"), PARTS)
-def test_a_number_out_of_range_is_refused_where_the_part_is_made(configs, config, place, setting, message):
+def test_numbers_out_of_range_are_refused_with_the_place(configs, config, place, setting, message):
     node = OmegaConf.select(configs[config], place)
     instantiate_own(node, place)
     changed = OmegaConf.merge(OmegaConf.to_container(node, resolve=True), OmegaConf.from_dotlist([setting]))
@@ -71,13 +71,13 @@ def test_a_number_out_of_range_is_refused_where_the_part_is_made(configs, config
 
 
 @pytest.mark.parametrize("rows", [0, -1])
-def test_a_call_of_the_model_has_rows(rows):
+def test_evaluation_rows_below_1_are_refused(rows):
     with pytest.raises(InvalidInput, match="rows must be at least 1"):
         BoundEvaluation(2, rows=rows)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_seeds_are_those_that_every_generator_takes(seed):
+def test_seeds_beyond_32_bits_are_refused(seed):
     with pytest.raises(InvalidInput, match="seed must be between 0 and 4294967295"):
         build(composed(f"seed={seed}"))
 
@@ -85,20 +85,20 @@ def test_seeds_are_those_that_every_generator_takes(seed):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": -1, "max_epochs": -1}, "a budget ends takes one that it will not reach"),
+        ({"steps": -1, "max_epochs": -1}, "trainer.max_steps=-1 gives none"),
         ({"steps": 0}, "trainer.max_steps=0 gives none"),
-        ({"val_check_interval": 0}, "trainer.val_check_interval=0 is no number"),
+        ({"val_check_interval": 0}, "trainer.val_check_interval must be at least 1"),
         ({"accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches must be at least 1"),
         ({"accumulate_grad_batches": -2}, "trainer.accumulate_grad_batches must be at least 1"),
     ],
 )
-def test_a_run_has_a_number_of_steps(tmp_path, settings, message):
+def test_trainers_without_a_number_of_steps_are_refused(tmp_path, settings, message):
     data, task = parts()
     with pytest.raises(InvalidInput, match=message):
         trainer_for(tmp_path, **settings).fit(task, datamodule=data)
 
 
-def test_a_run_of_so_many_epochs_has_a_number_of_steps(tmp_path):
+def test_epochs_give_a_number_of_steps(tmp_path):
     data, task = parts("data.batch_size=450")
     trainer = trainer_for(tmp_path, steps=-1, max_epochs=1)
     trainer.fit(task, datamodule=data)
@@ -106,7 +106,7 @@ def test_a_run_of_so_many_epochs_has_a_number_of_steps(tmp_path):
 
 
 def rates(schedule, steps, **settings):
-    """The learning rate at each step, as a part of the peak."""
+    """Return the learning rate at each step as a fraction of the peak."""
     optimizer = SGD(nn.Linear(1, 1).parameters(), lr=1.0)
     follow, found = schedule(optimizer, steps, **settings), []
     for _ in range(steps + 1):
@@ -117,7 +117,7 @@ def rates(schedule, steps, **settings):
 
 
 @pytest.mark.parametrize("schedule", [warmup_cosine, warmup_constant])
-def test_a_rate_is_between_nothing_and_its_peak_and_warms_up_from_no_step_on(schedule):
+def test_learning_rates_lie_between_0_and_the_peak(schedule):
     for warmup in (0, 1, 3, 20):
         assert all(0 <= rate <= 1 for rate in rates(schedule, 9, warmup=warmup))
     assert rates(schedule, 9, warmup=0) == rates(schedule, 9, warmup=1)
@@ -127,7 +127,7 @@ def test_a_rate_is_between_nothing_and_its_peak_and_warms_up_from_no_step_on(sch
 
 
 @pytest.mark.parametrize("floor", [-0.1, 1.5])
-def test_a_floor_is_a_part_of_the_peak(floor):
+def test_learning_rate_floors_outside_0_to_1_are_refused(floor):
     with pytest.raises(InvalidInput, match="floor"):
         rates(warmup_cosine, 9, warmup=1, floor=floor)
 
@@ -147,13 +147,13 @@ def test_a_floor_is_a_part_of_the_peak(floor):
         (False, "foo", None),
     ],
 )
-def test_what_is_asked_for_by_name_is_there_or_refused(monkeypatch, there, accelerator, device):
+def test_accelerators_without_a_device_are_refused(monkeypatch, there, accelerator, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     if device is not None:
         assert device_of(accelerator) == torch.device(device)
     else:
-        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is none that this machine has"):
+        with pytest.raises(InvalidInput, match=f"accelerator={accelerator} is not available on this machine"):
             device_of(accelerator)
 
 
@@ -161,15 +161,15 @@ SIZES = {
     "MLP": (lambda **size: MLP((2,), **{"hidden": 8, "blocks": 1} | size, gamma_min=-8.0, gamma_max=5.0), "hidden"),
     "UNet": (lambda **size: UNet((1, 8, 8), **UNET | size, gamma_min=-8.0, gamma_max=5.0), "channels heads"),
     "VDMUNet": (lambda **size: VDMUNet((1, 8, 8), **VDM_UNET | size, gamma_min=-8.0, gamma_max=5.0), "channels"),
-    "JoinMLP": (lambda **size: FusionMLP([(2,)], (2,), **size), "hidden heads"),
-    "JoinConv": (lambda **size: FusionConv([(1, 4, 4)], (1, 4, 4), **size), "channels heads"),
+    "FusionMLP": (lambda **size: FusionMLP([(2,)], (2,), **size), "hidden heads"),
+    "FusionConv": (lambda **size: FusionConv([(1, 4, 4)], (1, 4, 4), **size), "channels heads"),
 }
 UNET = {"channels": 8, "multipliers": [1, 2], "blocks": 1}
 VDM_UNET = {"channels": 64, "blocks": 1}
 
 
 @pytest.mark.parametrize(("make", "names"), SIZES.values(), ids=SIZES)
-def test_a_network_of_no_size_is_refused(make, names):
+def test_networks_without_a_size_are_refused(make, names):
     for name in names.split():
         with pytest.raises(InvalidInput, match=f"{name} must be at least 1, got 0"):
             make(**{name: 0})

@@ -1,6 +1,7 @@
-"""Nothing that a user loads can run code: an exploit for each way in, and what is refused has not begun."""
+"""Files that a user loads run no foreign code: one exploit for each way in."""
 
 import copy
+import re
 import sys
 
 import pytest
@@ -10,22 +11,24 @@ from omegaconf import OmegaConf
 from support.catalogue import composed, options
 from support.groups import KINDS, OWNERS
 from support.hostile import CALLS, filled
-from vdm.cli import build as building
-from vdm.cli.build import build, restore
 from vdm.config.composed import to_plain
 from vdm.config.instantiate import check_calls, instantiate, require_resolved
 from vdm.config.trust import TrustEverything, TrustParts
 from vdm.data import MNIST
 from vdm.errors import InvalidInput
+from vdm.models import LearnedDecoder
+from vdm.runs import load
+from vdm.runs.load import load_run
 from vdm.runs.sweeps import read_sweep
 from vdm.schedules import LinearSchedule
+from vdm.training.build import build
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1")
 
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
-    """What a checkpoint of an untrained model holds."""
+    """The content of a checkpoint of an untrained model."""
     config = to_plain(composed(*SMALL))
     _, task = build(config)
     state = {f"averaged.module.{name}": value for name, value in task.evaluated.state_dict().items()}
@@ -34,11 +37,11 @@ def content(tmp_path_factory):
 
 @pytest.fixture
 def with_config(content, tmp_path):
-    """The path of a checkpoint whose config is changed."""
+    """A function that writes a checkpoint with a changed config and returns its path."""
 
     def write(place, value):
         changed = {**content, "vdm": copy.deepcopy(content["vdm"])}
-        building._change(changed["vdm"]["config"], place.split("."), value)
+        changed["vdm"]["config"] = load._changed(changed["vdm"]["config"], {place: value})
         torch.save(changed, tmp_path / "changed.ckpt")
         return tmp_path / "changed.ckpt"
 
@@ -46,7 +49,7 @@ def with_config(content, tmp_path):
 
 
 def traces(tmp_path):
-    """A command that leaves a file behind, and whether it did."""
+    """Return a command that creates a file, and a function that returns whether it has run."""
     file = tmp_path / "exploited"
     return f"touch {file}", file.exists
 
@@ -57,21 +60,19 @@ PLACES = (
     "model.denoiser.network.condition",
     "data",
     "data.event_shape",
-    "optimizer",
-    "learning_rate",
     "test",
 )
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_in_a_checkpoints_config_is_refused_before_anything_runs(name, with_config, tmp_path):
-    """In one line that says where; no other package is imported."""
+def test_foreign_calls_are_refused_before_anything_runs(name, with_config, tmp_path):
+    """The error is one line with the place, and no other package is imported."""
     command, done = traces(tmp_path)
     node = filled(CALLS[name], {"command": command, "file": str(tmp_path / "exploited")})
     loaded = set(sys.modules)
     place = PLACES[list(CALLS).index(name) % len(PLACES)]
     with pytest.raises(InvalidInput) as caught:
-        restore(with_config(place, node), ema=True)
+        load_run(with_config(place, node), ema=True)
     assert "\n" not in str(caught.value)
     assert place in str(caught.value)
     assert not done()
@@ -79,11 +80,19 @@ def test_a_call_in_a_checkpoints_config_is_refused_before_anything_runs(name, wi
     assert new <= {"vdm", "torch"}
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_no_place_of_the_config_is_forgotten(place, with_config, tmp_path):
+@pytest.mark.parametrize("place", ["optimizer", "learning_rate", "callbacks", "logger", "trainer", "validation"])
+def test_other_parts_of_a_foreign_config_are_never_built(place, with_config, tmp_path):
     command, done = traces(tmp_path)
-    with pytest.raises(InvalidInput, match=r"calls os\.system, which is no part"):
-        restore(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
+    run = load_run(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
+    assert run.data.splits()
+    assert not done()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_foreign_calls_are_refused_in_every_place(place, with_config, tmp_path):
+    command, done = traces(tmp_path)
+    with pytest.raises(InvalidInput, match=r"calls os\.system, which is not trusted"):
+        load_run(with_config(place, {"_target_": "os.system", "command": command}), ema=True)
     assert not done()
 
 
@@ -100,20 +109,20 @@ def test_no_place_of_the_config_is_forgotten(place, with_config, tmp_path):
         "\\${oc.env:HOME}",
     ],
 )
-def test_an_interpolation_in_a_checkpoints_config_is_refused_and_never_resolved(text, with_config):
-    """Written by vdm they are resolved; whoever puts one back wants something of the reader's machine."""
+def test_interpolations_are_refused_and_never_resolved(text, with_config):
+    """vdm writes resolved configs: an interpolation in one was put there to read the environment of whoever loads it."""
     OmegaConf.register_new_resolver("exploit", lambda: pytest.fail("resolved"), replace=True)
     for value in (text, "${exploit:}"):
         with pytest.raises(InvalidInput, match=r"data\.root: .* is an interpolation"):
-            restore(with_config("data.root", value), ema=True)
+            load_run(with_config("data.root", value), ema=True)
 
 
-def test_a_name_is_refused_before_its_package_is_imported(with_config, tmp_path, monkeypatch):
-    """Importing is running."""
+def test_names_are_refused_before_any_import(with_config, tmp_path, monkeypatch):
+    """An import runs the module's code."""
     (tmp_path / "evil_parts.py").write_text(f"open({str(tmp_path / 'exploited')!r}, 'w')\nclass Part: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InvalidInput, match="add trust=evil_parts"):
-        restore(with_config("model.schedule", {"_target_": "evil_parts.Part"}), ema=True)
+        load_run(with_config("model.schedule", {"_target_": "evil_parts.Part"}), ema=True)
     assert not (tmp_path / "exploited").exists()
 
 
@@ -125,53 +134,78 @@ class MySchedule(LinearSchedule):
 """
 
 
-def test_a_package_of_ones_own_has_to_be_trusted_by_name(with_config, tmp_path, monkeypatch):
-    """And trust reaches no further than what the package itself defines."""
+def test_packages_of_the_user_need_trust_by_name(with_config, tmp_path, monkeypatch):
+    """Trust covers what the package itself defines, not what it imports."""
     (tmp_path / "my_parts.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     ends = {"gamma_min": -8.0, "gamma_max": 5.0}
     checkpoint = with_config("model.schedule", {"_target_": "my_parts.MySchedule", **ends})
     with pytest.raises(InvalidInput, match="add trust=my_parts"):
-        restore(checkpoint, ema=True)
+        load_run(checkpoint, ema=True)
     for trust in ("my_parts", ["another", "my_parts"]):
-        parts, _ = restore(checkpoint, ema=True, trust=trust)
-        assert type(parts.task.model.schedule).__name__ == "MySchedule"
+        run = load_run(checkpoint, ema=True, trust=trust)
+        assert type(run.model.schedule).__name__ == "MySchedule"
         with pytest.raises(InvalidInput, match=r"calls my_parts\.os\.system"):
-            restore(with_config("model.schedule", {"_target_": "my_parts.os.system"}), ema=True, trust=trust)
+            load_run(with_config("model.schedule", {"_target_": "my_parts.os.system"}), ema=True, trust=trust)
         checkpoint = with_config("model.schedule", {"_target_": "my_parts.MySchedule", **ends})
 
 
+@pytest.mark.parametrize("name", ["vdm.schedules.linear_betas", "vdm.models.LearnedDecoder.of_shapes"])
+def test_trust_allows_functions_marked_as_buildable(name):
+    assert callable(TrustParts().find(name, "model"))
+
+
+@pytest.mark.parametrize("name", ["vdm.networks.vdm_unet.norm", "vdm.models.VDM.from_pretrained"])
+def test_trust_refuses_functions_without_the_mark(name):
+    with pytest.raises(InvalidInput, match=f"model: this file's config calls {re.escape(name)}"):
+        TrustParts().find(name, "model")
+
+
+def test_trust_refuses_an_override_without_the_mark():
+    """The permission belongs to a definition, and is not inherited by name."""
+
+    class Decoder(LearnedDecoder):
+        @classmethod
+        def of_shapes(cls, *_):
+            pytest.fail("called")
+
+    Decoder.__module__ = LearnedDecoder.__module__
+    trust, name = TrustParts(), "vdm.models.learned.Decoder.of_shapes"
+    assert trust.allows_object(name, LearnedDecoder.of_shapes)
+    assert not trust.allows_object(name, Decoder.of_shapes)
+
+
 def test_an_untouched_checkpoint_is_read(with_config):
-    parts, checkpoint = restore(with_config("seed", 0), ema=True)
-    assert type(parts.task.model.schedule) is LinearSchedule
-    assert checkpoint.config["seed"] == 0
+    run = load_run(with_config("seed", 0), ema=True)
+    assert type(run.model.schedule) is LinearSchedule
+    assert run.checkpoint.config["seed"] == 0
 
 
 @pytest.mark.parametrize("place", ["levels", "seed", "data", "model", "test"])
-def test_a_config_that_lacks_a_part_describes_no_run(place, content, tmp_path):
+def test_configs_without_a_part_are_refused(place, content, tmp_path):
     config = {name: part for name, part in content["vdm"]["config"].items() if name != place}
     torch.save({**content, "vdm": content["vdm"] | {"config": config}}, tmp_path / "less.ckpt")
     for changes in ({}, {"test.repeats": 3}):
         with pytest.raises(InvalidInput, match=r"less\.ckpt: its config describes no run|^test must be a BoundEvaluation"):
-            restore(tmp_path / "less.ckpt", ema=True, changes=changes)
+            load_run(tmp_path / "less.ckpt", ema=True, changes=changes)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(value, content, tmp_path):
-    """Their samples look whole: levels that come of no number are levels. Only a step kept for its cause is looked at."""
+def test_weights_that_are_not_finite_are_refused(value, content, tmp_path):
+    """Samples from NaN weights can look like valid levels; ``finite=False`` loads them to find the cause."""
     state = dict(content["state_dict"])
     name = next(name for name in state if name.endswith("weight"))
     state[name] = state[name].clone()
     state[name].view(-1)[3] = value
     torch.save({**content, "state_dict": state}, tmp_path / "bad.ckpt")
     with pytest.raises(InvalidInput, match=r"bad\.ckpt: the weights are not finite \(.*weight holds NaN or infinity\)"):
-        restore(tmp_path / "bad.ckpt", ema=True)
-    assert restore(tmp_path / "bad.ckpt", ema=True, finite=False)[1].step == 0
+        load_run(tmp_path / "bad.ckpt", ema=True)
+    assert load_run(tmp_path / "bad.ckpt", ema=True, finite=False).checkpoint.step == 0
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, monkeypatch):
-    """Whoever evaluates it downloads what they want themselves."""
+def test_foreign_configs_download_nothing(by_name, with_config, tmp_path, monkeypatch):
+    """``download: true`` in a checkpoint has no effect."""
     monkeypatch.setattr(MNIST, "fetcher", lambda self: pytest.fail("fetched"))
     own = {"event_shape": [1, 28, 28], "root": str(tmp_path), "sizes": {"train": 1, "val": 1, "test": 1}, "sha256": None}
     source = {"_target_": "vdm.data.MNIST", "_partial_": True}
@@ -188,7 +222,7 @@ def test_a_checkpoints_config_fetches_nothing(by_name, with_config, tmp_path, mo
     if not by_name:
         node = {"_target_": "vdm.data.DataModule.of", "_args_": [*served.values(), *own.values(), True]}
     with pytest.raises(InvalidInput, match="no train-images-idx3-ubyte"):
-        restore(with_config("data", node), ema=True)
+        load_run(with_config("data", node), ema=True).data.splits()
 
 
 class Exploit:
@@ -204,12 +238,12 @@ def test_a_pickle_in_a_checkpoint_runs_nothing(place, content, tmp_path):
     file = tmp_path / "exploited"
     torch.save({**content, place: Exploit(str(file))}, tmp_path / "pickled.ckpt")
     with pytest.raises(InvalidInput, match="more in it than tensors and plain values"):
-        restore(tmp_path / "pickled.ckpt", ema=True)
+        load_run(tmp_path / "pickled.ckpt", ema=True)
     assert not file.exists()
 
 
-def test_what_the_user_typed_is_theirs():
-    """Hydra's own block list apart, no name is refused on one's own command line."""
+def test_the_users_own_config_may_call_anything():
+    """No name is refused on the user's own command line, apart from those that Hydra blocks."""
     tree = {"_target_": "fractions.Fraction", "_args_": [1, 2]}
     assert instantiate(tree, TrustEverything()) == 0.5
     with pytest.raises(InvalidInput, match=r"fractions\.Fraction"):
@@ -217,17 +251,17 @@ def test_what_the_user_typed_is_theirs():
 
 
 def test_every_shipped_choice_is_trusted_in_a_checkpoint():
-    """Whatever the groups offer can be evaluated from its checkpoint without a word of trust."""
-    for group in (*KINDS, "data", "rung", "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
+    """Checkpoints of every option of the groups load without ``trust=``."""
+    for group in (*KINDS, "network", "learning_rate", "objective", "sampler", "spacing", "latents"):
         for option in options(group):
             tree = to_plain(composed(*OWNERS.get(group, []), f"{group}={option}"))
-            used = {name: tree[name] for name in building.PARTS}
+            used = {name: tree[name] for name in load.PARTS}
             check_calls(used, TrustParts())
             require_resolved(used)
 
 
-def test_a_foreign_sweep_tells_nothing_of_the_readers_machine(tmp_path, monkeypatch):
-    """Its report shows an interpolation as it stands there."""
+def test_foreign_sweeps_resolve_no_interpolation(tmp_path, monkeypatch):
+    """A report shows an interpolation unresolved."""
     monkeypatch.setenv("SECRET", "hunter2")
     job = tmp_path / "0/.hydra"
     job.mkdir(parents=True)

@@ -19,11 +19,11 @@ from PIL import Image
 
 from support.catalogue import composed, part
 from support.image_files import drawn, encoded, small_folder, small_imagenet, small_imagenet_pictures
-from vdm.cli.build import build
 from vdm.data import image_files
 from vdm.data import split as split_module
 from vdm.data.image_files import Archive, Unusable, centre, cropped, decode, fit_name, stretched
 from vdm.errors import InvalidInput
+from vdm.training.build import build
 
 SPLITS = ("train", "val", "test")
 

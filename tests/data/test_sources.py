@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
+from vdm.cli.build import build
 
 from support.catalogue import composed, concrete, options, part
-from vdm.cli.build import build
 from vdm.data import DataModule, Digits, Source, Split
 from vdm.errors import InvalidInput
 

@@ -12,7 +12,6 @@ from PIL import Image
 from support.catalogue import composed, part
 from support.oracles import Mixture
 from vdm.cli import train
-from vdm.cli.build import build
 from vdm.data import DataModule, Toy
 from vdm.data.densities import checkerboard, gaussians, grid, moons, ring
 from vdm.draws import Draws
@@ -24,6 +23,7 @@ from vdm.plots.images import density_picture
 from vdm.schedules import LinearSchedule
 from vdm.terms import bits_per_dim
 from vdm.times import StratifiedTimes
+from vdm.training.build import build
 
 DENSITIES = [ring, grid, moons, checkerboard]
 REACH, CELLS = 2 * math.sqrt(3), 400  # the board's edges lie on the edges of cells

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from support.oracles import GaussianData
+from support.tasks import parts
 from vdm.batch import Batch
 from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
@@ -28,7 +29,7 @@ def summarise(evaluation, vdm, x, sizes):
     return summary.compute()
 
 
-def test_result_does_not_depend_on_the_batches():
+def test_bound_evaluation_is_independent_of_batches():
     x, evaluation = DATA.sample(23), BoundEvaluation(repeats=3, seed=1)
     whole = summarise(evaluation, model(StratifiedTimes()), x, 23)
     parts = summarise(evaluation, model(StratifiedTimes()), x, [5, 1, 8, 9])
@@ -37,17 +38,17 @@ def test_result_does_not_depend_on_the_batches():
 
 
 @pytest.mark.parametrize("rows", [1, 20, 46, 512])
-def test_replicates_side_by_side_are_those_one_by_one(rows):
-    """23 examples in 5 replicates: alone, alone because two would be too many, two at a time with one left over, at once."""
+def test_bound_evaluation_is_independent_of_rows(rows):
+    """23 examples in 5 replicates: one replicate a call, one because two exceed ``rows``, two and a rest, all at once."""
     x, index, evaluation = DATA.sample(23), torch.arange(23), BoundEvaluation(2, seed=1)
-    alone = torch.cat([evaluation(model(StratifiedTimes()), Batch(x[i : i + 1], index[i : i + 1])) for i in index], 1)
+    single = torch.cat([evaluation(model(StratifiedTimes()), Batch(x[i : i + 1], index[i : i + 1])) for i in index], 1)
     together = BoundEvaluation(5, seed=1, rows=rows)(model(StratifiedTimes()), Batch(x, index))
-    assert torch.allclose(together[..., :2], alone, rtol=1e-9)
+    assert torch.allclose(together[..., :2], single, rtol=1e-9)
 
 
 @pytest.mark.parametrize("times", [UniformTimes(), StratifiedTimes()], ids=["uniform", "stratified"])
 def test_mc_se_is_the_spread_of_repeated_evaluations(times):
-    """Over 60 evaluations of the same data with other seeds: the mean reported mc_se² is the variance of the values."""
+    """Over 60 seeds on the same data, the mean of mc_se² is the variance of the values."""
     x = DATA.sample(40)
     results = [summarise(BoundEvaluation(8, seed), model(times), x, 40)["bits_per_dim"] for seed in range(60)]
     values = torch.tensor([r.value for r in results])
@@ -57,7 +58,7 @@ def test_mc_se_is_the_spread_of_repeated_evaluations(times):
     assert abs(ratio - 1) < 4 * spread
 
 
-def test_stratified_times_lower_the_error():
+def test_stratified_times_lower_mc_se():
     x = DATA.sample(200)
     errors = {}
     for times in (UniformTimes(), StratifiedTimes()):
@@ -67,7 +68,7 @@ def test_stratified_times_lower_the_error():
 
 
 def test_data_se_is_the_spread_over_examples():
-    """With the same value for every replicate of an example, data_se is the plain standard error of the mean."""
+    """If all replicates of an example are equal, data_se is the standard error of the mean over examples."""
     values = torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     summary = BoundSummary(4)
     summary.update(values.expand(len(TERMS), 50)[:, :, None].expand(-1, -1, 4))
@@ -77,13 +78,23 @@ def test_data_se_is_the_spread_over_examples():
     assert estimate.mc_se == pytest.approx(0, abs=1e-12)
 
 
-def test_value_is_the_mean_of_the_closed_form():
+def test_bound_evaluation_agrees_with_closed_form():
     x = DATA.sample(3000)
     estimate = summarise(BoundEvaluation(16), model(StratifiedTimes()), x, 3000)["bits_per_dim"]
     exact = -DATA.continuous_elbo(-6.0, 5.0) / 3 / 0.6931471805599453
     assert abs(estimate.value - exact) < 4 * (estimate.mc_se**2 + estimate.data_se**2) ** 0.5
 
 
-def test_one_replicate_has_no_error_bar():
+def test_bound_evaluation_refuses_one_replicate():
     with pytest.raises(InvalidInput, match="at least 2"):
         BoundEvaluation(repeats=1)
+
+
+def test_bound_evaluation_refuses_autocast_unless_asked():
+    data, task = parts()
+    (batch, *_) = data.ordered("test")
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(InvalidInput, match="not evaluated under autocast"):
+            BoundEvaluation(2)(task.evaluated, batch)
+        BoundEvaluation(2, autocast=True)(task.evaluated, batch)
+    BoundEvaluation(2)(task.evaluated, batch)

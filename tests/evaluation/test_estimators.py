@@ -1,4 +1,4 @@
-"""Every estimator of the configs, on one small model."""
+"""Every configured estimator on one small model."""
 
 import math
 
@@ -43,7 +43,7 @@ def build(name, *overrides):
     return instantiate(config.estimators[name])
 
 
-def test_every_class_has_a_yaml():
+def test_every_estimator_has_a_yaml():
     built = {type(build(name)) for name in options("estimator")}
     assert built == concrete(Estimator)
     assert set(options("estimator")) == set(SMALL)
@@ -51,11 +51,11 @@ def test_every_class_has_a_yaml():
 
 @pytest.mark.parametrize("name", options("estimator"))
 class TestEveryEstimator:
-    def test_results_are_whole(self, name):
-        told = []
-        results = build(name)(model(), data(), told.append)
-        assert told[-1] == pytest.approx(1.0)
-        assert told == sorted(told)
+    def test_results_are_finite_and_complete(self, name):
+        progress = []
+        results = build(name)(model(), data(), progress.append)
+        assert progress[-1] == pytest.approx(1.0)
+        assert progress == sorted(progress)
         assert len({result.name for result in results}) == len(results)
         for result in results:
             estimate = result.terms["bits_per_dim"]
@@ -65,23 +65,23 @@ class TestEveryEstimator:
             assert "seed" in result.facts
             assert result.calls > 0
 
-    def test_repeats_itself(self, name):
+    def test_same_seed_gives_same_terms(self, name):
         first, second = (build(name)(model_with_seed(3), data(), lambda done: None)[0].terms for _ in range(2))
         assert first == second
 
-    def test_is_asked_for_by_its_name(self, name):
+    def test_estimator_is_off_by_default(self, name):
         assert not composed("ckpt=unused", config="evaluate")[name]
 
-    def test_sees_only_the_examples_asked_for(self, name):
+    def test_examples_limits_the_data(self, name):
         results = build(name, f"estimators.{name}.examples=4")(model(), data(), lambda done: None)
         assert all(result.examples == 4 for result in results)
 
-    def test_is_not_made_under_autocast(self, name):
+    def test_autocast_is_refused(self, name):
         with torch.autocast("cpu", torch.bfloat16), pytest.raises(InvalidInput, match="not estimated under autocast"):
             build(name)(model(), data(), lambda done: None)
 
-    def test_agrees_with_the_bound(self, name):
-        """Five estimates of about one quantity: within errors and half a bit of the bound at the model's own time."""
+    def test_estimate_agrees_with_the_bound(self, name):
+        """Within half a bit, and errors, of the bound at the model's own time."""
         estimate = build(name)(model_with_seed(3), data(), lambda done: None)[-1].terms["bits_per_dim"]
         values = BoundEvaluation(64)(model_with_seed(3), data())[0]
         assert abs(estimate.value - values.mean()) < 0.5 + 4 * estimate.mc_se
@@ -92,7 +92,7 @@ def model_with_seed(seed):
     return model()
 
 
-def test_the_bound_at_its_own_time_is_the_evaluation():
+def test_bound_at_own_time_equals_bound_evaluation():
     own = BoundEvaluation(4, seed=9)(model(DiscreteTime(30)), data())[0]
     result = BoundAt([DiscreteTime(30)], 4, seed=9)(model(), data(), lambda done: None)[0]
     assert result.terms["bits_per_dim"].value == pytest.approx(own.mean().item(), abs=1e-9)
@@ -100,14 +100,14 @@ def test_the_bound_at_its_own_time_is_the_evaluation():
 
 
 @pytest.mark.parametrize("name", ["timesteps", "continuous", "flow", "target_se"])
-def test_a_model_without_diffusion_is_refused(name):
+def test_model_without_diffusion_is_refused(name):
     chain = MHVAE.__new__(MHVAE)
     with pytest.raises(InvalidInput, match="needs a diffusion model"):
         build(name)(chain, data(), lambda done: None)
 
 
-def test_error_bars():
-    """Independent noise: both say σ/√(nR); noise shared by all examples: only the replicates see it."""
+def test_error_bars_match_known_noise():
+    """Both give σ/√(nR) for independent noise; only ``from_replicates`` handles noise shared by all examples."""
     torch.manual_seed(0)
     noise = torch.randn(2000, 50, dtype=torch.float64)
     assert from_independent(noise).mc_se == pytest.approx(1 / 100_000**0.5, rel=0.02)

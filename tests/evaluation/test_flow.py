@@ -1,4 +1,4 @@
-"""The probability flow's density against exact ones, and the bounds on levels made from it."""
+"""The probability flow against exact densities, and its bounds on integer levels."""
 
 import math
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from support.catalogue import concrete
+from support.given_draws import GivenDraws
 from support.oracles import GaussianData, Mixture
 from vdm.batch import Batch
 from vdm.divergence import Divergence, ExactDivergence, HutchinsonDivergence
-from vdm.draws import Draws, GivenDraws
+from vdm.draws import Draws
 from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import NoDequantisation, TruncatedNormalDequantisation, UniformDequantisation
@@ -32,13 +33,13 @@ def density(data, schedule, x, divergence, tolerance=1e-7, seed=0):
 @pytest.mark.parametrize("schedule", [LinearSchedule(-6.0, 18.0), CosineSchedule(-6.0, 18.0)])
 @pytest.mark.parametrize("data", [GAUSSIAN, MIXTURE])
 class TestExactDensities:
-    def test_smoothed_density_to_a_thousandth_of_a_nat(self, data, schedule):
+    def test_flow_log_prob_matches_exact_density(self, data, schedule):
         x = torch.cat([data.sample(20), torch.tensor([[1.5, -1.5], [0.0, 0.0]]).double()])
         truth = data.smoothed_log_prob(x, torch.full((22,), -6.0).double())
         assert (density(data, schedule, x, ExactDivergence()) - truth).abs().max() < 1e-3
 
     def test_hutchinson_is_unbiased(self, data, schedule):
-        """Along a path of its own for each probe the mean over probes is the exact trace, within 4 errors."""
+        """Each probe has its own trajectory; the mean log density over probes is exact within 4 standard errors."""
         x = data.sample(1, seed=5).expand(400, 2).contiguous()
         exact = density(data, schedule, x[:1], ExactDivergence(), 1e-5)
         probed = density(data, schedule, x, HutchinsonDivergence(), 1e-5)
@@ -47,7 +48,7 @@ class TestExactDensities:
 
 @pytest.mark.parametrize("divergence", sorted(concrete(Divergence), key=lambda c: c.__name__))
 class TestEveryDivergence:
-    def test_of_a_linear_field_is_the_trace(self, divergence):
+    def test_divergence_of_linear_field_is_trace(self, divergence):
         torch.manual_seed(0)
         matrix = torch.randn(3, 3).double()
         x = torch.randn(1, 3).double().expand(20_000, 3)
@@ -55,7 +56,7 @@ class TestEveryDivergence:
         assert torch.allclose(y, x @ matrix.T)
         assert abs(trace.mean() - matrix.trace()) < 4 * trace.std() / len(x) ** 0.5 + 1e-12
 
-    def test_works_without_gradients_and_keeps_no_graph(self, divergence):
+    def test_divergence_works_under_no_grad(self, divergence):
         with torch.no_grad():
             x = torch.ones(4, 1, 2, 2)
             y, trace = divergence()(torch.sin, x, divergence().probes(Draws(1), x))
@@ -64,7 +65,7 @@ class TestEveryDivergence:
 
 
 def level_model(levels=4, gamma_min=-6.0):
-    """Levels of a 1-D Gaussian: any density p(x_1) serves."""
+    """A model of integer levels with the denoiser of a 1-D Gaussian: the tests hold for any density p(x_1)."""
     data = GaussianData.isotropic(0.1, 0.2, (1,))
     return VDM(LinearSchedule(gamma_min, 12.0), data.denoiser, CategoricalLikelihood(levels), ContinuousTime()), data
 
@@ -72,8 +73,8 @@ def level_model(levels=4, gamma_min=-6.0):
 @pytest.mark.parametrize("dequantisation", [UniformDequantisation(), TruncatedNormalDequantisation()])
 @pytest.mark.parametrize("gamma_min", [-6.0, -3.0])
 class TestDequantisation:
-    def test_density_integrates_to_one_over_its_bin(self, dequantisation, gamma_min):
-        """At a fine grid of uniforms: x_1 rises from one edge of the level's bin to the other, and ∫ q dx_1 = 1."""
+    def test_density_integrates_to_one_over_bin(self, dequantisation, gamma_min):
+        """On a fine grid of uniforms x_1 covers the level's bin, and ∫ q dx_1 = 1."""
         n, levels = 20_001, 4
         gamma = torch.full((n,), gamma_min).double()
         signal = math.sqrt(1 / (1 + math.exp(gamma_min)))
@@ -86,8 +87,8 @@ class TestDequantisation:
             assert x_1.max() <= high
             assert abs(torch.trapezoid(log_q.exp(), x_1[:, 0]) - 1) < 1e-3
 
-    def test_levels_share_at_most_one(self, dequantisation, gamma_min):
-        """Σ_k exp(bound on log P(k)) ≤ 1, and each bound is below the mass of the smoothed density in its bin."""
+    def test_level_probabilities_sum_to_at_most_one(self, dequantisation, gamma_min):
+        """Σ_k exp(bound on log P(k)) ≤ 1, and each bound is below the probability of its bin."""
         model, _ = level_model(gamma_min=gamma_min)
         estimator = FlowLikelihood(ExactDivergence(), dequantisation, repeats=10, tolerance=1e-5)
         total = 0.0
@@ -102,14 +103,14 @@ class TestDequantisation:
             total += 2 ** (-estimate.value)
         assert total <= 1.0
 
-    def test_reals_are_refused(self, dequantisation, gamma_min):
+    def test_real_data_are_refused(self, dequantisation, gamma_min):
         with pytest.raises(InvalidInput, match="dequantisation=none"):
             dequantisation(GaussianLikelihood(), torch.zeros(1, 1), torch.full((1,), gamma_min), Draws())
 
 
 class TestFlowLikelihood:
-    def test_reals(self):
-        """In bits/dim, of the density of x_1/√ᾱ_1."""
+    def test_real_data_match_exact_density(self):
+        """The estimate, in bits/dim, is of the density of x_1/√ᾱ_1."""
         data, schedule = GAUSSIAN, LinearSchedule(-6.0, 12.0)
         model = VDM(schedule, data.denoiser, GaussianLikelihood(), ContinuousTime())
         x = data.sample(30)
@@ -120,10 +121,10 @@ class TestFlowLikelihood:
         root = torch.sigmoid(-gamma[:1]).sqrt()
         truth = -(data.smoothed_log_prob(root * x, gamma) + 2 * root.log()) / (2 * math.log(2))
         assert abs(result.terms["bits_per_dim"].value - truth.mean().item()) < 1e-3
-        assert result.terms["bits_per_dim"].mc_se == 0  # nothing is drawn
+        assert result.terms["bits_per_dim"].mc_se == 0  # no random draws
         assert abs(result.facts["change_on_halving"]["largest"]) < 1e-5
 
-    def test_change_on_halving_falls_with_the_tolerance(self):
+    def test_change_on_halving_falls_with_tolerance(self):
         model, _ = level_model()
         batch = Batch(torch.randint(4, (20, 1)), torch.arange(20))
         changes = [
@@ -140,6 +141,6 @@ class TestFlowLikelihood:
         with pytest.raises(InvalidInput, match="truncated_normal or uniform"):
             estimator(model, Batch(torch.zeros(2, 1), torch.arange(2)), lambda done: None)
 
-    def test_tolerance_out_of_range(self):
+    def test_tolerance_out_of_range_is_refused(self):
         with pytest.raises(InvalidInput, match="tolerance"):
             FlowLikelihood(ExactDivergence(), NoDequantisation(), tolerance=0.0)

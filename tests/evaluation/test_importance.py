@@ -1,4 +1,4 @@
-"""The importance-weighted bound, on a chain whose own log p(x) is known."""
+"""The importance-weighted bound on a chain whose log p(x) is known."""
 
 import pytest
 import torch
@@ -30,13 +30,13 @@ def run(estimator, n, time=None):
 
 
 def nats(result):
-    """(value, mc_se) of log p(x) in nats."""
+    """Return value and mc_se of log p(x) in nats."""
     factor = 2 * torch.log(torch.tensor(2.0)).item()
     estimate = result.terms["bits_per_dim"]
     return -estimate.value * factor, estimate.mc_se * factor
 
 
-def test_never_above_the_truth_and_rising_in_k():
+def test_bound_rises_with_k_and_stays_below_log_p():
     truth = DATA.chain_log_prob(examples(30).x, GAMMAS).mean().item()
     previous, error = -float("inf"), 0.0
     for trajectories in (1, 4, 16, 64):
@@ -44,19 +44,19 @@ def test_never_above_the_truth_and_rising_in_k():
         assert value - 4 * se <= truth
         assert value + 4 * se >= previous - 4 * error
         if trajectories > 1:
-            assert value > previous  # by more than the noise here: the seed is fixed
+            assert value > previous  # the seeds are fixed
         previous, error = value, se
-    assert truth - value < 0.1  # K = 1 is 0.35 nats or more away
+    assert truth - value < 0.1  # for K = 1 the gap is at least 0.35 nats
 
 
-def test_one_trajectory_is_the_bound():
+def test_one_trajectory_gives_the_bound():
     x = examples(100).x
     exact = DATA.elbo(GAMMAS, x).mean().item()
     value, se = nats(run(ImportanceWeighted(1, repeats=30), 100)[0])
     assert abs(value - exact) < 4 * se
 
 
-def test_k_and_one_come_from_the_same_trajectories():
+def test_k_and_one_share_trajectories():
     one, many = run(ImportanceWeighted(8, repeats=3), 10)
     assert (one.facts["trajectories"], many.facts["trajectories"]) == (1, 8)
     assert (one.draws, many.draws, one.calls) == (24, 3, 10 * 24 * 12)
@@ -64,36 +64,36 @@ def test_k_and_one_come_from_the_same_trajectories():
     assert one.terms["bits_per_dim"].value == pytest.approx(alone.terms["bits_per_dim"].value, abs=1e-12)
 
 
-def test_the_result_does_not_depend_on_the_batching():
+def test_result_is_independent_of_rows():
     wide, narrow = (run(ImportanceWeighted(4, repeats=2, rows=rows), 10)[-1] for rows in (512, 3))
     assert wide.terms["bits_per_dim"].value == pytest.approx(narrow.terms["bits_per_dim"].value, abs=1e-12)
 
 
 def test_mc_se_is_the_spread_over_seeds():
-    """Over 60 seeds the spread of the estimate is what one run says, within 4 of its own errors 1/√(2·59)."""
+    """The spread over 60 seeds equals the reported mc_se within 4 standard errors 1/√(2·59)."""
     values = torch.tensor([nats(run(ImportanceWeighted(4, repeats=4, seed=s), 8)[-1])[0] for s in range(60)])
-    said = torch.tensor([nats(run(ImportanceWeighted(4, repeats=4, seed=s), 8)[-1])[1] for s in range(60)])
-    assert abs(values.std() / said.square().mean().sqrt() - 1) < 4 / (2 * 59) ** 0.5
+    reported = torch.tensor([nats(run(ImportanceWeighted(4, repeats=4, seed=s), 8)[-1])[1] for s in range(60)])
+    assert abs(values.std() / reported.square().mean().sqrt() - 1) < 4 / (2 * 59) ** 0.5
 
 
 def test_log_mean_exp_subtracts_log_k():
     assert log_mean_exp(torch.full((3, 7), -800.0)).tolist() == pytest.approx([-800.0] * 3)
 
 
-def test_stacked_draws_are_the_parts_draws():
+def test_stacked_draws_equal_their_parts():
     like = torch.zeros(6, 2)
     parts = [ExampleDraws(torch.arange(3), 0, repeat) for repeat in (0, 1)]
     assert torch.equal(StackedDraws(parts).normal("a", like)[3:], parts[1].normal("a", like[:3]))
     assert torch.equal(StackedDraws([Draws(0), Draws(1)]).uniform("t", like)[:3], Draws(0).uniform("t", like[:3]))
 
 
-def test_continuous_time_is_refused_unless_t_is_given():
+def test_continuous_time_needs_timesteps():
     with pytest.raises(InvalidInput, match="continuous time"):
         run(ImportanceWeighted(2), 3, ContinuousTime())
     assert run(ImportanceWeighted(2, timesteps=12), 3, ContinuousTime())[-1].facts["timesteps"] == 12
 
 
 @pytest.mark.parametrize("settings", [{"trajectories": 0}, {"trajectories": 2, "repeats": 1}])
-def test_settings_without_meaning_are_refused(settings):
+def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(InvalidInput, match="at least"):
         ImportanceWeighted(**settings)

@@ -1,4 +1,4 @@
-"""The bound to a target: unbiased, at the error it states, near the floor of calls; on a case with known variances."""
+"""The bound to a target error, on a case with known variances: unbiased, calibrated, near the fewest calls."""
 
 import math
 
@@ -9,7 +9,8 @@ from support.oracles import GaussianData
 from vdm.batch import Batch
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
-from vdm.evaluation.stratified_bound import StratifiedBound, StratumSums, neyman_allocation
+from vdm.evaluation.strata import StratumSums, neyman_allocation
+from vdm.evaluation.stratified_bound import StratifiedBound
 from vdm.gamma import alpha_bar, sigma2, snr_difference
 from vdm.likelihoods import GaussianLikelihood
 from vdm.models import VDM
@@ -26,7 +27,7 @@ def model(time):
 
 
 def known_variances(timesteps):
-    """Of y in bits/dim at the one point: D/2 nats² for the reconstruction, and of w/2 Σ (a + b ε)² for each t."""
+    """Variances in (bits/dim)² at ``POINT``: D/2 nats² for the reconstruction, and of w/2 Σ (a + b ε)² for each t."""
     gammas = torch.linspace(-6, 5, timesteps, dtype=torch.float64)
     gamma = gammas[1:, None]
     signal2, noise2 = alpha_bar(gamma), sigma2(gamma)
@@ -44,9 +45,9 @@ def run(target, time, n=50, seed=0, **settings):
 
 @pytest.mark.parametrize("timesteps", [5, 30])
 class TestKnownVariances:
-    def test_calls_are_within_a_fifth_of_the_floor(self, timesteps):
+    def test_calls_are_within_a_fifth_of_the_minimum(self, timesteps):
         sd = known_variances(timesteps).sqrt()
-        target = sd.sum().item() / 20_000**0.5  # so that the floor is 20,000 calls
+        target = sd.sum().item() / 20_000**0.5  # the minimum is then 20,000 calls
         result = run(target, DiscreteTime(timesteps))
         assert result.calls <= 1.2 * 20_000
         assert result.terms["bits_per_dim"].mc_se <= 1.02 * target
@@ -54,7 +55,7 @@ class TestKnownVariances:
         full = len(sd) * sd.square().sum().item() / target**2
         assert result.facts["full_sum_calls"] == pytest.approx(full, rel=0.1)
 
-    def test_unbiased_and_as_exact_as_it_says(self, timesteps):
+    def test_value_is_unbiased_with_calibrated_mc_se(self, timesteps):
         gammas = torch.linspace(-6, 5, timesteps, dtype=torch.float64)
         exact = -DATA.elbo(gammas, POINT).item() * BITS
         target = known_variances(timesteps).sqrt().sum().item() / 2_000**0.5
@@ -64,8 +65,8 @@ class TestKnownVariances:
         assert z.std() < 1 + 4 / (2 * 24) ** 0.5
 
 
-def test_examples_that_differ():
-    """The error holds the choice of examples: still centred on the bound of this very data set."""
+def test_mc_se_includes_the_choice_of_examples():
+    """With different examples, the estimate is centred on the bound of this data set."""
     x = DATA.sample(40)
     gammas = torch.linspace(-6, 5, 10, dtype=torch.float64)
     exact = -DATA.elbo(gammas, x).mean().item() * BITS
@@ -78,8 +79,8 @@ def test_examples_that_differ():
     assert z.std() < 1 + 4 / (2 * 24) ** 0.5
 
 
-def test_the_error_over_examples_is_theirs():
-    """Not that of who was drawn how often: the spread of the examples' exact bounds, and nothing where all are one point."""
+def test_data_se_excludes_monte_carlo_error():
+    """data_se is the spread of the examples' exact bounds, and vanishes if all examples are one point."""
     x, gammas = DATA.sample(400), torch.linspace(-6, 5, 10, dtype=torch.float64)
     exact = (DATA.elbo(gammas, x) * BITS).var().item() / 400
     data = Batch(x, torch.arange(400))
@@ -94,7 +95,7 @@ def test_the_error_over_examples_is_theirs():
     assert sum(e.data_se**2 for e in alike) < 0.3 * sum(e.mc_se**2 for e in alike)
 
 
-def test_continuous_time():
+def test_continuous_time_agrees_with_closed_form():
     x = DATA.sample(4_000)
     data = Batch(x, torch.arange(4_000))
     result = StratifiedBound(0.01)(model(ContinuousTime()), data, lambda done: None)[0]
@@ -103,31 +104,31 @@ def test_continuous_time():
     assert abs(estimate.value - exact) < 4 * (estimate.mc_se**2 + estimate.data_se**2) ** 0.5
 
 
-def test_terms_add_up():
+def test_terms_sum_to_total():
     terms = run(0.05, DiscreteTime(6)).terms
     parts = sum(terms[name].value for name in ("reconstruction", "prior_matching", "denoising_matching"))
     assert terms["bits_per_dim"].value == pytest.approx(parts, abs=1e-12)
 
 
-def test_rows_do_not_matter():
+def test_result_is_independent_of_rows():
     wide, narrow = (run(0.1, DiscreteTime(6), rows=rows).terms["bits_per_dim"].value for rows in (512, 7))
     assert wide == pytest.approx(narrow, abs=1e-12)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_draws_that_are_no_numbers_are_refused(value):
+def test_allocation_refuses_non_finite_draws(value):
     known = StratumSums(torch.full((3,), 16), torch.ones(3), torch.tensor([1.0, value, 1.0]), torch.ones(5, 2))
     with pytest.raises(InvalidInput, match="draws are not finite"):
         neyman_allocation(known, weight=1.0, variance=1e-4)
 
 
-def test_a_target_that_nobody_reaches_is_refused_after_the_pilot():
-    """Not when the memory is full of the numbers of its calls."""
+def test_unreachable_target_is_refused_after_the_pilot():
+    """The refusal comes before memory is allocated for the calls."""
     with pytest.raises(InvalidInput, match=r"would take \d\.\de\+\d+ calls of the network: ask for a larger one"):
         run(1e-9, DiscreteTime(6))
 
 
 @pytest.mark.parametrize("settings", [{"target_se": 0.0}, {"target_se": 0.1, "pilot": 2}])
-def test_settings_without_meaning_are_refused(settings):
+def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(InvalidInput):
         StratifiedBound(**settings)

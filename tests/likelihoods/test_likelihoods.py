@@ -10,7 +10,7 @@ from support.catalogue import options, part
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
 from vdm.gamma import alpha_bar, sigma2
-from vdm.levels import LEAST, level_log_prob, level_logits, level_mean, level_to_real, real_to_level
+from vdm.levels import LARGEST_GAP, level_log_prob, level_logits, level_mean, level_to_real, real_to_level
 from vdm.likelihoods import CategoricalLikelihood, GaussianLikelihood, LevelLikelihood
 from vdm.parameterisations import Prediction
 from vdm.process import q_sample
@@ -68,7 +68,7 @@ class TestEveryLikelihood:
         mode = likelihood.mode(x_1, gamma_1, denoise)
         assert log_probs(likelihood, mode[0], x_1, gamma_1) >= log_probs(likelihood, values, x_1, gamma_1).max()
 
-    def test_draws_follow_it(self, name, gamma):
+    def test_draws_have_its_frequencies(self, name, gamma):
         """The frequencies of 20,000 draws below nine thresholds, within 4.5 standard errors."""
         likelihood, n = build(name), 20_000
         x_1, gamma_1 = torch.tensor([[0.37]], dtype=torch.float64), torch.tensor([gamma], dtype=torch.float64)
@@ -81,7 +81,7 @@ class TestEveryLikelihood:
             frequency = (drawn <= values[place]).double().mean().item()
             assert abs(frequency - expected) <= 4.5 * math.sqrt(expected * (1 - expected) / n) + 2e-3 * (measure != 1)
 
-    def test_dimensions_and_examples_are_apart(self, name, gamma):
+    def test_examples_are_independent(self, name, gamma):
         """log p of (B, *event) is the sum over dimensions of each alone; γ_1 may be given per example or dimension."""
         likelihood, stream = build(name), torch.Generator().manual_seed(0)
         x_1 = torch.randn(4, 2, 3, dtype=torch.float64, generator=stream)
@@ -94,7 +94,7 @@ class TestEveryLikelihood:
         assert torch.allclose(whole, apart.reshape(4, -1).sum(1))
         assert torch.allclose(whole, likelihood.log_prob(x, x_1, per_dimension, denoise))
 
-    def test_finite_in_float32_however_wrong_the_network(self, name, gamma):
+    def test_finite_in_float32_for_any_network_output(self, name, gamma):
         """Value and gradient, for every level and for x_1 and x̂_0 from next to the data to far away."""
         likelihood = part("model.likelihood", f"likelihood={name}", "levels=256")
         x_1 = torch.tensor([-1e4, -50.0, -1.0, 0.0, 1e-3, 1.0, 50.0, 1e4]).repeat_interleave(256)[:, None].requires_grad_()
@@ -127,7 +127,7 @@ class TestEveryLevelLikelihood:
         assert torch.allclose(centres, 2 * (torch.arange(levels) + 0.5).double() / levels - 1)
         assert centres.abs().max() < 1
 
-    def test_refuses_what_are_no_levels(self, name, levels):
+    def test_refuses_values_that_are_not_levels(self, name, levels):
         likelihood = build(name, levels)
         likelihood.check(torch.tensor([[0, levels - 1]]))
         for bad in (torch.tensor([[levels]]), torch.tensor([[-1]])):
@@ -138,7 +138,7 @@ class TestEveryLevelLikelihood:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_every_real_lies_in_the_bin_of_its_level(levels):
+def test_nearest_level_has_the_real_in_its_bin(levels):
     """Centres map back, bins are [2k/K − 1, 2(k + 1)/K − 1), and what lies beyond belongs to the ends."""
     k = torch.arange(levels)
     lower = level_to_real(k.double() - 0.5, levels)
@@ -153,7 +153,7 @@ def test_refuses_too_few_levels():
         CategoricalLikelihood(0)
 
 
-def test_density_refuses_levels_and_holes():
+def test_density_refuses_levels_and_nan():
     likelihood = GaussianLikelihood()
     with pytest.raises(InvalidInput, match="integer levels"):
         likelihood.check(torch.tensor([[3]]))
@@ -164,7 +164,7 @@ def test_density_refuses_levels_and_holes():
 @pytest.mark.parametrize("cached", [1, 100, 2**16])
 @pytest.mark.parametrize("gammas", [[-6.0, -1.0, 3.0], [-12.0, -11.0, -10.0], [-7.0, -6.0, -6.0]], ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_levels_in_pieces_are_the_whole(cached, gammas, channels_last, monkeypatch):
+def test_level_sums_do_not_depend_on_pieces(cached, gammas, channels_last, monkeypatch):
     """Bayes' rule from the whole table of pixels and levels, whatever part is worked on at a time; gradients as well.
 
     In float64 nothing of what ``level_mean`` leaves out below e⁻⁷² shows, were the evidence not as large.
@@ -191,13 +191,20 @@ def test_levels_in_pieces_are_the_whole(cached, gammas, channels_last, monkeypat
 
 
 @pytest.mark.parametrize("gamma", [-20.0, -13.3, 0.0, 5.0])
-def test_no_level_is_further_below_the_nearest_than_float32_can_hold(gamma):
+def test_logit_gap_is_bounded(gamma):
     """However fine the noise, and wherever x_t lies: between two levels, on one, or far outside of all."""
     x_t = torch.tensor([[-50.0, -1.0, -0.6, 0.0, 1 / 16, 0.99, 3.0]])
     logits = level_logits(x_t, torch.tensor([gamma]).double(), 16)
     x_0 = x_t / alpha_bar(torch.tensor(gamma)).sqrt()
     assert torch.equal(logits.argmax(-1)[0, [0, 2, 4, 6]], real_to_level(x_0, 16)[0, [0, 2, 4, 6]])
     below = logits.amax(-1, keepdim=True) - logits
-    assert below.max() <= LEAST * (1 + 1e-5) + 1e-5 * logits.abs().max()
+    assert below.max() <= LARGEST_GAP * (1 + 1e-5) + 1e-5 * logits.abs().max()
     posterior = torch.softmax(logits, -1)
     assert posterior.min() >= torch.finfo(torch.float32).tiny
+
+
+@pytest.mark.parametrize("option", options("likelihood"))
+def test_nearest_inverts_encode(option):
+    likelihood = part("model.likelihood", f"likelihood={option}")
+    x = torch.randn(4, 3) if "gaussian" in option and "discretised" not in option else torch.arange(17).repeat(2, 1)
+    assert torch.equal(likelihood.nearest(likelihood.encode(x)), x)

@@ -7,6 +7,10 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from support.linear_gaussian import (
+    ExactDecoder,
+    exact,
+)
 from vdm.batch import Batch
 from vdm.draws import Draws, ExampleDraws, StackedDraws
 from vdm.errors import InvalidInput
@@ -15,8 +19,6 @@ from vdm.likelihoods import DenoisedGaussianLikelihood, LearnedVariance
 from vdm.models import (
     HVAE,
     MHVAE,
-    BottomUp,
-    ConditionalPrior,
     LadderEncoder,
     LearnedBottomUp,
     LearnedConditionalPrior,
@@ -24,142 +26,11 @@ from vdm.models import (
     LearnedEncoder,
     LearnedReverse,
     LinearWarmup,
-    MarkovKernels,
     StandardNormal,
-    TopDown,
     TopDownHVAE,
 )
-from vdm.models.latent import Decoder
 from vdm.networks import FusionMLP
 from vdm.process import isotropic
-
-
-class Joint:
-    """Scalars (x, z_1, …, z_T), jointly Gaussian: z_T ~ N(0, 1), each other a sum over all above it plus noise.
-
-    With ``markov`` only the nearest counts.
-    """
-
-    noise = 0.4
-
-    def __init__(self, layers, markov=False):
-        self.layers = layers
-        n = layers + 1  # places: 0 is x, t is z_t
-        self.weights = torch.zeros(n, n, dtype=torch.float64)
-        for t in range(layers):
-            for above in range(t + 1, t + 2 if markov else n):
-                self.weights[t, above] = 0.9 / (above - t) * (-1) ** (above - t + 1)
-        spread = torch.full((n,), self.noise, dtype=torch.float64)
-        spread[-1] = 1.0
-        mix = torch.linalg.inv(torch.eye(n, dtype=torch.float64) - self.weights)
-        self.covariance = mix @ torch.diag(spread) @ mix.T
-
-    def given(self, target, known):
-        """(weights, variance) of the Gaussian of one place given others."""
-        if not known:
-            return torch.zeros(0, dtype=torch.float64), self.covariance[target, target]
-        across = self.covariance[target, known]
-        weights = torch.linalg.solve(self.covariance[known][:, known], across)
-        return weights, self.covariance[target, target] - weights @ across
-
-    def kernel(self, target, known, values):
-        """That Gaussian, at values (B, 1) of the known."""
-        weights, variance = self.given(target, known)
-        mean = sum(w * value for w, value in zip(weights, values, strict=True))
-        return isotropic(mean, variance.expand(len(values[0])))
-
-    def log_prob(self, x):
-        return isotropic(torch.zeros_like(x), self.covariance[0, 0].expand(len(x))).log_prob(x)
-
-    def sample(self, n):
-        return self.covariance[0, 0].sqrt() * torch.randn(
-            n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-        )
-
-
-class ExactGenerator(ConditionalPrior):
-    def __init__(self, joint):
-        super().__init__()
-        self.joint = joint
-
-    def forward(self, t, above, condition=None):
-        return self.joint.kernel(t, list(range(t + 1, self.joint.layers + 1)), above)
-
-
-class ExactBottomUp(BottomUp):
-    """The true posterior, with its mean moved by ``shift``."""
-
-    def __init__(self, joint, shift):
-        super().__init__()
-        self.joint, self.shift = joint, shift
-
-    def forward(self, t, below, condition=None):
-        exact = self.joint.kernel(t, list(range(t - 1, -1, -1)), below)
-        return isotropic(exact.mean + self.shift, exact.variance.squeeze(1))
-
-
-class ExactTopDown(TopDown):
-    def __init__(self, joint, shift):
-        super().__init__()
-        self.joint, self.shift = joint, shift
-
-    def forward(self, t, x_0, above, prior, condition=None):
-        exact = self.joint.kernel(t, [*range(t + 1, self.joint.layers + 1), 0], [*above, x_0])
-        return isotropic(exact.mean + self.shift, exact.variance.squeeze(1))
-
-
-class ExactUp(MarkovKernels):
-    def __init__(self, joint, shift):
-        super().__init__()
-        self.joint, self.shift = joint, shift
-
-    def forward(self, t, z, condition=None):
-        exact = self.joint.kernel(t, [t - 1], [z])
-        return isotropic(exact.mean + self.shift, exact.variance.squeeze(1))
-
-
-class ExactDown(MarkovKernels):
-    def __init__(self, joint):
-        super().__init__()
-        self.joint = joint
-
-    def forward(self, t, z, condition=None):
-        return self.joint.kernel(t - 1, [t], [z])
-
-
-class ExactDecoder(Decoder):
-    def __init__(self, joint):
-        super().__init__()
-        self.joint = joint
-
-    def check(self, x):
-        if not torch.isfinite(x).all():
-            raise InvalidInput("not finite")
-
-    def encode(self, x):
-        return x
-
-    def log_prob(self, x, z, condition=None):
-        return self._given(z).log_prob(x)
-
-    def decode(self, z, draws, condition=None):
-        given = self._given(z)
-        return given.mean + given.stddev * draws.normal("decode", z[0])
-
-    def _given(self, z):
-        return self.joint.kernel(0, list(range(1, len(z) + 1)), z)
-
-
-def exact(name, layers, shift=0.0):
-    """(model, joint): the true generative model with the true posterior, moved by ``shift``."""
-    joint = Joint(layers, markov=name == "mhvae")
-    ends = {"prior": StandardNormal(), "decoder": ExactDecoder(joint)}
-    if name == "mhvae":
-        return MHVAE(layers, ExactUp(joint, shift), ExactDown(joint), **ends), joint
-    if name == "hvae":
-        return HVAE(layers, ExactBottomUp(joint, shift), ExactGenerator(joint), **ends), joint
-    return TopDownHVAE(layers, ExactTopDown(joint, shift), ExactGenerator(joint), **ends), joint
-
 
 MODELS = ["mhvae", "hvae", "hvae_top_down"]
 
@@ -167,19 +38,19 @@ MODELS = ["mhvae", "hvae", "hvae_top_down"]
 @pytest.mark.parametrize("layers", [1, 2, 4])
 @pytest.mark.parametrize("name", MODELS)
 class TestExactParts:
-    def test_every_log_weight_is_log_p(self, name, layers):
+    def test_log_weight_is_log_p_with_exact_parts(self, name, layers):
         """With the true posterior log p(x, z) − log q(z | x) = log p(x) on every path: no part missing or doubled."""
         model, joint = exact(name, layers)
         x = joint.sample(50)
         assert torch.allclose(model.log_weight(x, Draws(0)), joint.log_prob(x), atol=1e-10)
 
-    def test_the_bound_meets_log_p_within_its_error(self, name, layers):
+    def test_bound_meets_log_p_within_its_error(self, name, layers):
         model, joint = exact(name, layers)
         x = joint.sample(20_000)
         gap = joint.log_prob(x) - model.elbo(x, Draws(1)).total
         assert abs(gap.mean()) <= 4 * gap.std() / len(x) ** 0.5 + 1e-9
 
-    def test_a_worse_posterior_costs_exactly_its_kl(self, name, layers):
+    def test_worse_posterior_costs_its_kl(self, name, layers):
         """log p − bound = KL(q ‖ posterior): for conditionals moved by δ, Σ_t δ²/2 over their variances.
 
         Each conditional, on its own parents, is off by δ only: the KL's chain rule has these summands.
@@ -195,7 +66,7 @@ class TestExactParts:
             assert abs(gap.mean() - expected) < 4 * gap.std() / len(x) ** 0.5
             assert gap.mean() > 0
 
-    def test_the_bound_on_many_trajectories_rises_to_log_p(self, name, layers):
+    def test_importance_weighted_bound_rises_to_log_p(self, name, layers):
         model, joint = exact(name, layers, shift=0.3)
         x = joint.sample(2000)
         draws = StackedDraws([ExampleDraws(torch.arange(len(x)), 0, k) for k in range(16)])
@@ -213,7 +84,7 @@ class TestExactParts:
     def test_one_entry_a_layer(self, name, layers):
         model, joint = exact(name, layers)
         bound = model.elbo(joint.sample(5), Draws(3))
-        assert bound.matching.shape == (5, layers - 1) == (5, model.columns)
+        assert bound.matching.shape == (5, layers - 1) == (5, model.matching_entries)
         names = [f"layer_{t}" for t in range(1, layers)] if layers > 2 else []
         assert [n for n in bound.terms() if n.startswith("layer")] == names
 
@@ -231,7 +102,7 @@ def test_one_layer_is_a_vae(name):
     assert name == "mhvae" or term.std() < 1e-12
 
 
-def test_the_markov_model_is_the_hvae_that_looks_at_neighbours():
+def test_mhvae_matches_an_hvae_of_neighbours():
     """Path by path: an HVAE whose parts look at the nearest latent only has the MHVAE's log-weights."""
 
     class Nearest(nn.Module):
@@ -284,7 +155,7 @@ def learned(name, shapes=((2,), (2,)), warmup=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_training_comes_within_a_twentieth_of_a_nat(name):
+def test_training_comes_close_to_log_p(name):
     """On correlated Gaussian data, which the learned parts can fit: from below, to 0.05 nats of the true log p."""
     torch.manual_seed(0)
     truth = MultivariateNormal(torch.tensor([0.5, -0.3]), torch.tensor([[0.8, 0.5], [0.5, 0.6]]))
@@ -322,11 +193,11 @@ class TestLearnedParts:
         model.loss(Batch(x, torch.arange(8)), Draws(0)).value.mean().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
-    def test_generating_from_all_latents_is_reconstructing(self, name):
+    def test_generate_from_all_latents_is_decoding(self, name):
         """``generate`` of (z_1, …, z_T) draws from p(x | z) alone; of (z_T) it is the model's sample."""
         model, draws = learned(name), Draws(0)
         z = model.latents(torch.randn(4, 2), draws)
-        assert torch.equal(model.generate(z, draws), model.decoder.decode(model.seen_by_decoder(z), draws))
+        assert torch.equal(model.generate(z, draws), model.decoder.decode(model.decoder_inputs(z), draws))
         top = StandardNormal((2,))(torch.zeros(4, 2))
         assert torch.equal(
             model.generate([top.mean + top.stddev * draws.normal("prior", top.mean)], draws),
@@ -337,10 +208,10 @@ class TestLearnedParts:
         with pytest.raises(InvalidInput, match="take no condition"):
             learned(name).elbo(torch.randn(2, 2), Draws(0), torch.zeros(2))
 
-    def test_float64_data_meet_float32_weights(self, name):
+    def test_float64_data_work_with_float32_weights(self, name):
         assert learned(name).log_weight(torch.randn(3, 2, dtype=torch.float64), Draws(0)).dtype == torch.float64
 
-    def test_warmup_is_off_in_evaluation_and_in_every_bound(self, name):
+    def test_warmup_does_not_weight_bounds(self, name):
         model, plain = learned(name, warmup=LinearWarmup(10)), learned(name)
         plain.load_state_dict({k: v for k, v in model.state_dict().items() if "warmup" not in k})
         x = torch.randn(5, 2)
@@ -355,7 +226,7 @@ class TestLearnedParts:
         assert model.warmup.taken == 1
 
 
-def test_warmup_rises_to_one_and_goes_on_where_it_stopped():
+def test_warmup_rises_to_one_and_resumes():
     warmup = LinearWarmup(4)
     assert [warmup().item() for _ in range(2)] == [0.25, 0.5]
     resumed = LinearWarmup(4)

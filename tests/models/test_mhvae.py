@@ -64,7 +64,7 @@ def marginal_variance(layers, down=0.6):
 
 @pytest.mark.parametrize("layers", [1, 2, 4])
 class TestGenericChain:
-    def test_the_weight_is_an_unbiased_estimate_of_p(self, layers):
+    def test_weight_is_an_unbiased_estimate_of_p(self, layers):
         """E exp(log_weight) = p(x), which is Gaussian here: no part of the chain is missing or counted twice."""
         x = torch.tensor([[0.4]], dtype=torch.float64).expand(100_000, 1)
         weight = ladder(layers).log_weight(x, Draws(1)).exp().detach()
@@ -73,7 +73,7 @@ class TestGenericChain:
         )
         assert abs(weight.mean() - truth.item()) < 4 * weight.std() / len(x) ** 0.5
 
-    def test_the_bound_is_below_log_p(self, layers):
+    def test_bound_is_below_log_p(self, layers):
         x = torch.tensor([[0.4]], dtype=torch.float64).expand(20_000, 1)
         total = ladder(layers).elbo(x, Draws(2)).total.detach()
         truth = isotropic(torch.zeros_like(x[:1]), torch.full((1,), marginal_variance(layers)).double()).log_prob(x[:1])
@@ -97,7 +97,7 @@ class TestGenericChain:
         assert abs(x.var() - marginal_variance(layers)) < 4 * marginal_variance(layers) * (2 / 40_000) ** 0.5
 
 
-def test_a_vae_meets_log_p_with_the_exact_posterior():
+def test_vae_meets_log_p_with_the_exact_posterior():
     """T = 1, p(x) = N(0, 1.2): with q(z | x) the true posterior every log-weight is log p(x)."""
     model = MHVAE(1, Scaled(1 / 1.2, 0.2 / 1.2), Scaled(1.0, 1.0), StandardNormal(), Noisy(0.2))
     x = torch.randn(9, 2, dtype=torch.float64)
@@ -105,7 +105,7 @@ def test_a_vae_meets_log_p_with_the_exact_posterior():
     assert torch.allclose(model.elbo(x, Draws(0)).total, truth, atol=1e-12)
 
 
-def test_the_diffusion_chain_draws_the_same_samples():
+def test_diffusion_chain_draws_the_same_samples():
     """VDM and VDM.as_mhvae() are one model: same draws, same samples."""
     data = GaussianData.isotropic(0.2, 0.3, (3,))
     model = VDM(LinearSchedule(-6.0, 5.0), data.denoiser, GaussianLikelihood(), DiscreteTime(7))
@@ -113,7 +113,7 @@ def test_the_diffusion_chain_draws_the_same_samples():
     assert torch.allclose(model.sample(16, (3,), draws=Draws(9)), chain, atol=1e-5)
 
 
-def test_the_diffusion_chains_weight_is_an_unbiased_estimate_of_p():
+def test_diffusion_weight_is_an_unbiased_estimate_of_p():
     data = GaussianData.isotropic(0.2, 0.3, (1,))
     model = VDM(LinearSchedule(-3.0, 4.0), data.denoiser, GaussianLikelihood(), DiscreteTime(20))
     x = torch.tensor([[0.5]], dtype=torch.float64).expand(50_000, 1)

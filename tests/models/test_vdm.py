@@ -56,7 +56,7 @@ def test_sampling_a_finite_set_returns_its_points():
     assert exact.float().mean() > 0.9  # at γ = −8 a level is mistaken in about one of 500 pixels
 
 
-def test_a_sample_does_not_depend_on_its_companions():
+def test_sample_does_not_depend_on_its_batch():
     vdm = VDM(LinearSchedule(-9.0, 6.0), DATA.denoiser, GaussianLikelihood(), ContinuousTime())
     whole = vdm.sample(6, (2,), steps=5, draws=ExampleDraws(torch.arange(6), seed=1))
     part = vdm.sample(2, (2,), steps=5, draws=ExampleDraws(torch.tensor([4, 1]), seed=1))
@@ -81,6 +81,25 @@ def test_loss_is_minus_the_bound_per_dimension():
     assert torch.allclose(loss.bound.total, vdm.elbo(x, Draws(seed=3)).total)
 
 
+class CountingLikelihood(GaussianLikelihood):
+    """Counts the calls of ``encode``."""
+
+    calls = 0
+
+    def encode(self, x):
+        self.calls += 1
+        return super().encode(x)
+
+
+@pytest.mark.parametrize("method", ["loss", "elbo", "elbo_all_times", "consistency_elbo"])
+def test_x_is_encoded_once(method):
+    likelihood = CountingLikelihood()
+    vdm = VDM(LinearSchedule(-6.0, 5.0), DATA.denoiser, likelihood, DiscreteTime(4))
+    x = DATA.sample(8)
+    getattr(vdm, method)(Batch(x, torch.arange(8)) if method == "loss" else x, Draws(seed=0))
+    assert likelihood.calls == 1
+
+
 def test_fresh_draws_follow_torchs_seed():
     vdm = VDM(LinearSchedule(-6.0, 5.0), DATA.denoiser, GaussianLikelihood(), ContinuousTime())
     x = DATA.sample(8)
@@ -91,7 +110,7 @@ def test_fresh_draws_follow_torchs_seed():
     assert not torch.equal(first, second)
 
 
-def test_a_condition_that_nobody_takes_is_refused():
+def test_condition_is_refused_without_with_condition():
     vdm = VDM(LinearSchedule(-6.0, 5.0), DATA.denoiser, GaussianLikelihood(), ContinuousTime())
     with pytest.raises(InvalidInput, match="takes no condition"):
         vdm.elbo(DATA.sample(8), condition=torch.zeros(8))

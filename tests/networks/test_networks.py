@@ -50,35 +50,35 @@ class TestEveryNetwork:
         assert y.dtype == torch.float64
         assert part("model.denoiser.network", f"network={name}")(x_t.float(), gamma_t.float()).dtype == torch.float32
 
-    def test_other_shapes_are_other_data(self, name):
+    def test_other_event_shapes_are_refused(self, name):
         """Convolutions would take them, and a bound of half an image would look like any other."""
         x_t, gamma_t = inputs()
         for other in (x_t[..., :4], x_t[:, 0], x_t[0]):
-            with pytest.raises(InvalidInput, match=r"for batches of examples \(1, 8, 8\), and got"):
+            with pytest.raises(InvalidInput, match=r"takes batches of examples \(1, 8, 8\), got"):
                 build(name)(other, gamma_t)
 
-    def test_several_numbers_for_each_dimension(self, name):
+    def test_several_outputs_a_dimension(self, name):
         """One axis more, at the end."""
         x_t, gamma_t = inputs()
         assert build(name, outputs=5)(x_t, gamma_t).shape == (*x_t.shape, 5)
         alone = build(name, outputs=5)(x_t[:1], gamma_t[:1])
         assert torch.allclose(build(name, outputs=5)(x_t, gamma_t)[:1], alone, atol=1e-12)
 
-    def test_starts_as_nothing(self, name):
+    def test_initial_output_is_zero(self, name):
         """y = 0 before training: the prediction is the parameterisation's own, such as the best linear denoiser."""
         x_t, gamma_t = inputs()
         assert not part("model.denoiser.network", f"network={name}").double()(x_t, gamma_t).any()
 
-    def test_examples_are_apart(self, name):
+    def test_examples_are_independent(self, name):
         network, (x_t, gamma_t) = build(name), inputs()
         alone = torch.cat([network(x_t[i : i + 1], gamma_t[i : i + 1]) for i in range(3)])
         assert torch.allclose(network(x_t, gamma_t), alone, atol=1e-12)
 
-    def test_sees_the_noise_level(self, name):
+    def test_output_depends_on_the_noise_level(self, name):
         network, (x_t, gamma_t) = build(name), inputs()
         assert not torch.allclose(network(x_t, gamma_t), network(x_t, gamma_t + 0.5), atol=1e-4)
 
-    def test_every_weight_is_in_use(self, name):
+    def test_every_weight_has_a_gradient(self, name):
         network, (x_t, gamma_t) = build(name, ClassEmbedding(3, 4).double()), inputs()
         network(x_t, gamma_t, torch.tensor([0, 1, 2])).square().sum().backward()
         dead = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
@@ -89,21 +89,21 @@ class TestEveryNetwork:
         [(ClassEmbedding(3, 4), torch.tensor([0, 1, 2])), (VectorEmbedding(2, 4), torch.eye(3)[:, :2])],
         ids=["class", "vector"],
     )
-    def test_a_condition_reaches_it(self, name, embedding, condition):
+    def test_output_depends_on_the_condition(self, name, embedding, condition):
         network, (x_t, gamma_t) = build(name, embedding.double()), inputs()
         x_t, gamma_t = x_t[:1].expand(3, *EVENT), gamma_t[:1].expand(3)
         y = network(x_t, gamma_t, condition.double())
         assert (y[0] - y[1]).abs().max() > 1e-4
         assert (y[1] - y[2]).abs().max() > 1e-4
 
-    def test_refuses_a_condition_too_few_or_too_many(self, name):
+    def test_missing_or_unexpected_condition_is_refused(self, name):
         x_t, gamma_t = inputs()
         with pytest.raises(InvalidInput, match="pass condition="):
             build(name, ClassEmbedding(3, 4).double())(x_t, gamma_t)
         with pytest.raises(InvalidInput, match="without a condition"):
             build(name)(x_t, gamma_t, torch.tensor([0, 1, 2]))
 
-    def test_a_condition_reaches_loss_elbo_and_samples(self, name):
+    def test_condition_reaches_loss_elbo_and_samples(self, name):
         """With the same draws another condition gives another number, for exactly the rows whose condition changed."""
         denoiser = Denoiser(build(name, ClassEmbedding(3, 4).double()), NoiseParameterisation())
         model = VDM(LinearSchedule(-6.0, 4.0), denoiser, CategoricalLikelihood(17), DiscreteTime(5)).eval()
@@ -132,7 +132,7 @@ class TestEveryNetwork:
 
 
 class TestNoiseLevel:
-    def test_only_the_place_between_the_ends_counts(self):
+    def test_embedding_depends_on_relative_gamma_only(self):
         gamma = torch.linspace(-10, 5, 7, dtype=torch.float64)
         first, second = NoiseLevelEmbedding(8, -10.0, 5.0), NoiseLevelEmbedding(8, -3.0, 12.0)
         assert torch.allclose(first.sinusoids(gamma), second.sinusoids(gamma + 7))
@@ -160,7 +160,7 @@ class TestVDMUNet:
         count = [sum("qkv.weight" in key for key in network.state_dict()) for network in (middle, everywhere)]
         assert count == [1, 1 + 3 + 4]
 
-    def test_dropout_is_for_training(self):
+    def test_dropout_is_active_in_training_only(self):
         network, (x_t, gamma_t) = build("vdm_unet"), inputs()
         assert torch.equal(network(x_t, gamma_t), network(x_t, gamma_t))
         network.train()
@@ -193,13 +193,13 @@ class TestFourierFeatures:
 
 
 @pytest.mark.parametrize("network", [UNet, VDMUNet])
-def test_images_only(network):
+def test_other_events_than_images_are_refused(network):
     arguments = {"multipliers": [1]} if network is UNet else {}
     with pytest.raises(InvalidInput, match="network=mlp"):
         network((2,), channels=8, blocks=1, gamma_min=-8.0, gamma_max=5.0, **arguments)
 
 
-def test_the_head_keeps_channels_and_numbers_apart():
+def test_head_keeps_channels_and_outputs_apart():
     """Output k of channel c is row c · outputs + k of the linear map, at the same pixel."""
     head = PixelHead(4, 2, 3).double()
     torch.nn.init.normal_(head.linear.weight)
@@ -219,7 +219,7 @@ def test_unet_refuses_heads_that_do_not_divide():
         UNet(EVENT, channels=8, multipliers=[1], blocks=1, gamma_min=-8.0, gamma_max=5.0, attention=[8], heads=3)
 
 
-def test_unet_attends_where_it_is_told():
+def test_unet_attention_is_at_the_given_resolutions():
     network = UNet(EVENT, channels=8, multipliers=[1, 1], blocks=1, gamma_min=-8.0, gamma_max=5.0, attention=[4])
     sizes = set()
     for module in network.modules():
@@ -243,21 +243,21 @@ def test_dropout_is_a_probability(p):
 @pytest.mark.parametrize(
     ("embedding", "condition", "message"),
     [
-        (ClassEmbedding(3, 4), torch.tensor([0, 3]), "from 0 to 3 are no labels 0 … 2"),
-        (ClassEmbedding(3, 4), torch.tensor([-1, 2]), "from -1 to 2 are no labels 0 … 2"),
-        (ClassEmbedding(3, 4), torch.eye(3), "no labels 0 … 2"),
-        (VectorEmbedding(2, 4), torch.eye(3), r"shape \(3, 3\) are no vectors of 2 features"),
+        (ClassEmbedding(3, 4), torch.tensor([0, 3]), "labels 0 … 2 .* got 0 to 3"),
+        (ClassEmbedding(3, 4), torch.tensor([-1, 2]), "labels 0 … 2 .* got -1 to 2"),
+        (ClassEmbedding(3, 4), torch.eye(3), "labels 0 … 2"),
+        (VectorEmbedding(2, 4), torch.eye(3), r"vectors of 2 features, got shape \(3, 3\)"),
         (VectorEmbedding(2, 4), None, "the data have none"),
     ],
 )
-def test_conditions_that_a_network_cannot_take_are_known_before_it_is_trained(embedding, condition, message):
+def test_check_condition_refuses_wrong_conditions(embedding, condition, message):
     network = build("mlp", embedding)
     check_condition(network, torch.eye(3)[:, :2] if isinstance(embedding, VectorEmbedding) else torch.tensor([2, 0]))
     with pytest.raises(InvalidInput, match=message):
         check_condition(network, condition)
 
 
-def test_conditions_that_a_network_has_no_place_for_are_refused():
+def test_condition_without_an_embedding_is_refused():
     check_condition(build("mlp"), None)
     for refusing in (check_condition, lambda network, condition: network(*inputs(2), condition)):
         with pytest.raises(InvalidInput, match="built without a condition: give it a condition embedding"):

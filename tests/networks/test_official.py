@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from support.given_draws import GivenDraws
 from vdm.denoiser import Denoiser
-from vdm.draws import GivenDraws
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.likelihoods import CategoricalLikelihood
@@ -53,7 +53,7 @@ def test_gamma(schedule):
     assert torch.allclose(schedule(vector("gamma_t33")), vector("gamma_33"), rtol=RTOL)
 
 
-def test_noised(schedule):
+def test_q_sample(schedule):
     x_0 = CategoricalLikelihood(256).encode(vector("img_nhwc").double())
     assert torch.allclose(q_sample(x_0, vector("eps"), schedule(vector("t"))), vector("z_t"), rtol=RTOL, atol=1e-12)
 
@@ -195,7 +195,7 @@ def flax_forward(arrays, z, level):
     return conv("conv_out", F.silu(norm("GroupNorm_0", h))) + z
 
 
-def test_the_forward_pass_by_names_is_the_official_one():
+def test_forward_pass_matches_the_official_one():
     """So that it may speak for sizes that the vectors do not have.
 
     The small official network has 32 groups of one channel, and its norms take the noise level's shift out again: what
@@ -229,7 +229,7 @@ def test_networks_of_any_size(colours, everywhere, fourier, channels, depth):
     assert torch.allclose(eps, flax_forward(arrays, z, (gamma + 6) / 10).movedim(-1, 1), rtol=1e-8, atol=1e-9)
 
 
-def test_the_small_official_network_does_not_see_the_noise_level(denoiser):
+def test_official_32_channels_do_not_depend_on_gamma(denoiser):
     """A shift of one channel is removed by the norm of that channel: the vectors cannot speak for the time embedding."""
     z, gamma = vector("z_t"), vector("gamma")
     assert torch.allclose(denoiser.network(z, gamma), denoiser.network(z, gamma.flip(0)), atol=1e-12)
@@ -244,7 +244,7 @@ def test_schedule_ends_ignore_the_sign_of_w():
 
 @pytest.mark.parametrize("name", ["down.block_0/conv3/kernel", "encoder/kernel", "dense0/weights", "conv_in/q/kernel"])
 def test_refuses_unknown_names(name):
-    with pytest.raises(InvalidInput, match="no parameter of the official"):
+    with pytest.raises(InvalidInput, match="not a parameter of the official"):
         network_state({f"params/score_model/{name}": np.zeros((3, 3))})
 
 
@@ -282,7 +282,7 @@ def test_monotone_schedule_is_the_official_function():
     assert bend > 1  # the case is not a straight line
 
 
-def test_monotone_schedule_refuses_what_it_cannot_hold():
+def test_monotone_schedule_refuses_too_curved_paths():
     arrays, _ = official_monotone()
     with pytest.raises(InvalidInput, match="more than 1% of a straight line"):
         monotone_schedule({**arrays, "params/gamma/l1/kernel": np.array([[0.01]])})

@@ -1,4 +1,4 @@
-"""What a figure draws and names is what there is."""
+"""Figures show the curves and bins that have data, each in its own colour."""
 
 import math
 
@@ -13,18 +13,24 @@ def named(axes):
     return [] if legend is None else [text.get_text() for text in legend.get_texts()]
 
 
-def test_a_legend_names_the_curves_that_are_drawn():
+def test_legend_lists_only_drawn_curves():
     (axes,) = bound_figure({"val/bits_per_dim": (STEPS, [3.0, 2.0])}).axes
     assert named(axes) == ["validation (EMA)"]
     (axes,) = terms_figure({"val/reconstruction": (STEPS, [1.0, 0.5]), "val/prior_matching": (STEPS, [-1.0, 0.0])}).axes
-    assert named(axes) == ["reconstruction"]  # a logarithm has no place for the other
+    assert named(axes) == ["reconstruction"]  # a negative curve has no logarithm
     assert len(bound_figure({}).axes[0].get_lines()) == 0
 
 
-def test_a_variance_is_drawn_where_draws_tell_it():
-    """A bin with one draw has the variance zero, which is no drop."""
+def test_variance_figure_skips_bins_with_few_draws():
+    """A bin with a single draw has variance zero, which is not a measurement."""
     profile = [Bin(-8, -4, 50, 1.0, 2.0), Bin(-4, 0, 1, 1.0, 0.0), Bin(0, 4, 50, 1.0, 3.0)]
     (line,) = variance_figure({"a": profile}).axes[0].get_lines()
     assert list(line.get_xdata()) == [-6, 2]
     assert all(math.isfinite(y) and y > 0 for y in line.get_ydata())
     assert len(profile_figure({"a": profile}).axes[0].get_lines()[0].get_xdata()) == 3
+
+
+def test_terms_figure_keeps_colours_of_missing_terms():
+    curves = {f"val/{name}": (STEPS, [2.0, 1.0]) for name in ("reconstruction", "prior_matching", "denoising_matching")}
+    full, partial = (terms_figure(given).axes[0].get_lines() for given in (curves, dict(list(curves.items())[1:])))
+    assert [line.get_color() for line in partial] == [line.get_color() for line in full][1:]

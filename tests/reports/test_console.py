@@ -1,20 +1,21 @@
-"""What commands print: whole at any width, and no digit more than is known."""
+"""Console tables and lists: complete at any width, rounded to their errors."""
 
 import pytest
 
 from vdm.estimate import Estimate
 from vdm.reports import console
+from vdm.reports.table import Table
 
-WIDE = console.Table(
-    "a title that says what the numbers below are about",
+WIDE = Table(
     ("", "runs", "total [bits/dim]", "denoising matching", "[b]one-t variance"),
     [
         ("schedule=monotone, times=stratified", "2 of 3", "1.742 ± 0.003", "1.70 ± 0.02", "3.14"),
         ("schedule=monotone, times=uniform", "3 of 3", "1.751 ± 0.003", "1.71 ± 0.02", "[/red]"),
     ],
+    "a title that says what the numbers below are about",
     "a caption with more words than are good for a table of this kind, if the terminal is narrow",
 )
-OVER_T = console.Table("over T", ("T", "literal (1.47), not the bound"), [("5", "485.2"), ("300", "78.9")], words=0)
+OVER_T = Table(("T", "literal (1.47), not the bound"), [("5", "485.2"), ("300", "78.9")], "over T", text_columns=0)
 
 
 def printed(part, width, capsys, monkeypatch):
@@ -25,7 +26,7 @@ def printed(part, width, capsys, monkeypatch):
 
 @pytest.mark.parametrize("width", [20, 40, 80, 112, 300])
 @pytest.mark.parametrize("table", [WIDE, OVER_T], ids=["text first", "numbers alone"])
-def test_no_cell_is_cut_at_any_width(table, width, capsys, monkeypatch):
+def test_table_shows_every_cell_at_any_width(table, width, capsys, monkeypatch):
     text = printed(table, width, capsys, monkeypatch)
     assert "…" not in text
     for row in table.rows:
@@ -36,21 +37,21 @@ def test_no_cell_is_cut_at_any_width(table, width, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("width", [80, 112])
-def test_a_table_is_one_where_it_fits_and_blocks_where_it_does_not(width, capsys, monkeypatch):
+def test_table_becomes_blocks_on_a_narrow_console(width, capsys, monkeypatch):
     lines = printed(WIDE, width, capsys, monkeypatch).splitlines()
-    whole = [line for line in lines if "schedule=monotone, times=uniform" in line and "1.751 ± 0.003" in line]
-    assert bool(whole) == (width == 112)
-    assert not whole or max(map(len, lines[:7])) <= width
+    rows = [line for line in lines if "schedule=monotone, times=uniform" in line and "1.751 ± 0.003" in line]
+    assert bool(rows) == (width == 112)
+    assert not rows or max(map(len, lines[:7])) <= width
 
 
-def test_the_headline_of_a_bound_has_the_digits_of_its_errors():
-    said = console.in_words("test", Estimate(1.74231, 0.009, 0.0223))
-    assert said == "test 1.742 bits/dim, ± 0.009 (draws), ± 0.022 (examples)"
+def test_bound_sentence_rounds_to_its_errors():
+    sentence = console.bound_sentence("test", Estimate(1.74231, 0.009, 0.0223))
+    assert sentence == "test 1.742 bits/dim, ± 0.009 (draws), ± 0.022 (examples)"
 
 
-def test_pictures_are_those_that_are_there(tmp_path):
+def test_pictures_listing_counts_samples_over_training(tmp_path):
     for name in ("samples", "noising", "samples_step_0000010", "samples_step_0000020"):
         (tmp_path / f"{name}.png").touch()
-    *_, noising, samples, over_training = console.pictures(tmp_path).splitlines()
+    *_, noising, samples, over_training = console.pictures_listing(tmp_path).splitlines()
     assert (noising.strip(), samples.strip()) == (f"{tmp_path}/noising.png", f"{tmp_path}/samples.png")
     assert over_training.strip() == f"{tmp_path}/samples_step_*.png (2)"

@@ -1,4 +1,4 @@
-"""The page on a run: right whatever state the run is in, from its files alone, with nothing shown as markup."""
+"""The page on a run: correct in every state of the run, self-contained, and escaped."""
 
 import base64
 import io
@@ -13,7 +13,8 @@ from PIL import Image
 
 from support.commands import invoke
 from vdm.cli import report
-from vdm.reports.page import Page, Picture, Section, Table, html_of
+from vdm.reports.page import Page, Picture, Section, html_of
+from vdm.reports.table import Table
 from vdm.runs.tables import PROFILE_COLUMNS as PROFILE
 from vdm.runs.tables import SCHEDULE_COLUMNS as SCHEDULE
 from vdm.runs.tables import append_rows
@@ -23,7 +24,7 @@ EVIL = "<script>alert('x')</script>"
 
 
 class Reader(HTMLParser):
-    """Tags, the addresses of what the page would load, and the text."""
+    """Tags, addresses of loaded files, and text of a page."""
 
     def __init__(self, markup):
         super().__init__()
@@ -45,7 +46,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def run(tmp_path):
-    """The files of a run that was stopped at step 100 of 200, without the run."""
+    """The files of a run that was stopped at step 100 of 200."""
     folder = tmp_path / "run"
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(["schedule=cosine", f"note={EVIL}"]), folder / ".hydra/overrides.yaml")
@@ -72,13 +73,13 @@ def page(folder):
     return (folder / "report/report.html").read_text()
 
 
-def test_the_page_stands_alone_and_shows_nothing_as_markup(run):
+def test_page_is_self_contained_and_escaped(run):
     finish(run, samples={"fid": {"value": 12.5, "n": 100, "sampler": EVIL}}, warnings=["not to be trusted & why"])
     markup = page(run)
     read = Reader(markup)
     assert read.open == []
     assert "script" not in read.tags
-    assert "".join(read.text).count(EVIL) == 4  # told, in the config, in the provenance, beside the FID
+    assert "".join(read.text).count(EVIL) == 4  # overrides, config, provenance, FID
     assert all(source.startswith("data:image/png;base64,") for source in read.sources)
     assert "@import" not in markup
     assert "url(" not in markup
@@ -89,55 +90,55 @@ def test_the_page_stands_alone_and_shows_nothing_as_markup(run):
     assert len(read.sources) == len(written)
     text = "".join(read.text)
     assert "finished: test 1.50 bits/dim, ± 0.25 (draws), ± 0.12 (examples)" in text
-    assert re.search(r"total\s*1\.50\s*0\.25\s*0\.12\s*0\.010\s*0\.020\s*0\.030", text)  # validation's own decimals
+    assert re.search(r"total\s*1\.50\s*0\.25\s*0\.12\s*0\.010\s*0\.020\s*0\.030", text)  # validation has its own decimals
     assert "ema weights of best.ckpt" in text
     assert "not to be trusted & why" in text
     assert re.search(r"samples\.fid\.value\s*12\.5", text)
 
 
 @pytest.mark.parametrize(
-    ("state", "says"),
+    ("state", "lead"),
     [("unfinished", "unfinished: step 100 of 200"), ("failed", "failed: <b>InvalidInput</b>: loss is nan")],
 )
-def test_a_run_without_a_result_is_shown_as_such(run, state, says):
-    """With its last validation, 1/100 … 3/100 bits/dim and errors, in the place of the test's terms."""
+def test_page_without_a_result_shows_the_last_validation(run, state, lead):
+    """The last validation, 1/100 … 3/100 bits/dim and errors, replaces the test."""
     if state == "failed":
         (run / "failure.txt").write_text("<b>InvalidInput</b>: loss is nan")
     markup = page(run)
     text = "".join(Reader(markup).text)
-    assert says in text
+    assert lead in text
     assert f'class="state {state}"' in markup
     assert "validation at step 100; no test yet" in text
     assert re.search(r"total\s*0\.010\s*0\.020\s*0\.030", text)
 
 
-def test_a_result_that_cannot_be_read_is_no_result(run):
+def test_malformed_result_is_reported(run):
     (run / "metrics.json").write_text('{"test": {')
-    assert "metrics.json holds something else than vdm writes" in "".join(Reader(page(run)).text)
+    assert "metrics.json cannot be read (JSONDecodeError" in "".join(Reader(page(run)).text)
 
 
-def test_a_run_that_has_hardly_begun_has_a_page(tmp_path):
+def test_page_needs_the_config_only(tmp_path):
     OmegaConf.save(OmegaConf.create({"trainer": {"max_steps": 200}}), tmp_path / "config.yaml")
     assert "step 0 of 200" in page(tmp_path)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [([], "holds no run"), (["outpt_dir=x"], "'outpt_dir'")])
-def test_a_page_on_nothing_is_refused(tmp_path, capsys, arguments, message):
+def test_page_without_a_run_is_refused(tmp_path, capsys, arguments, message):
     assert invoke(report, f"run={tmp_path}", *arguments) == 2
     assert message in capsys.readouterr().err
 
 
-def test_empty_sections_are_left_out_and_captions_are_text():
+def test_html_drops_empty_sections_and_escapes_text():
     sections = [Section("nowhere"), Section("one", tables=[Table(["<i>"], [["&"]])], pictures=[Picture("a", '"<b>', b"x")])]
-    markup = html_of(Page("<u>", "", "", sections))
+    markup = html_of(Page("<u>", sections))
     read = Reader(markup)
     assert "nowhere" not in markup
     assert not {"i", "b", "u"} & set(read.tags)
     assert 'alt="&#34;&lt;b&gt;"' in markup
 
 
-def test_a_link_out_of_the_folder_is_refused(run, tmp_path, capsys):
-    """A report shows files: a stranger's folder must not choose which of the reader's."""
+def test_link_out_of_a_run_is_refused(run, tmp_path, capsys):
+    """A foreign folder must not choose which of the reader's files a report shows."""
     (tmp_path / "secret").write_text("key")
     (run / "pictures/noising.png").unlink()
     (run / "pictures/noising.png").symlink_to(tmp_path / "secret")
@@ -146,8 +147,8 @@ def test_a_link_out_of_the_folder_is_refused(run, tmp_path, capsys):
     assert not (run / "report").exists()
 
 
-def test_a_pipe_in_the_place_of_a_file_is_refused(run, capsys):
-    """Reading it would never end; a link to itself is nothing."""
+def test_pipe_in_a_run_is_refused(run, capsys):
+    """Reading a pipe would never end; a link to itself is harmless."""
     (run / "of_mine").symlink_to("of_mine")
     page(run)
     os.mkfifo(run / "metrics.json")
@@ -155,26 +156,26 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(run, capsys):
     assert "metrics.json is neither a file nor a folder" in capsys.readouterr().err
 
 
-STEERING = "\x1b]52;c;ZXZpbA==\x07 \x1b[2J gone"
+ESCAPES = "\x1b]52;c;ZXZpbA==\x07 \x1b[2J gone"
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("failure.txt", STEERING),
-        ("metrics.json", json.dumps({"test": {term: {STEERING: 1.0} for term in TERMS}})),
-        ("config.yaml", json.dumps({"trainer": {"max_steps": STEERING}})),
-        ("config.yaml", f"a: [{STEERING}"),
-        (".hydra/overrides.yaml", json.dumps([f"note={STEERING}"])),
+        ("failure.txt", ESCAPES),
+        ("metrics.json", json.dumps({"test": {term: {ESCAPES: 1.0} for term in TERMS}})),
+        ("config.yaml", json.dumps({"trainer": {"max_steps": ESCAPES}})),
+        ("config.yaml", f"a: [{ESCAPES}"),
+        (".hydra/overrides.yaml", json.dumps([f"note={ESCAPES}"])),
     ],
 )
-def test_what_steers_a_terminal_does_not_reach_it(run, name, content, capsys):
-    """Neither through a page on the run nor through one on a sweep of it."""
+def test_reports_remove_terminal_escapes(run, name, content, capsys):
+    """Reports on the run, and on a sweep of it."""
     (run / name).write_text(content)
-    for told in (f"run={run}", f"sweep={run.parent}"):
-        invoke(report, told)
-        said = capsys.readouterr()
-        assert not {"\x1b", "\x07"} & set(said.out + said.err)
+    for argument in (f"run={run}", f"sweep={run.parent}"):
+        invoke(report, argument)
+        printed = capsys.readouterr()
+        assert not {"\x1b", "\x07"} & set(printed.out + printed.err)
     assert not any("\x1b" in path.read_text() for path in run.parent.rglob("report/report.*"))
 
 
@@ -192,8 +193,8 @@ def test_what_steers_a_terminal_does_not_reach_it(run, name, content, capsys):
         ("pictures/samples.png", b"%!PS-Adobe-3.0 EPSF-3.0"),
     ],
 )
-def test_a_damaged_folder_is_shown_as_such_or_refused_in_one_line(run, name, content, capsys):
+def test_damaged_run_is_shown_or_refused_in_one_line(run, name, content, capsys):
     (run / name).write_bytes(content)
-    status, said = invoke(report, f"run={run}"), capsys.readouterr()
+    status, printed = invoke(report, f"run={run}"), capsys.readouterr()
     assert status in (0, 2)
-    assert status != 2 or len(said.err.strip().splitlines()) == 1
+    assert status != 2 or len(printed.err.strip().splitlines()) == 1

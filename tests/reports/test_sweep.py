@@ -1,4 +1,4 @@
-"""Sweeps: what a restart runs again, and a report that is right whatever state the runs are in."""
+"""Sweeps: resuming them, and reports on runs in every state."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ TINY = (*SMALL, "trainer.max_steps=4", "trainer.val_check_interval=2")
 
 
 def make_run(root, name, overrides, values=None, steps=(), failure=None, limit=100, **more):
-    """The files that a run leaves, without the run."""
+    """Write the files of a run."""
     folder = root / name
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(overrides), folder / ".hydra/overrides.yaml")
@@ -43,7 +43,7 @@ def make_run(root, name, overrides, values=None, steps=(), failure=None, limit=1
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Of 2 × 3 jobs: 2 finished and 1 failed; 1 finished, 1 unfinished, 1 missing."""
+    """2 × 3 jobs: 2 finished and 1 failed; 1 finished, 1 unfinished, 1 missing."""
     common = ["trainer.max_steps=100"]
     rows = [("0", "linear", "1", (3.0, 1.0, 0.5, 1.5)), ("1", "linear", "2", (4.0, 1.5, 0.5, 2.0))]
     for name, schedule, seed, values in rows:
@@ -58,7 +58,7 @@ def sweep(tmp_path):
         }
     }
     OmegaConf.save(OmegaConf.create(multirun), tmp_path / "multirun.yaml")
-    for name, mean in (("0", 3.0), ("1", 5.0), ("2", 99.0)):  # halves of the draws at 0 and at ``mean``, each without spread
+    for name, mean in (("0", 3.0), ("1", 5.0), ("2", 99.0)):  # half of the draws are 0, half are ``mean``
         append_rows(tmp_path / name / "profile.csv", PROFILE, [(50, -8, 4, 1, 9.0, 9.0)])
         append_rows(tmp_path / name / "profile.csv", PROFILE, [(100, -8, -2, 5, 0.0, 0.0), (100, -2, 4, 5, mean, 0.0)])
     (tmp_path / "1/pictures").mkdir()
@@ -66,7 +66,7 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def test_every_run_is_accounted_for(sweep):
+def test_read_sweep_lists_every_job(sweep):
     runs = read_sweep(sweep)
     states = {(run.settings["schedule"], run.settings["seed"]): run.state for run in runs}
     assert states == {
@@ -82,7 +82,7 @@ def test_every_run_is_accounted_for(sweep):
 
 
 @pytest.mark.parametrize(
-    ("asked", "missing"),
+    ("overrides", "missing"),
     [
         ("seed=range(0,7)", 6),
         ("seed=1,1", 1),
@@ -93,15 +93,15 @@ def test_every_run_is_accounted_for(sweep):
         ("a=range(0,1000) b=range(0,1000)", 0),
     ],
 )
-def test_jobs_beyond_counting_are_not_listed(tmp_path, asked, missing):
+def test_read_sweep_lists_no_enormous_ranges(tmp_path, overrides, missing):
     make_run(tmp_path, "0", ["seed=1"], failure="gone")
-    hydra = {"overrides": {"task": asked.split()}, "sweeper": {"_target_": "BasicSweeper"}}
+    hydra = {"overrides": {"task": overrides.split()}, "sweeper": {"_target_": "BasicSweeper"}}
     OmegaConf.save(OmegaConf.create({"hydra": hydra}), tmp_path / "multirun.yaml")
     assert [run.state for run in read_sweep(tmp_path)] == ["failed"] + missing * ["missing"]
 
 
-def test_a_command_that_is_refused_does_not_rename_earlier_results(sweep, capsys):
-    """Hydra has written its own record of it by then."""
+def test_refused_command_keeps_the_settings_of_runs(sweep, capsys):
+    """Hydra writes its own record of the command before it is refused."""
     before = read_sweep(sweep)
     assert invoke(train, "-m", "schedule=sigmoid,monotone", "seed=7", f"hydra.sweep.dir={sweep}") != 0
     assert "earlier run's result" in capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_a_command_that_is_refused_does_not_rename_earlier_results(sweep, capsys
     assert after == {run.folder.root: run.settings for run in before if run.folder is not None}
 
 
-def test_means_and_standard_errors_are_those_over_the_finished_seeds(sweep):
+def test_groups_average_over_finished_seeds(sweep):
     """3 and 4: mean 3.5, standard deviation 1/√2, standard error 1/2. One seed has no standard error."""
     cosine, linear = groups(read_sweep(sweep))  # the better mean first
     assert (cosine.label, linear.label) == ("schedule=cosine", "schedule=linear")
@@ -120,39 +120,39 @@ def test_means_and_standard_errors_are_those_over_the_finished_seeds(sweep):
     assert math.isnan(cosine.summary("bits_per_dim").se)
 
 
-def test_a_seed_that_is_repeated_counts_once(tmp_path, capsys):
-    """3 and 4, and 4 again: still 3.5 ± 0.5. What a run says of its own seed goes before what it was told."""
+def test_repeated_seed_counts_once(tmp_path, capsys):
+    """3 and 4, and 4 again: still 3.5 ± 0.5. The seed in the provenance counts, not the override."""
     rows = [("0", "1", 1, 3.0), ("1", "2", 2, 4.0), ("2", "0x2", 2, 4.0)]
-    for name, told, seed, value in rows:
-        make_run(tmp_path, name, [f"seed={told}"], (value, 1.0, 0.5, 1.5), (50,), provenance={"seed": seed})
+    for name, override, seed, value in rows:
+        make_run(tmp_path, name, [f"seed={override}"], (value, 1.0, 0.5, 1.5), (50,), provenance={"seed": seed})
     (group,) = groups(read_sweep(tmp_path))
     assert group.summary("bits_per_dim") == pytest.approx((3.5, 0.5, 0.01, 0.02))
     assert invoke(report, f"sweep={tmp_path}") == 0
     assert "| all | 3 of 3, seeds: 2 | 3.50 ± 0.50 |" in (tmp_path / "report/report.md").read_text()
 
 
-@pytest.mark.parametrize(("told", "status"), [("seed=2", 2), ("data=other", 0)])
-def test_there_is_no_mean_over_different_data(tmp_path, capsys, told, status):
-    """Where nothing but the seed differs it is refused, elsewhere said."""
-    for name, setting, sha256 in (("0", "seed=1", "a"), ("1", told, "b")):
+@pytest.mark.parametrize(("override", "status"), [("seed=2", 2), ("data=other", 0)])
+def test_groups_refuse_a_mean_over_different_data(tmp_path, capsys, override, status):
+    """Refused if only the seed differs; otherwise a warning."""
+    for name, setting, sha256 in (("0", "seed=1", "a"), ("1", override, "b")):
         facts = {"data": {"splits": {"test": {"sha256": sha256}}}}
         make_run(tmp_path, name, [setting], (3.0, 1.0, 0.5, 1.5), (50,), provenance=facts)
     assert invoke(report, f"sweep={tmp_path}") == status
-    said = capsys.readouterr()
-    refused, warned = "have the same settings and other data, and so no mean", "the runs are on different data"
-    assert (refused if status else warned) in " ".join((said.err if status else said.out).split())
+    printed = capsys.readouterr()
+    error, warning = "have the same settings but different data", "the runs are on different data"
+    assert (error if status else warning) in " ".join((printed.err if status else printed.out).split())
 
 
-def test_the_same_bytes_are_the_same_data(tmp_path):
-    """Whatever else is said of them: the folder's name, or how many files in it were none."""
+def test_groups_compare_data_by_their_bytes(tmp_path):
+    """The name of the data and the count of unreadable files do not matter."""
     for name, other in (("0", {"left_out": {}}), ("1", {"left_out": {"unreadable": 1}, "name": "a copy"})):
         facts = {"data": {"splits": {"test": {"sha256": "a"}}, **other}, "seed": name}
         make_run(tmp_path, name, [f"seed={name}"], (3.0, 1.0, 0.5, 1.5), provenance=facts)
     (group,) = groups(read_sweep(tmp_path))
-    assert len(group.seeds) == 2
+    assert len(group.one_per_seed) == 2
 
 
-def test_the_best_is_first_and_what_is_no_number_last(tmp_path):
+def test_groups_sort_the_best_first_and_nan_last(tmp_path):
     for name, value in (("a", 3.0), ("b", math.nan), ("c", 1.0)):
         make_run(tmp_path, name, [f"schedule={name}"], (value,) * 4)
     assert [group.label[-1] for group in groups(read_sweep(tmp_path))] == ["c", "a", "b"]
@@ -167,12 +167,12 @@ def test_the_best_is_first_and_what_is_no_number_last(tmp_path):
         ("profile.csv", "step\n1\n"),
     ],
 )
-def test_a_damaged_curve_costs_no_result(sweep, capsys, name, content):
+def test_damaged_curve_keeps_the_result(sweep, capsys, name, content):
     (sweep / "1" / name).write_text(content)
     assert invoke(report, f"sweep={sweep}") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "6 runs, 3 finished, 1 failed, 1 unfinished, 1 missing" in printed
-    assert f"1/{name} holds something else than vdm writes" in printed.replace("- ", "-")
+    assert f"1/{name} cannot be read (" in printed.replace("- ", "-")
 
 
 @pytest.mark.parametrize(
@@ -183,28 +183,28 @@ def test_a_damaged_curve_costs_no_result(sweep, capsys, name, content):
         ("overrides.yaml", "- 'a=${b'\n"),
     ],
 )
-def test_a_job_that_cannot_be_read_costs_the_others_nothing(sweep, capsys, name, content):
+def test_unreadable_job_is_failed_alone(sweep, capsys, name, content):
     (sweep / "1" / name).write_text(content)
     assert invoke(report, f"sweep={sweep}") == 0
     assert {run.state for run in read_sweep(sweep) if run.folder and run.folder.root.name == "1"} == {"failed"}
     assert "6 runs, 2 finished, 2 failed, 1 unfinished, 1 missing" in capsys.readouterr().out
-    assert "holds something else than vdm writes" in (sweep / "report/runs.csv").read_text()
+    assert " cannot be read (" in (sweep / "report/runs.csv").read_text()
 
 
 @pytest.mark.parametrize("name", ["report", "5", "multirun.yaml"])
 @pytest.mark.parametrize("kind", ["sweep", "lineage"])
-def test_a_link_out_of_a_sweep_is_refused(sweep, tmp_path_factory, capsys, name, kind):
-    """A job elsewhere would be shown, and a report elsewhere written."""
+def test_link_out_of_a_sweep_is_refused(sweep, tmp_path_factory, capsys, name, kind):
+    """Otherwise a report would show, or be written to, another folder."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (sweep / name).unlink(missing_ok=True)
     (sweep / name).symlink_to(elsewhere)
-    asked = [f"sweep={sweep}"] if kind == "sweep" else ["lineage", f"runs={sweep}", f"hydra.run.dir={sweep}/page"]
-    assert invoke(report, *asked) == 2
+    lineage = ["lineage", f"runs={sweep}", f"hydra.run.dir={sweep}/page"]
+    assert invoke(report, *([f"sweep={sweep}"] if kind == "sweep" else lineage)) == 2
     assert f"{name} is a link out of {sweep}" in capsys.readouterr().err
     assert not any(elsewhere.iterdir())
 
 
-def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys):
+def test_sweep_report_lists_every_job_escaped(sweep, capsys):
     assert invoke(report, f"sweep={sweep}") == 0
     out = capsys.readouterr().out
     text, markup = ((sweep / "report" / name).read_text() for name in ("report.md", "report.html"))
@@ -225,25 +225,22 @@ def test_the_report_says_what_is_missing_and_shows_nothing_as_code(sweep, capsys
     assert (sweep / "report/curves.png").stat().st_size > 5000
 
 
-def test_warnings_and_flips_stand_beside_the_numbers(tmp_path, capsys):
+def test_sweep_report_shows_warnings_and_flips(tmp_path, capsys):
     for name, settings, flip in (("0", "data.flip=true", True), ("1", "data.flip=false", False)):
-        facts, said = {"data": {"flip": flip}}, ["trust it <not>\x1b"] if flip else []
-        make_run(tmp_path, name, [settings], (3.0, 1.0, 0.5, 1.5), (50,), provenance=facts, warnings=said)
+        facts, sentences = {"data": {"flip": flip}}, ["trust it <not>\x1b"] if flip else []
+        make_run(tmp_path, name, [settings], (3.0, 1.0, 0.5, 1.5), (50,), provenance=facts, warnings=sentences)
     assert invoke(report, f"sweep={tmp_path}") == 0
-    said, markup, text = (
-        capsys.readouterr().out,
-        (tmp_path / "report/report.html").read_text(),
-        (tmp_path / "report/report.md").read_text(),
-    )
-    for shown, sentence in ((said, "<not>�"), (markup, "&lt;not&gt;�"), (text, "\\<not\\>�")):
+    printed = capsys.readouterr().out
+    markup, text = ((tmp_path / "report" / name).read_text() for name in ("report.html", "report.md"))
+    for shown, sentence in ((printed, "<not>�"), (markup, "&lt;not&gt;�"), (text, "\\<not\\>�")):
         assert "data.flip=true, trained with flips" in shown
         assert "data.flip=false, trained" not in shown
         assert f"trust it {sentence}" in shown
         assert "over training seeds only" in " ".join(shown.split())
 
 
-def test_what_a_stranger_wrote_stays_text_in_a_spreadsheet_in_markdown_and_on_the_screen(tmp_path, capsys):
-    """A formula, a link and the console's own mark-up; numbers stay numbers."""
+def test_sweep_report_escapes_foreign_settings(tmp_path, capsys):
+    """In CSV, Markdown and on the console: a formula, a link and rich's markup; numbers stay numbers."""
     sweep = tmp_path / "[red]a sweep"
     settings = ["+note==1+1", "+link=[x](javascript:y)", "gamma_min=-8.0"]
     make_run(sweep, "0", settings, (3.0, 1.0, 0.5, 1.5), steps=(50, 100))
@@ -258,8 +255,8 @@ def test_what_a_stranger_wrote_stays_text_in_a_spreadsheet_in_markdown_and_on_th
     assert "+note=\\|\\<i\\>" in text
 
 
-def test_variance_and_samples_are_those_of_the_finished_runs(sweep):
-    """(3/2)² and (5/2)² on average; neither the failed run's nor that of earlier steps."""
+def test_sweep_report_shows_variance_of_finished_runs(sweep):
+    """The mean of (3/2)² and (5/2)²; the failed run and earlier steps do not count."""
     assert invoke(report, f"sweep={sweep}") == 0
     lines = (sweep / "report/report.md").read_text().splitlines()
     last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines if line.startswith("| schedule")}
@@ -270,7 +267,7 @@ def test_variance_and_samples_are_those_of_the_finished_runs(sweep):
     assert not re.search(r"(src|href)=\"(?!data:)", markup)
 
 
-def test_a_report_of_nothing_is_refused(tmp_path, capsys):
+def test_sweep_report_refuses_bad_arguments(tmp_path, capsys):
     for arguments, message in (
         ([f"sweep={tmp_path}"], "no run of a sweep"),
         ([f"sweep={tmp_path}", "a=1"], "'a'"),
@@ -281,7 +278,7 @@ def test_a_report_of_nothing_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("option", options("sweep"))
-def test_ready_made_sweeps_name_parts_that_exist(option):
+def test_sweep_yamls_name_existing_options(option):
     sweep = OmegaConf.load(f"{part.__globals__['CONFIGS']}/sweep/{option}.yaml")
     parser = OverridesParser.create()
     for group, values in sweep.hydra.sweeper.params.items():
@@ -294,7 +291,7 @@ def test_ready_made_sweeps_name_parts_that_exist(option):
 @pytest.mark.parametrize(
     "launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["one by one", "joblib"]
 )
-def test_a_failed_job_costs_the_others_nothing_and_a_restart_repeats_nothing(tmp_path, capfd, launcher):
+def test_sweep_continues_after_a_failure_and_resumes(tmp_path, capfd, launcher):
     sweep = [
         "-m",
         *launcher,
@@ -312,14 +309,14 @@ def test_a_failed_job_costs_the_others_nothing_and_a_restart_repeats_nothing(tmp
     assert invoke(train, *sweep, "resume=true") == 2
     out = capfd.readouterr().out
     assert out.count("is finished") == 1
-    assert out.count("going on from") == 1
+    assert out.count("resuming from") == 1
     assert [json.loads((tmp_path / job / "metrics.json").read_text())["test"] for job in ("0", "2")] == [
         json.loads(result)["test"] for result in results
     ]
 
 
 @pytest.mark.slow
-def test_a_search_reports_the_best_and_proposes_the_same_trials_again(tmp_path, capfd):
+def test_optuna_reports_the_best_and_repeats_its_trials(tmp_path, capfd):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     search = ["sweep=optuna", *TINY, f"hydra.sweep.dir={tmp_path}"]
     assert invoke(train, *search, "hydra.sweeper.n_trials=2") == 0
@@ -338,15 +335,15 @@ def test_a_search_reports_the_best_and_proposes_the_same_trials_again(tmp_path, 
     assert len(groups(runs)) == 3
 
 
-def test_a_sweep_of_jobs_that_start_processes_is_refused(tmp_path, capsys):
+def test_sweep_of_multi_process_jobs_is_refused(tmp_path, capsys):
     devices = ["trainer.devices=2", "trainer.strategy=ddp"]
     assert invoke(train, "-m", *TINY, *devices, "seed=1,2", f"hydra.sweep.dir={tmp_path}") == 2
     assert "a sweep cannot start 2 processes a job by itself" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_jobs_of_a_sweep_do_not_depend_on_those_before(tmp_path):
-    """The same seed, first and second: the same numbers to the last digit."""
+def test_sweep_jobs_are_independent_of_their_order(tmp_path):
+    """The same seed as first or second job: exactly the same numbers."""
     for name, seeds in (("forth", "1,2"), ("back", "2,1")):
         assert invoke(train, "-m", *TINY, f"seed={seeds}", f"hydra.sweep.dir={tmp_path / name}") == 0
     for one, other in (("forth/0", "back/1"), ("forth/1", "back/0")):

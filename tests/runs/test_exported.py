@@ -1,4 +1,4 @@
-"""An exported model is the trained one, without Hydra and Lightning; and no folder can make it another."""
+"""Exported models: equal to the trained ones, loaded without Hydra and Lightning, and checked against changes."""
 
 import json
 import subprocess
@@ -9,10 +9,10 @@ import torch
 
 from support.exports import MODELS, call, exported
 from support.hostile import CALLS, filled
-from vdm.cli.build import restore
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
 from vdm.models import HVAE, VDM
+from vdm.runs.load import load_run
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,14 @@ def pair(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_bound_is_the_same_to_the_last_bit(name, tmp_path):
+def test_exported_model_has_the_same_bound(name, tmp_path):
     kind, overrides = MODELS[name]
     checkpoint, folder = exported(tmp_path, overrides)
-    (data, task), _ = restore(str(checkpoint), ema=True)
-    x, draws = data.splits()["test"].x[:4], ExampleDraws(torch.arange(4), seed=3)
-    mine, theirs = (model.elbo(x, draws) for model in (kind.from_pretrained(folder), task.evaluated.eval()))
-    for term, value in mine.terms().items():
-        assert torch.equal(value, theirs.terms()[term]), term
+    run = load_run(str(checkpoint), ema=True)
+    x, draws = run.data.splits()["test"].x[:4], ExampleDraws(torch.arange(4), seed=3)
+    loaded, trained = (model.elbo(x, draws) for model in (kind.from_pretrained(folder), run.model))
+    for term, value in loaded.terms().items():
+        assert torch.equal(value, trained.terms()[term]), term
     written = json.loads((folder / "vdm.json").read_text())
     assert (written["format"], written["event_shape"], written["levels"], written["weights"]) == (2, [1, 8, 8], 17, "ema")
     assert written["provenance"]["step"] == 7
@@ -43,20 +43,21 @@ model = VDM.from_pretrained(sys.argv[1])
 assert not model.training
 x = torch.load(sys.argv[2], weights_only=True)
 print(model.elbo(x, ExampleDraws(torch.arange(4), seed=3)).total.tolist())
-found = {name.partition(".")[0] for name in sys.modules} & {"hydra", "lightning", "omegaconf", "pytorch_lightning", "wandb"}
-assert not found, found
+heavy = {"hydra", "lightning", "omegaconf", "pytorch_lightning", "wandb"}
+imported = heavy & {name.partition(".")[0] for name in sys.modules}
+assert not imported, imported
 """
 
 
-def test_neither_hydra_nor_lightning_is_imported(pair, tmp_path):
+def test_load_imports_neither_hydra_nor_lightning(pair, tmp_path):
     checkpoint, folder = pair
-    (data, task), _ = restore(str(checkpoint), ema=True)
-    x = data.splits()["test"].x[:4]
+    run = load_run(str(checkpoint), ema=True)
+    x = run.data.splits()["test"].x[:4]
     torch.save(x, tmp_path / "x.pt")
     command = [sys.executable, "-c", ALONE, folder, tmp_path / "x.pt"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = task.evaluated.eval().elbo(x, ExampleDraws(torch.arange(4), seed=3)).total.tolist()
+    expected = run.model.elbo(x, ExampleDraws(torch.arange(4), seed=3)).total.tolist()
     assert json.loads(done.stdout) == expected
 
 
@@ -74,13 +75,13 @@ def refused(folder, message, **given):
 
 
 def changed(folder, change):
-    """The description as somebody makes it who means it: with no sum of itself."""
+    """Change the description on purpose, with ``own_sha256`` null."""
     content = json.loads((folder / "vdm.json").read_text()) | {"own_sha256": None}
     change(content["model"])
     (folder / "vdm.json").write_text(json.dumps(content))
 
 
-def test_a_foreign_or_damaged_folder_is_one_line(copied, tmp_path_factory):
+def test_load_refuses_bad_folders_in_one_line(copied, tmp_path_factory):
     weights, description = copied / "model.safetensors", copied / "vdm.json"
     whole, text = weights.read_bytes(), description.read_text()
     refused(tmp_path_factory.mktemp("empty"), "holds no exported model")
@@ -108,8 +109,8 @@ def test_a_foreign_or_damaged_folder_is_one_line(copied, tmp_path_factory):
         HVAE.from_pretrained(copied)
 
 
-def test_a_description_that_was_changed_is_taken_only_from_those_who_mean_it(copied):
-    """Another γ_max fits the weights, and is another model."""
+def test_load_takes_changes_without_own_sha256_only(copied):
+    """Another γ_max fits the weights, but is another model."""
     description = copied / "vdm.json"
     own = json.loads(description.read_text())["model"]["schedule"]["gamma_max"]
     description.write_text(description.read_text().replace(f'"gamma_max": {own}', '"gamma_max": 1.5'))
@@ -119,7 +120,7 @@ def test_a_description_that_was_changed_is_taken_only_from_those_who_mean_it(cop
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_in_a_description_is_refused_before_anything_runs(name, copied):
+def test_load_refuses_hostile_calls_unrun(name, copied):
     file = copied / "exploited"
     call = filled(CALLS[name], {"command": f"touch {file}", "file": str(file)})
     changed(copied, lambda model: model.update(schedule=call))
@@ -127,12 +128,12 @@ def test_a_call_in_a_description_is_refused_before_anything_runs(name, copied):
     assert not file.exists()
 
 
-def test_a_description_holds_no_interpolation(copied):
+def test_load_refuses_interpolations(copied):
     changed(copied, lambda model: model["schedule"].update(gamma_min="${oc.env:HOME}"))
     refused(copied, "is an interpolation")
 
 
-def test_a_class_of_ones_own_has_to_be_trusted(copied, tmp_path, monkeypatch):
+def test_load_needs_trust_for_other_packages(copied, tmp_path, monkeypatch):
     (tmp_path / "my_schedules.py").write_text("from vdm.schedules import LinearSchedule\nclass Mine(LinearSchedule): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     changed(copied, lambda model: model["schedule"].update(_target_="my_schedules.Mine"))
@@ -141,7 +142,7 @@ def test_a_class_of_ones_own_has_to_be_trusted(copied, tmp_path, monkeypatch):
         assert type(VDM.from_pretrained(copied, trust=trust).schedule).__name__ == "Mine"
 
 
-def test_an_export_overwrites_nothing(pair, capsys):
+def test_export_overwrites_nothing(pair, capsys):
     checkpoint, folder = pair
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert call(f"ckpt={checkpoint}", f"folder={folder}") == 2

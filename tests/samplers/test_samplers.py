@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from support.catalogue import concrete, options, part
+from support.given_draws import GivenDraws
 from support.oracles import Mixture, gaussian_denoiser, training_set_denoiser
-from vdm.draws import Draws, GivenDraws
+from vdm.draws import Draws
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.gamma import alpha_bar, sigma2
@@ -143,7 +144,7 @@ def test_samplers_recover_a_mixture(name):
 
 
 @pytest.mark.parametrize("name", options("schedule"))
-def test_spacings(name):
+def test_spacings_run_from_one_to_zero(name):
     schedule = part("model.schedule", f"schedule={name}").double()
     cpu = torch.device("cpu")
     for spacing in options("spacing"):
@@ -175,7 +176,7 @@ class TestModel:
         own = Sampling(HeunSampler(), GammaSpacing(), 5)
         assert len(list(self.model(ContinuousTime(), sampling=own).trajectory(2, (1,)))) == 6
 
-    def test_a_call_may_choose(self):
+    def test_call_overrides_the_models_sampling(self):
         model = self.model(ContinuousTime(), sampling=Sampling(AncestralSampler(), steps=3))
         chosen = model.sample(4, (1,), sampler=HeunSampler(), steps=5, spacing=GammaSpacing(), draws=Draws(0))
         own = self.model(ContinuousTime(), sampling=Sampling(HeunSampler(), GammaSpacing(), 5))
@@ -190,7 +191,7 @@ class TestModel:
             DDIMSampler(eta=2)
 
 
-def test_deterministic_samplers_draw_nothing_on_the_way():
+def test_deterministic_samplers_draw_no_noise():
     for rule in (DDIMSampler(), HeunSampler(), DPMSolverSampler()):
         sampling = Sampling(rule, TimeSpacing(), 3)
         latents = trajectory(sampling, LINEAR, gaussian_denoiser(0.0, 1.0), torch.ones(1, 1), GivenDraws({}))

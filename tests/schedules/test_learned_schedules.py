@@ -89,6 +89,19 @@ def assert_a_schedule(schedule):
         )
 
 
+@pytest.mark.parametrize("name", options("schedule"))
+def test_schedule_states_what_trains_it(name):
+    schedule, t = SCHEDULES[name], torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    assert schedule.per_dimension == (schedule(t).ndim > 1)
+    assert schedule.trainable == (name in MOVING)
+    assert schedule.learned_ends == any(
+        gradient.abs().max() > 0
+        for end in schedule(t)[[0, -1]].flatten()
+        if schedule.learned
+        for gradient in torch.autograd.grad(end, list(schedule.parameters()), retain_graph=True, materialize_grads=True)
+    )
+
+
 @pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
 @pytest.mark.parametrize("name", MOVING)
 def test_ends_and_order_hold_for_any_weights(name, scale):
@@ -141,14 +154,14 @@ class TestVarianceMinimisation:
                 assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max())
 
     @pytest.mark.parametrize("name", LEARNED)
-    def test_held_values_are_the_schedules_own(self, name):
+    def test_endpoint_gradients_keep_the_values(self, name):
         schedule = scrambled(name).double()
         gamma, rate = endpoint_gradients_only(schedule, self.t[::100])
         assert torch.equal(gamma, schedule(self.t[::100]))
         assert torch.equal(rate, schedule.rate(self.t[::100]))
 
     @pytest.mark.parametrize("name", ["learned_linear", "learned_monotone", "monotone"])
-    def test_the_bound_moves_ends_only(self, name):
+    def test_bound_trains_the_ends_only(self, name):
         """d/dγ_1 ∫ h dγ = h(γ_1), d/dγ_0 = −h(γ_0), and no gradient for the path."""
         schedule = scrambled(name, 0.3).double()
         gamma, rate = endpoint_gradients_only(schedule, self.t)
@@ -164,7 +177,7 @@ class TestVarianceMinimisation:
             else:
                 assert abs(gradient - expected) < 1e-5
 
-    def test_it_finds_the_level_loss(self):
+    def test_variance_loss_makes_the_loss_constant(self):
         """The least second moment is (∫ h dγ)², reached where γ′ h is level; a straight line has half as much again."""
         schedule = MonotoneSchedule(*ENDS).double()
         gamma = ENDS[0] + (ENDS[1] - ENDS[0]) * self.t
@@ -250,24 +263,24 @@ class TestOneGammaForEachDimension:
 
 class TestRefusals:
     @pytest.mark.parametrize("name", LEARNED)
-    def test_gaussian_density(self, name):
+    def test_gaussian_density_is_refused(self, name):
         with pytest.raises(InvalidInput, match="gamma_min"):
             VDM(SCHEDULES[name], gaussian_denoiser(0.0, 1.0), GaussianLikelihood(), ContinuousTime())
 
     @pytest.mark.parametrize("name", LEARNED)
-    def test_another_objective_where_the_bound_trains_the_schedule(self, name):
+    def test_other_objective_is_refused_if_the_bound_trains(self, name):
         with pytest.raises(InvalidInput, match="objective=elbo"):
             tiny_model(SCHEDULES[name], time=DiscreteTime(5), objective=SigmoidObjective())
 
-    def test_another_objective_is_fine_for_a_path(self):
+    def test_other_objective_is_allowed_for_a_path(self):
         tiny_model(SCHEDULES["monotone"], objective=SigmoidObjective())
 
-    def test_importance_sampling_of_t(self):
+    def test_importance_sampling_of_t_is_refused(self):
         with pytest.raises(InvalidInput, match="times=stratified"):
             tiny_model(SCHEDULES["monotone"], times=LossMomentTimes())
 
     @pytest.mark.parametrize("ends", [(-15.5, 5.0), (-2.0, 5.0), (-8.0, 2.0), (-8.0, 12.5)])
-    def test_ends_outside_their_boxes(self, ends):
+    def test_ends_outside_their_ranges_are_refused(self, ends):
         with pytest.raises(InvalidInput, match="is kept within"):
             LearnedEnds(LinearSchedule(*ends))
 
@@ -294,7 +307,7 @@ def test_no_weight_decay_on_gamma():
         assert kept == (name.startswith("schedule.") or not before[name].any())
 
 
-def test_adaptive_schedule_makes_the_loss_level():
+def test_adaptive_schedule_makes_the_loss_constant():
     """After enough of a profile h(γ), γ′ h varies little; the straight line's varies many times."""
     schedule = AdaptiveSchedule(*ENDS, bins=50)
 
@@ -311,7 +324,7 @@ def test_adaptive_schedule_makes_the_loss_level():
 
 
 @pytest.mark.parametrize("name", options("schedule"))
-def test_every_schedule_has_the_same_bound_in_continuous_time(name):
+def test_continuous_bound_is_the_same_for_every_schedule(name):
     """½ ∫ γ′ SNR E‖x̂_0 − x_0‖² dt = ½ [log(1 + s² SNR_0) − log(1 + s² SNR_1)] a dimension, whatever the path."""
     schedule = SCHEDULES[name] if name not in MOVING or "learned" in name else scrambled(name, 0.5)
     schedule = copy.deepcopy(schedule).double()
@@ -324,7 +337,7 @@ def test_every_schedule_has_the_same_bound_in_continuous_time(name):
     assert torch.allclose(found, exact.expand_as(found), rtol=2e-4)
 
 
-def test_inverse_follows_moved_ends():
+def test_inverse_follows_learned_ends():
     schedule = scrambled("learned_linear", 0.5).double()
     t = torch.linspace(0, 1, 9).double()
     assert torch.allclose(inverse(schedule, schedule(t).detach()), t, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The ladder from the free MHVAE to the VDM: its ends meet, and every model goes through the same commands."""
+"""The ladder from the free MHVAE to the VDM: the last rung is the VDM, and every model runs with the same commands."""
 
 import json
 import struct
@@ -22,7 +22,7 @@ from vdm.models import MHVAE, VDM, DiffusionEncoder, LatentModel, LearnedDecoder
 from vdm.networks import MLP, FusionMLP
 from vdm.parameterisations import VelocityParameterisation
 from vdm.schedules import LinearSchedule
-from vdm.studies.ladder import Run, read_runs, samples_of
+from vdm.studies.ladder import layers_of, read_picture, read_runs
 from vdm.terms import TERMS
 
 RUNGS = [name for name in options("rung") if name[0].isdigit()]
@@ -30,7 +30,7 @@ DIGITS = torch.randint(17, (6, 1, 8, 8), generator=torch.Generator().manual_seed
 
 
 def network_vdm(timesteps):
-    """A VDM with a network of random weights and the discretised Gaussian: nothing about it is ideal."""
+    """A VDM with random weights and the discretised Gaussian likelihood."""
     torch.manual_seed(0)
     network = MLP((1, 8, 8), 16, 1, -3.0, 5.0)
     for parameter in network.parameters():
@@ -43,7 +43,7 @@ def network_vdm(timesteps):
 @pytest.mark.parametrize("timesteps", [2, 3, 8, 50])
 class TestLastRung:
     def test_is_the_vdm_path_by_path(self, timesteps):
-        """The generic bound (1.32) on the diffusion's kernels, and (1.46): every term, at the same draws, to 1e-9."""
+        """The generic bound (1.32) on the diffusion's kernels equals (1.46): every term, at the same draws, to 1e-9."""
         model, x = network_vdm(timesteps), DIGITS.double()
         chain, form = model.as_mhvae().elbo(x, Draws(3)), model.consistency_elbo(x, Draws(3))
         for generic, own in (
@@ -56,7 +56,7 @@ class TestLastRung:
             assert torch.allclose(generic, own, rtol=1e-9, atol=1e-9)
 
     def test_is_the_vdm_in_expectation_in_the_closed_form(self, timesteps):
-        """(1.32) on paths and (1.62) with closed KLs have one mean: for a random network, one example, 4,000 draws."""
+        """(1.32) on paths and (1.62) with closed KLs have the same mean: random network, one example, 4,000 draws."""
         model, x = network_vdm(timesteps), DIGITS[:1].double().expand(4000, 1, 8, 8)
         with torch.no_grad():
             paths, closed = model.as_mhvae().elbo(x, Draws(4)).total, model.elbo_all_times(x, Draws(5)).total
@@ -73,7 +73,7 @@ class TestLastRung:
         assert total.mean() < data.log_prob(x).mean() + 4 * total.std() / len(x) ** 0.5
 
 
-def test_a_free_reverse_kernel_contains_the_tied_one():
+def test_free_reverse_kernel_contains_the_tied_one():
     """Rung 3 with the exact affine kernels of Gaussian data has the VDM's log-weights, path by path."""
     data, timesteps = GaussianData.isotropic(0.0, 0.3, (2,)), 5
     gammas = torch.linspace(-4, 5, timesteps, dtype=torch.float64)
@@ -92,8 +92,8 @@ def test_a_free_reverse_kernel_contains_the_tied_one():
     assert torch.allclose(free.log_weight(x, Draws(0)), vdm.log_weight(x, Draws(0)), atol=1e-9)
 
 
-def test_the_rungs_differ_by_parts_alone():
-    """The same T and likelihood on all; each restriction is there from its rung on."""
+def test_rungs_differ_by_parts_alone():
+    """All rungs have the same T and likelihood; each restriction holds from its rung on."""
     built = {name: part("model", f"rung={name}", "experiment=lineage", "trainer.max_steps=1") for name in RUNGS}
     free, same, fixed, top, tied = (built[name] for name in RUNGS)
     assert isinstance(tied, VDM)
@@ -111,7 +111,7 @@ def test_the_rungs_differ_by_parts_alone():
     assert [isinstance(chain.decoder, LearnedDecoder) for chain in chains] == [True] * 4 + [False]
 
 
-def test_the_experiment_sweeps_over_the_whole_lineage():
+def test_lineage_experiment_sweeps_over_all_rungs():
     text = (Path(__file__).parents[2] / "configs/experiment/lineage.yaml").read_text()
     (swept,) = [line.split(":")[1].strip().split(",") for line in text.splitlines() if line.strip().startswith("rung:")]
     assert set(swept) == {"vae", "hvae", *RUNGS} == set(options("rung"))
@@ -138,8 +138,8 @@ def call(command, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in ("model", "rung") for name in options(group)])
-def test_every_model_goes_through_the_same_commands(choice, tmp_path):
-    """vdm-train, vdm-evaluate with the same number, vdm-sample: for each yaml of the two groups."""
+def test_every_model_trains_evaluates_and_samples(choice, tmp_path):
+    """vdm-train, vdm-evaluate with the same result, and vdm-sample for each yaml of the two groups."""
     small = SMALL_VDM if choice in ("model=vdm", "rung=4_tied") else SMALL
     run, again, drawn = (tmp_path / part for part in ("run", "again", "drawn"))
     call(train, choice, *QUICK, *small, f"hydra.run.dir={run}")
@@ -156,13 +156,13 @@ def test_every_model_goes_through_the_same_commands(choice, tmp_path):
 
 
 @pytest.mark.slow
-def test_points_of_the_plane_train_too(tmp_path):
+def test_toy_hvae_trains(tmp_path):
     call(train, "experiment=toy_hvae", *QUICK, f"hydra.run.dir={tmp_path}")
     assert json.loads((tmp_path / "metrics.json").read_text())["provenance"]["data"]["name"] == "toy"
 
 
 @pytest.mark.slow
-def test_the_report_reads_the_multirun(tmp_path, capsys):
+def test_lineage_reports_a_multirun(tmp_path, capsys):
     sweep = tmp_path / "sweep"
     call(
         train,
@@ -177,17 +177,17 @@ def test_the_report_reads_the_multirun(tmp_path, capsys):
     call(report, "lineage", f"runs={sweep}", f"hydra.run.dir={tmp_path}/report")
     printed = capsys.readouterr().out
     runs = read_runs(sweep)
-    assert [run.name for run in runs] == ["vae", "2_fixed_encoder"]
+    assert list(runs) == ["vae", "2_fixed_encoder"]
     printed = " ".join(printed.split())
-    for run in runs:
-        assert run.name in printed
-        assert 0.2 <= run.facts["training_cpu_seconds"] < 5
+    for name, run in runs.items():
+        assert name in printed
+        assert 0.2 <= run.metrics["provenance"]["training_cpu_seconds"] < 5
         assert run.test["bits_per_dim"].shown()[0] in printed
-    assert len(runs[1].layers) == 7
+    assert len(layers_of(runs["2_fixed_encoder"])) == 7
     assert Image.open(tmp_path / "report/pictures/lineage.png").size[0] > 500
 
 
-def test_runs_of_one_model_are_told_apart_by_what_differs(tmp_path):
+def test_read_runs_names_runs_by_differing_settings(tmp_path):
     def run(number, *overrides):
         (tmp_path / number / ".hydra").mkdir(parents=True)
         (tmp_path / number / ".hydra/overrides.yaml").write_text(json.dumps(["trainer.max_steps=5", *overrides]))
@@ -198,14 +198,14 @@ def test_runs_of_one_model_are_told_apart_by_what_differs(tmp_path):
     run("0", "model=vae", "seed=1")
     run("1", "model=vae", "seed=2")
     run("2", "model=vdm", "seed=1", "resume=true")
-    assert [run.name for run in read_runs(tmp_path)] == ["vae, seed=1", "vae, seed=2", "vdm, seed=1"]
+    assert list(read_runs(tmp_path)) == ["vae, seed=1", "vae, seed=2", "vdm, seed=1"]
     run("3", "model=vae", "seed=2")
     with pytest.raises(InvalidInput, match="several finished runs of vae, seed=2, with the same settings"):
         read_runs(tmp_path)
 
 
-def test_what_a_stranger_wrote_is_text_in_the_report(tmp_path, capsys):
-    """A model's name, a number and a folder with the console's mark-up and a terminal's escapes."""
+def test_lineage_escapes_foreign_text(tmp_path, capsys):
+    """A model's name, a number and a folder with rich's markup and terminal escapes."""
     sweep = tmp_path / "[red]of[/x]"
     (sweep / "0/.hydra").mkdir(parents=True)
     (sweep / "0/.hydra/overrides.yaml").write_text(json.dumps(["model=[/x]\x1b[2J"]))
@@ -221,7 +221,7 @@ def test_what_a_stranger_wrote_is_text_in_the_report(tmp_path, capsys):
 
 
 def png(width, height, rows):
-    """A grey PNG that says it is of some size, with so many of its rows."""
+    """Return a grey PNG whose header says ``width`` × ``height``, with some of its rows."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -243,23 +243,23 @@ def png(width, height, rows):
         (png(80, 60, 60).replace(b"IDAT", b"IDAU"), None),
         (b"", None),
     ],
-    ids=["whole", "large", "too many pixels", "more", "cut short", "no rows", "empty"],
+    ids=["whole", "large", "too many pixels", "more", "truncated", "no rows", "empty"],
 )
-def test_a_damaged_or_enormous_picture_is_left_out(tmp_path, recwarn, content, size):
+def test_read_picture_skips_damaged_and_enormous_files(tmp_path, recwarn, content, size):
     (tmp_path / "samples.png").write_bytes(content)
-    image = samples_of(Run("vae", {}, {}, {}, tmp_path / "samples.png", []))
+    image = read_picture(tmp_path / "samples.png")
     assert (image and image.size) == size
     assert not recwarn
 
 
-def test_a_report_on_nothing_is_one_line(tmp_path):
+def test_read_runs_refuses_an_empty_folder(tmp_path):
     with pytest.raises(InvalidInput, match="holds no finished run"):
         read_runs(tmp_path)
 
 
 @pytest.mark.parametrize("reach", [0.0, 2.0])
-def test_traversals_move_one_coordinate(reach):
-    """At every layer, p's mean at reach 0; the upper latents stay, and equal noise gives equal pictures."""
+def test_traversal_returns_images_of_the_data_shape(reach):
+    """At every layer, with and without a shift."""
     model = part("model", "model=hvae", "latents.network.channels=8")
     x = DIGITS[:1].repeat(3, 1, 1, 1)
     draws = Draws(0)
@@ -267,5 +267,5 @@ def test_traversals_move_one_coordinate(reach):
         assert model.traverse(x, t, torch.full((3,), reach), draws).shape == x.shape
 
 
-def test_configs_of_the_ladder_compose_with_any_data():
+def test_rung_configs_compose_with_any_data():
     assert composed("rung=1_same_dimension", "experiment=mnist").model._target_ == "vdm.models.MHVAE"

@@ -7,9 +7,9 @@ import torch
 
 from support.catalogue import composed
 from vdm.cli import export
-from vdm.cli.build import build
 from vdm.config.composed import to_plain
 from vdm.models import HVAE, MHVAE, VDM
+from vdm.training.build import build
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1")
 

@@ -16,7 +16,7 @@ CALLS = {
     "torch's own imports": {"_target_": "torch.os.system", "command": "{command}"},
     "an optimiser's imports": {"_target_": "torch.optim.adam.torch.load", "f": "{file}", "weights_only": False},
     "lightning's imports": {"_target_": "lightning.pytorch.trainer.trainer.os.system", "command": "{command}"},
-    "this package's imports": {"_target_": "vdm.cli.build.subprocess.getoutput", "cmd": "{command}"},
+    "this package's imports": {"_target_": "vdm.runs.provenance.subprocess.getoutput", "cmd": "{command}"},
     "this package's imports, from": {"_target_": "vdm.data.split.hashlib.sha256", "_args_": ["{file}"]},
     "a writing function of this package": {
         "_target_": "vdm.runs.files.write_atomically", "path": "{file}", "content": "x",

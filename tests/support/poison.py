@@ -1,4 +1,4 @@
-"""Weights of one process that go bad in mid-training."""
+"""NaN weights in one process during training."""
 
 import math
 
@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Poison(Callback):
-    """NaN in all weights of process ``rank`` before step ``step``."""
+    """Set all weights of process ``rank`` to NaN before step ``step``."""
 
     def __init__(self, rank, step):
         self.rank, self.step = rank, step

@@ -1,4 +1,4 @@
-"""The commands in processes of their own."""
+"""Commands run in separate processes."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def start(command, folder, *overrides):
+    """Start a command with ``folder`` as its run folder, and return the process."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder.parent / "pyc")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     program = Path(sys.executable).with_name(command)
@@ -15,6 +16,7 @@ def start(command, folder, *overrides):
 
 
 def finish(process):
+    """Wait for a process to succeed, and return its output."""
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     return out

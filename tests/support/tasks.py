@@ -1,19 +1,21 @@
-"""Training tasks and Trainers without a command."""
+"""Training tasks and Trainers, built without a command."""
 
 import lightning.pytorch as pl
 
 from support.catalogue import composed
-from vdm.cli.build import build
+from vdm.training.build import build
 from vdm.training.checkpoint_io import AtomicCheckpointIO
 
 SMALL = ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1", "optimizer.lr=1e-3", "data.batch_size=32")
 
 
 def parts(*overrides):
+    """Return the data and the task of a small run."""
     return build(composed(*SMALL, *overrides))
 
 
 def trainer_for(folder, *callbacks, steps=6, **settings):
+    """Return a CPU Trainer for ``steps`` steps with a validation every 3 steps, without logger."""
     return pl.Trainer(
         default_root_dir=folder,
         max_steps=steps,
@@ -33,4 +35,5 @@ def trainer_for(folder, *callbacks, steps=6, **settings):
 
 
 def weights(task):
+    """Return a copy of the task's state."""
     return {name: value.clone() for name, value in task.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Small runs of vdm-train, whole or stopped on the way."""
+"""Small runs of vdm-train, complete or stopped."""
 
 import sys
 
@@ -9,8 +9,6 @@ from vdm.cli import train
 from vdm.runs.tables import read_rows
 
 STEPS = 30
-
-
 SMALL = (
     "trainer.accelerator=cpu",
     f"trainer.max_steps={STEPS}",
@@ -30,7 +28,7 @@ SMALL = (
 
 
 def vdm_train(folder, *overrides):
-    """Exit status of the command, called in this process."""
+    """Call the command in this process, and return its exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["vdm-train", *SMALL, f"hydra.run.dir={folder}", *overrides])
         try:
@@ -41,43 +39,43 @@ def vdm_train(folder, *overrides):
 
 
 def logged(folder):
-    """The rows of metrics.csv, without what the clock says."""
+    """Return the rows of metrics.csv without throughput."""
     return [{k: v for k, v in row.items() if "throughput" not in k} for row in read_rows(folder / "metrics.csv")[1]]
 
 
 class Killed(BaseException):
-    """Ends the process as far as this test is concerned: nothing is saved on its way."""
+    """Stands in for SIGKILL: nothing handles it, so nothing is saved."""
 
 
 class Stop(Callback):
-    """Does ``what`` when ``moment`` comes at ``step``."""
+    """Call ``action`` in the hook ``moment`` at ``step``."""
 
-    def __init__(self, step, moment, what):
-        self.step, self.what = step, what
+    def __init__(self, step, moment, action):
+        self.step, self.action = step, action
         setattr(self, moment, self._act)
 
     def _act(self, trainer, *_):
         if trainer.global_step == self.step:
-            self.what()
+            self.action()
 
 
 def kill():
     raise Killed
 
 
-def stopped_run(folder, monkeypatch, step, moment, what):
-    """A first leg that is stopped at ``step``; its exit status, or None if it was killed."""
+def stopped_run(folder, monkeypatch, step, moment, action):
+    """Run vdm-train until ``action`` stops it, and return its exit status, None if it was killed."""
     build = train.CheckpointMetadata
 
-    def identity(*arguments):
-        stop = Stop(step, moment, what)
+    def metadata_and_stop(*arguments):
+        stop = Stop(step, moment, action)
         stop.content = None
         original = build(*arguments)
         stop.content, stop.on_save_checkpoint = original.content, original.on_save_checkpoint
         return stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "CheckpointMetadata", identity)
+        patch.setattr(train, "CheckpointMetadata", metadata_and_stop)
         try:
             return vdm_train(folder)
         except Killed:

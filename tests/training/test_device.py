@@ -1,7 +1,6 @@
-"""What a training step asks of a device, without a device: torch's fake tensors go through it as a GPU's would.
+"""Training steps never wait for the GPU, tested without one on torch's fake CUDA tensors.
 
-Reading a number of theirs raises, since there is none; and copies between the processor and the device that would have one
-wait for the other are counted.
+Reading a number from a fake tensor raises, and blocking copies between host and device are counted.
 """
 
 import pytest
@@ -12,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from support.catalogue import composed, options
 from vdm import draws
 from vdm.batch import Batch
-from vdm.cli.build import build
 from vdm.draws import Draws
+from vdm.training.build import build
 
 GROUPS = ("schedule", "parameterisation", "likelihood", "times", "objective", "time", "network")
 DENSITIES = ("likelihood=gaussian", "likelihood=denoised_gaussian")
@@ -21,30 +20,30 @@ SMALL = ("network=mlp", "model.denoiser.network.hidden=8", "model.denoiser.netwo
 
 
 class Copies(TorchDispatchMode):
-    """The copies from one kind of device to another for which the processor waits."""
+    """Collect the blocking copies between host and device."""
 
     def __init__(self):
         super().__init__()
-        self.waited_for = []
+        self.blocking = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function is torch.ops.aten._to_copy.default:
             source, target, waits = args[0].device, kwargs.get("device") or args[0].device, not kwargs.get("non_blocking")
             if source.type != torch.device(target).type and waits:
-                self.waited_for.append((source, target))
+                self.blocking.append((source, target))
         if function is torch.ops.aten.copy_.default and args[0].device.type != args[1].device.type:
-            self.waited_for.append((args[1].device, args[0].device))
+            self.blocking.append((args[1].device, args[0].device))
         return function(*args, **kwargs)
 
 
-def asked_of_the_device(monkeypatch, *overrides):
-    """The copies that a training step waits for: loss, clipping, optimiser and average. The backward pass is torch's."""
+def blocking_copies(monkeypatch, *overrides):
+    """Return the blocking copies of a training step: loss, clipping, optimiser and EMA, without the backward pass."""
     data, task = build(composed(*overrides))
     train = data.splits()["train"]
     x = train.x[:16]
     task.model.init_from_data(train.x)
-    monkeypatch.setattr(draws, "_stream", lambda *key, device=None: None)  # a generator needs its device to be there
+    monkeypatch.setattr(draws, "_stream", lambda *key, device=None: None)  # a generator needs a real device
     with FakeTensorMode(allow_non_fake_inputs=True):
         task.to("cuda")
         optimizer = task.optimizer([{"params": list(task.model.parameters())}])
@@ -59,32 +58,32 @@ def asked_of_the_device(monkeypatch, *overrides):
             optimizer.step()
             task.averaged.update(task.model, 5)
 
-        step()  # what is done once may wait
+        step()  # the first step may wait
         with Copies() as copies:
             step()
-    return copies.waited_for
+    return copies.blocking
 
 
 @pytest.mark.parametrize("choice", [f"{group}={option}" for group in GROUPS for option in options(group)])
-def test_no_step_of_a_diffusion_model_waits_for_its_device(monkeypatch, choice):
+def test_diffusion_step_never_waits_for_the_device(monkeypatch, choice):
     small = () if choice.startswith("network=") else SMALL
     data = ("experiment=toy",) if choice in DENSITIES else ()
-    assert asked_of_the_device(monkeypatch, *data, *small, choice) == []
+    assert blocking_copies(monkeypatch, *data, *small, choice) == []
 
 
 @pytest.mark.parametrize("model", [option for option in options("model") if option != "vdm"])
-def test_no_step_of_the_models_before_it_does(monkeypatch, model):
-    assert asked_of_the_device(monkeypatch, f"model={model}") == []
+def test_vae_step_never_waits_for_the_device(monkeypatch, model):
+    assert blocking_copies(monkeypatch, f"model={model}") == []
 
 
-def test_a_number_that_is_read_would_be_noticed():
+def test_fake_device_refuses_to_read_a_number():
     with FakeTensorMode(), pytest.raises(RuntimeError, match="_local_scalar_dense"):
         torch.empty((), device="cuda").item()
 
 
-def test_a_copy_that_is_waited_for_would_be_noticed():
+def test_copies_counts_blocking_copies():
     with FakeTensorMode(), Copies() as copies:
         torch.empty(2).to("cuda", non_blocking=True)
-        assert copies.waited_for == []
+        assert copies.blocking == []
         torch.empty(2).to("cuda")
-        assert len(copies.waited_for) == 1
+        assert len(copies.blocking) == 1

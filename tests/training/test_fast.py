@@ -1,4 +1,4 @@
-"""trainer=fast: the same training within bfloat16's rounding, the same checkpoints, and the same evaluation exactly."""
+"""trainer=fast: training agrees within bfloat16 rounding, checkpoints and evaluation exactly."""
 
 import copy
 import math
@@ -11,11 +11,11 @@ from hydra.utils import instantiate
 
 from support.catalogue import composed, options
 from vdm.batch import Batch
-from vdm.cli.build import build
 from vdm.draws import Draws
 from vdm.errors import InvalidInput
 from vdm.networks import Backbone
 from vdm.networks.blocks import Block, Dropout, compile_blocks
+from vdm.training.build import build
 from vdm.training.callbacks.fast import FastNetworks
 
 SMALL = {
@@ -31,7 +31,7 @@ DEEP = tuple(
 
 
 def trained(name, *overrides):
-    """A task whose weights are random, none of them zero, as if it had been trained; and a batch."""
+    """Return a task with random non-zero weights, as after training, and a batch."""
     data, task = build(composed(f"network={name}", *SMALL[name], *overrides))
     stream = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def trained(name, *overrides):
 
 
 def losses(task, batch, repeats=8):
-    """(repeats, B) nats/dim, dropout and all."""
+    """Return training losses in nats/dim, shape (repeats, B), with dropout."""
     task.model.train()
     values = []
     for step in range(repeats):
@@ -55,8 +55,8 @@ def losses(task, batch, repeats=8):
 
 @pytest.mark.parametrize("name", options("network"))
 class TestEveryNetwork:
-    def test_the_loss_is_the_same_within_rounding(self, name):
-        """Bfloat16 has 2⁻⁹ of relative rounding error; with the same draws a loss differs by no more than a few of that."""
+    def test_loss_agrees_within_rounding(self, name):
+        """With the same draws the mean difference is below bfloat16's relative rounding error, 2⁻⁹."""
         task, batch = trained(name)
         exact = losses(task, batch)
         FastNetworks(compile=False).on_train_start(None, task)
@@ -65,14 +65,14 @@ class TestEveryNetwork:
         assert difference.abs().max() > 0
         assert difference.abs().mean() < 2**-9 * exact.abs().mean()
 
-    def test_the_evaluated_model_is_untouched(self, name):
+    def test_ema_model_is_unchanged(self, name):
         task, batch = trained(name)
         before = task.validation(task.evaluated, batch)
         FastNetworks(compile=False).on_train_start(None, task)
         assert torch.equal(task.validation(task.evaluated, batch), before)
         assert not any(part.low_precision for part in task.evaluated.modules() if isinstance(part, Backbone))
 
-    def test_embedding_first_and_last_layer_and_prediction_stay_float32(self, name):
+    def test_embedding_stem_and_head_stay_float32(self, name):
         task, batch = trained(name)
         FastNetworks(compile=False).on_train_start(None, task)
         network, seen = task.model.denoiser.network, {}
@@ -84,7 +84,7 @@ class TestEveryNetwork:
         assert set(map(frozenset, seen.values())) == {frozenset({torch.float32})}
         assert len(seen) == 4
 
-    def test_weights_stay_float32_under_the_same_names(self, name):
+    def test_weights_keep_names_and_dtypes(self, name):
         task, _ = trained(name)
         before = {key: value.dtype for key, value in task.state_dict().items()}
         FastNetworks().on_train_start(None, task)
@@ -93,8 +93,8 @@ class TestEveryNetwork:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")
-def test_compiled_blocks_compute_the_same_under_the_same_names():
-    """Up to float32's rounding, gradients as well, and without dropout, whose random numbers are the compiler's own."""
+def test_compiled_blocks_keep_values_and_names():
+    """Losses and gradients agree within float32 rounding. Without dropout, for which the compiler has its own generator."""
     task, batch = trained("vdm_unet", "model.denoiser.network.blocks=1", "model.denoiser.network.dropout=0.0")
     names = list(task.state_dict())
 
@@ -112,29 +112,31 @@ def test_compiled_blocks_compute_the_same_under_the_same_names():
     assert (compiled_gradients - gradients).norm() < 1e-4 * gradients.norm()
 
 
-def test_every_stage_is_compiled_for_its_shape(monkeypatch):
-    """A U-Net of three resolutions has more shapes than torch compiles by default; and none of them is a range of sizes,
-    for which the compiler knows no good layout. A backend that counts stands for the compiler."""
+def test_every_block_is_compiled_for_its_shape(monkeypatch):
+    """A U-Net of three resolutions has more shapes than torch compiles by default, and none may become a dynamic shape.
+
+    A counting backend replaces the compiler.
+    """
     graphs, calls, compile = [], [], Block.compile
 
     def counting(graph, inputs):
         graphs.append(any(isinstance(n, torch.SymInt) for value in inputs for n in (value, *getattr(value, "shape", ()))))
         return lambda *values: calls.append(None) or graph.forward(*values)
 
-    monkeypatch.setattr(Block, "compile", lambda stage, **how: compile(stage, backend=counting, **how))
+    monkeypatch.setattr(Block, "compile", lambda block, **options: compile(block, backend=counting, **options))
     torch._dynamo.reset()
-    network = build(composed(*DEEP)).task.model.denoiser.network.eval()  # the CPU's own dropout is not compiled
+    network = build(composed(*DEEP)).task.model.denoiser.network.eval()  # eval: dropout is not compiled on a CPU
     compile_blocks(network)
     network(torch.randn(2, 1, 8, 8), torch.zeros(2))
     calls.clear()
     network(torch.randn(2, 1, 8, 8), torch.zeros(2))
-    stages = sum(isinstance(part, Block) for part in network.modules())
-    assert len(calls) == stages > len(graphs) > 8
+    blocks = sum(isinstance(part, Block) for part in network.modules())
+    assert len(calls) == blocks > len(graphs) > 8
     assert not any(graphs)
 
 
-def test_a_run_is_evaluated_in_float32(tmp_path):
-    """After steps with trainer=fast, what was trained is as good as before in a model built without it."""
+def test_fast_run_is_evaluated_in_float32(tmp_path):
+    """Weights trained with trainer=fast evaluate to the same bound in a model built without it."""
     config = composed("trainer=fast", "network=unet", *SMALL["unet"], "data.batch_size=32")
     assert config.optimizer.fused
     assert instantiate(config.trainer, logger=False, enable_checkpointing=False).max_steps == config.trainer.max_steps
@@ -149,33 +151,33 @@ def test_a_run_is_evaluated_in_float32(tmp_path):
     assert {value.dtype for value in after.values() if value.is_floating_point()} <= {torch.float32, torch.float64}
     x = data.splits()["val"].x[:16]
     batch = Batch(x, torch.arange(len(x)))
-    plain = build(composed("network=unet", *SMALL["unet"])).task
-    plain.load_state_dict(after)
-    assert torch.equal(task.validation(task.evaluated, batch), plain.validation(plain.evaluated, batch))
+    default = build(composed("network=unet", *SMALL["unet"])).task
+    default.load_state_dict(after)
+    assert torch.equal(task.validation(task.evaluated, batch), default.validation(default.evaluated, batch))
 
 
-def test_models_without_such_networks_are_refused_in_one_line():
+def test_fast_refuses_models_without_a_backbone():
     _, task = build(composed("model=hvae"))
     with pytest.raises(InvalidInput, match="trainer=default"):
         FastNetworks().on_train_start(None, task)
 
 
 class TestDropout:
-    def test_keeps_the_mean_and_drops_the_share(self):
-        """10⁶ numbers: the share has a standard error of √(p(1 − p)/10⁶) = 0.0003."""
+    def test_preserves_the_mean_and_drops_the_share(self):
+        """The share of 10⁶ values has a standard error of √(p(1 − p)/10⁶) = 0.0003."""
         torch.manual_seed(0)
         y = Dropout(0.1)(torch.ones(1000, 1000))
         assert abs((y == 0).double().mean().item() - 0.1) < 4 * 0.0003
         assert y.unique().tolist() == pytest.approx([0, 1 / 0.9], rel=1e-4)
 
     @pytest.mark.parametrize("p", [0.1, 0.2, 0.3, 0.5])
-    def test_keeps_the_mean_in_bfloat16_whose_numbers_do_not_hold_the_factor(self, p):
-        """2·10⁶ numbers; a factor rounded for itself would be off by up to 2⁻⁹ of it, seven standard errors at p = 0.1."""
+    def test_preserves_the_mean_in_bfloat16(self, p):
+        """Rounding the factor 1/(1 − p) to bfloat16 would shift the mean by up to 2⁻⁹, seven standard errors at p = 0.1."""
         torch.manual_seed(0)
         y = Dropout(p)(torch.ones(2000, 1000, dtype=torch.bfloat16)).double()
         assert abs(y.mean().item() - 1) < 4 * y.std().item() / math.sqrt(y.numel())
         assert abs((y == 0).double().mean().item() - p) < 2**-8
 
-    def test_nothing_in_evaluation(self):
+    def test_is_the_identity_in_evaluation(self):
         x = torch.randn(10)
         assert torch.equal(Dropout(0.5).eval()(x), x)

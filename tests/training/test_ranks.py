@@ -1,4 +1,4 @@
-"""Several processes: the numbers of one, in one folder; stopped together, and going on together."""
+"""Two processes: the same results as one in one folder, stopped and resumed together."""
 
 import json
 import signal
@@ -16,8 +16,8 @@ TWO = ("trainer.devices=2", "trainer.strategy=ddp", f"trainer.max_steps={STEPS}"
 WANDB = ("logger=wandb", "logger.wandb.offline=true")
 
 
-def signalled(process, folder, number, step):
-    """Exit status of a run that gets a signal once it has logged ``step``."""
+def status_after_signal(process, folder, number, step):
+    """Send a signal once the run has logged ``step``, and return its exit status."""
     while process.poll() is None:
         if any(int(row["step"]) >= step for row in read_rows(folder / "metrics.csv")[1]):
             process.send_signal(number)
@@ -28,8 +28,8 @@ def signalled(process, folder, number, step):
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
-    """One command starts both, and one W&B run. 297 test examples do not divide by two."""
+def test_two_processes_match_one_and_resume_bit_for_bit(tmp_path):
+    """One command starts both processes and one W&B run. 297 test examples do not divide by two."""
     whole, stopped, one = tmp_path / "whole", tmp_path / "stopped", tmp_path / "one"
     out = finish(start("vdm-train", whole, *SMALL, *TWO))
     assert "64 examples a step, 32 in each of 2 processes" in out
@@ -42,12 +42,12 @@ def test_two_processes_evaluate_as_one_and_resume_as_two(tmp_path):
         assert by_two[name] == pytest.approx(estimate, rel=1e-5, abs=1e-7)
 
     again = ("vdm-train", stopped, *SMALL, *TWO, *WANDB)
-    reading = start(*again, "data.workers=2")  # each process; they end with it
-    assert signalled(reading, stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
+    process = start(*again, "data.workers=2")  # two loader workers per process, which end with it
+    assert status_after_signal(process, stopped, signal.SIGTERM, step=5) == 128 + signal.SIGTERM
     assert len(list((stopped / "wandb").glob("*run-*-*"))) == 1
     finish(start(*again, "resume=true"))
-    identity = (stopped / "run_id").read_text()
-    assert [path.name.rpartition("-")[2] for path in (stopped / "wandb").glob("*run-*-*")] == [identity, identity]
+    run_id = (stopped / "run_id").read_text()
+    assert [path.name.rpartition("-")[2] for path in (stopped / "wandb").glob("*run-*-*")] == [run_id, run_id]
     ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (whole, stopped)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert logged(whole) == logged(stopped)

@@ -1,4 +1,4 @@
-"""What the commands share: Hydra with one-line errors."""
+"""The frame of every command: Hydra with one-line errors, the device, and the console."""
 
 import errno
 import logging
@@ -20,58 +20,59 @@ from omegaconf.errors import OmegaConfBaseException
 from vdm.config import hints
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
-from vdm.runs.files import OUT_OF_REACH, unwritable
+from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.folder import RunFolder
 
-MENDABLE = (InvalidInput, HydraException, OmegaConfBaseException)
+USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
+"""Errors in the input, which end a command with one line and status 2."""
 
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
-"""What the operating system says where there is no room, no right to write, or a file in the way."""
+"""Error numbers of a full disk, a missing permission, or a file in the place of a folder."""
 
-SHARED = {"output_dir": str, "trust": str | list[str] | None}
+SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}
 """Types of settings of several commands."""
 
+Task = Callable[[DictConfig], Any]
 
-def run(config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[str, Any] | None = None) -> None:
+
+def run(config_name: str, task: Task, settings: Mapping[str, Any] | None = None) -> None:
     """Compose ``config_name`` with the command line's overrides and run ``task`` on it.
 
-    Args:
-        settings: types of settings that no part takes as an argument.
-
-    Input that its giver can mend ends the command with one line and status 2; anything else keeps its traceback. In a
+    Errors in the input end the command with one line and status 2; any other exception keeps its traceback. In a
     multirun the other jobs run first.
+
+    Args:
+        settings: types of settings that are not arguments of any part.
     """
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to here
-    torch.backends.cudnn.allow_tf32 = False  # ten bits in a GPU's convolutions, which are on by default, are not float32
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to this function
+    torch.backends.cudnn.allow_tf32 = False  # TF32, a GPU's default in convolutions, has ten bits of mantissa
     decorate = hydra.main(version_base="1.3", config_path=hints.config_directory(), config_name=config_name)
     try:
         sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in hints.DEFAULTS]
         hints.check_choices(sys.argv[1:])
-        decorate(_checked(config_name, task, SHARED | dict(settings or {})))()
-    except MENDABLE as error:
+        decorate(_checked(config_name, task, SHARED_SETTINGS | dict(settings or {})))()
+    except USER_ERRORS as error:
         stop(_line(config_name, error))
     except OSError as error:
-        if error.errno not in (*DENIED, *OUT_OF_REACH):
+        if error.errno not in (*DENIED, *DISK_FAILURES):
             raise
-        stop(unwritable(Path(error.filename or "a file"), error))
+        stop(write_error_message(Path(error.filename or "a file"), error))
     except KeyboardInterrupt:
         stop("stopped by the keyboard", status=130)
 
 
-def _checked(
-    config_name: str, task: Callable[[DictConfig], Any], settings: Mapping[str, Any]
-) -> Callable[[DictConfig], Any]:
+def _checked(config_name: str, task: Task, settings: Mapping[str, Any]) -> Task:
+    """Return ``task`` with its config checked first, and its errors as one line unless other jobs follow."""
+
     def checked(config: DictConfig) -> Any:
+        quiet()
         try:
             _check_names(config_name, config)
-            given = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(given, dict)
-            for name in settings.keys() & given.keys():
-                check_value(given[name], settings[name], name)
+            _check_types(config, settings)
             if config_name != "train" and "output_dir" in config:
                 RunFolder(config.output_dir).check_unused()
             return task(config)
-        except MENDABLE as error:
+        except USER_ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             stop(_line(config_name, error))
@@ -80,6 +81,7 @@ def _checked(
 
 
 def _check_names(config_name: str, config: DictConfig) -> None:
+    """Refuse a missing mandatory setting, and a setting that the command does not have."""
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
         raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
@@ -89,28 +91,36 @@ def _check_names(config_name: str, config: DictConfig) -> None:
         raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
 
 
+def _check_types(config: DictConfig, settings: Mapping[str, Any]) -> None:
+    given = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(given, dict)
+    for name in settings.keys() & given.keys():
+        check_value(given[name], settings[name], name)
+
+
 def _line(config_name: str, error: BaseException) -> str:
+    """Return an error as one line, with a hint where a name is unknown."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = ", ".join(error.options)
         return f"{group} has no option {option!r}{did_you_mean(option, error.options, f'it has {known}')}"
+    line = _one_line(error)
     if isinstance(error, ConfigCompositionException):
-        found = hints.suggestion(config_name, str(error))
-        told = _one_line(error)
-        return told.partition(" To append to your config")[0].rstrip(".") + found if found else told
-    return _one_line(error)
+        hint = hints.suggestion(config_name, str(error))
+        return line.partition(" To append to your config")[0].rstrip(".") + hint if hint else line
+    return line
 
 
 def _one_line(error: BaseException) -> str:
-    told = str(error).partition("Config search path:")[0]
-    return " ".join(line.strip() for line in told.splitlines() if line.strip())
+    text = str(error).partition("Config search path:")[0]
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:
-    """``name=value`` of each argument of a command without configs, the value as it stands there.
+    """Parse ``name=value`` arguments of a command without a config, values as text.
 
     Raises:
-        InvalidInput: another name, or a name without a value.
+        InvalidInput: an unknown name, or a name without a value.
     """
     given = {}
     for argument in arguments:
@@ -118,32 +128,33 @@ def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[st
         if name not in names:
             raise InvalidInput(f"there is no setting {name!r}{did_you_mean(name, names, f'usage: {usage}')}")
         if not value:
-            raise InvalidInput(f"{name}= names nothing; usage: {usage}")
+            raise InvalidInput(f"{name}= has no value; usage: {usage}")
         given[name] = value
     return given
 
 
 def stop(message: str, status: int = 2) -> NoReturn:
+    """Print one line to standard error and exit."""
     print(f"{Path(sys.argv[0]).name}: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 
 def device_of(accelerator: str) -> torch.device:
-    """Where to run what no Trainer runs, by the Trainer's names for it; Apple's GPU is left to the Trainer.
+    """Return the device for work outside a Trainer, by the Trainer's names; Apple's GPU is left to the Trainer.
 
     Raises:
-        InvalidInput: a name of none, or of one that this machine has not.
+        InvalidInput: an accelerator that this machine does not have.
     """
     cuda, apple = torch.cuda.is_available(), torch.backends.mps.is_available()
-    there = {"auto": True, "cpu": True, "gpu": cuda or apple, "cuda": cuda, "mps": apple}
-    if not there.get(accelerator, False):
-        known = ", ".join(name for name in there if there[name])
-        raise InvalidInput(f"accelerator={accelerator} is none that this machine has: choose one of {known}")
+    available = {"auto": True, "cpu": True, "gpu": cuda or apple, "cuda": cuda, "mps": apple}
+    if not available.get(accelerator, False):
+        known = ", ".join(name for name in available if available[name])
+        raise InvalidInput(f"accelerator={accelerator} is not available on this machine: choose one of {known}")
     return torch.device("cuda" if cuda and accelerator != "cpu" else "cpu")
 
 
 def quiet() -> None:
-    """Leave the screen to what the user asked for."""
+    """Silence Lightning's notes and warnings, which do not concern the user."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

@@ -2,8 +2,9 @@
 
 import signal
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -12,119 +13,125 @@ from tqdm.auto import tqdm
 
 from vdm.batch import Batch
 from vdm.cli import command
-from vdm.cli.build import Parts, restore
-from vdm.cli.command import device_of, quiet
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
-from vdm.evaluation import Estimator, Result, warnings
+from vdm.evaluation import BoundEvaluation, Estimator, Result, warnings
 from vdm.evaluation.ranks import is_rank_zero
+from vdm.evaluation.samples.scores import SampleScores
 from vdm.reports import console
-from vdm.runs.checkpoints import Checkpoint
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
+from vdm.runs.load import LoadedRun, check_data, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
-from vdm.training.callbacks.score_samples import ScoreSamples
+from vdm.training.evaluation_task import EvaluationTask
 
 
-def parts_of(config: DictConfig, group: str) -> list[tuple[str, Any]]:
-    """Name and config of each part of a group, of which all may have been left out."""
-    return list((OmegaConf.select(config, group) or {}).items())
+class Request(NamedTuple):
+    """What is to be evaluated, and how.
+
+    test: how the run's own bound is evaluated. scores: the metrics of samples; empty without ``fid``.
+    """
+
+    config: DictConfig
+    run: LoadedRun
+    test: BoundEvaluation
+    estimators: dict[str, Estimator]
+    scores: SampleScores
+    device: torch.device
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the numbers depend on, for metrics.json."""
+        run = self.run
+        return {
+            **provenance(run.data, run.seed),
+            "checkpoint": str(run.checkpoint.path),
+            "step": run.checkpoint.step,
+            "weights": run.weights,
+            "split": self.config.split,
+            "repeats": self.test.repeats,
+            "draws_seed": self.test.seed,
+            "precision": str(torch.get_default_dtype()).removeprefix("torch."),
+        }
+
+
+class Measured(NamedTuple):
+    """The bound by term, further estimates, and why others are missing.
+
+    missing: names of estimates that were not reached. failure: the exception that ended the evaluation, or None.
+    """
+
+    own: dict[str, Estimate]
+    results: list[Result]
+    missing: list[str]
+    failure: BaseException | None
 
 
 def evaluate(config: DictConfig) -> float:
-    """The bound in bits/dim of one split; the same number as at the end of training, unless asked otherwise."""
-    quiet()
-    chosen = {
+    """Return the bound in bits/dim of one split: the number of the end of training, unless asked otherwise."""
+    request = _prepare(config)
+    own = own_bound(request)
+    with _sigterm_as_exit():
+        measured = _measure(request, own)
+    if is_rank_zero():
+        _conclude(request, measured)
+    if measured.failure is not None:
+        raise measured.failure
+    return own["bits_per_dim"].value
+
+
+def _prepare(config: DictConfig) -> Request:
+    """Load the run and build what is asked for; whatever is refused is refused here."""
+    estimators = {
         name: instantiate_own(node, f"estimators.{name}")
-        for name, node in parts_of(config, "estimators")
-        if asked(config[name])
+        for name, node in _group(config, "estimators")
+        if _is_asked(config[name])
     }
-    relatives = [
-        instantiate_own(node, f"relatives.{name}") for name, node in parts_of(config, "relatives") if asked(config[name])
+    metrics = [
+        instantiate_own(node, f"relatives.{name}") for name, node in _group(config, "relatives") if _is_asked(config[name])
     ]
-    device = device_of(config.accelerator)
+    device = command.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
-    parts, checkpoint = restore(config.ckpt, config.ema, changes, config.trust)
-    scores = ScoreSamples(fid, checkpoint.config["levels"], relatives=relatives)
-    scores.check(parts.task.evaluated, parts.data)
-    for each in chosen.values():
-        each.check(parts.task.evaluated)
-    folder = RunFolder(config.output_dir)
-    own = own_bound(parts, config)
-    results: list[Result] = []
-    failure: BaseException | None = None
-    missing = [*(["samples"] if fid is not None else []), *chosen]
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        scores.score(parts.task.evaluated.to(device).eval(), parts.data, device)
-        leave_nothing_open()
-        if not is_rank_zero():
-            return own["bits_per_dim"].value
-        missing = [*chosen]
-        for name, each in chosen.items():
-            results += run_estimator(name, each, parts, config)
-            missing.remove(name)
-    except (Exception, KeyboardInterrupt, SystemExit) as error:  # what is known by then is kept, and says what it lacks
-        if not is_rank_zero():
-            raise
-        failure = error
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    facts = facts_of(parts, checkpoint, config)
-    others = [result.terms["bits_per_dim"] for result in results]
-    trained = {"trained_on": checkpoint.provenance.get("data")}
-    said = warnings.warnings(parts.task.evaluated, own, others, parts.data, facts | trained)
-    metrics: dict[str, Any] = {config.split: as_metrics(own), "warnings": said, "provenance": facts}
-    if results:
-        metrics["estimates"] = {result.name: as_entry(result) for result in results}
-    if failure is not None:
-        reason = f"{failure}" if isinstance(failure, InvalidInput) else "stopped: " + type(failure).__name__
-        metrics["without"] = dict.fromkeys(missing, "not reached") | dict.fromkeys(missing[:1], reason)
-    if scores.entry:
-        metrics["samples"] = scores.entry | {"checkpoint_sha256": file_sha256(checkpoint.path)}
-    folder.write_metrics(metrics)
-    title = f"{parts.data.title}, whole {config.split} set, {facts['weights']} weights of step {checkpoint.step}"
-    tables: list[object] = [console.bound_table(title, own)]
-    if results:
-        tables.append(console.estimates_table(own["bits_per_dim"], facts, results))
-    if scores.entry:
-        tables.append(console.samples_listing(scores.entry))
-    known = warnings.above_entropy(own["bits_per_dim"], parts.data, config.split)
-    console.show(*tables, *([known] if known else []), *console.warned(said), f"written to {console.near(folder.metrics)}")
-    if failure is not None:
-        raise failure
-    return own["bits_per_dim"].value
+    run = load_run(config.ckpt, config.ema, changes, config.trust)
+    test = run.part("test")
+    check_data(run.model, run.data)
+    scores = SampleScores(fid, run.levels, metrics)
+    scores.check(run.model, run.data)
+    for estimator in estimators.values():
+        estimator.check(run.model)
+    return Request(config, run, test, estimators, scores, device)
 
 
-def asked(setting: object) -> bool:
-    """Whether an estimate is asked for: by anything but null and false, so that what 0 and [] say is refused."""
+def _group(config: DictConfig, group: str) -> list[tuple[str, Any]]:
+    """Return (name, config) of each part of a group; none if all were left out."""
+    return list((OmegaConf.select(config, group) or {}).items())
+
+
+def _is_asked(setting: object) -> bool:
+    """Whether an estimate is asked for: by anything but null and false, so that 0 and [] reach its own checks."""
     return setting is not None and setting is not False
 
 
-def facts_of(parts: Parts, checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
-    """What the numbers depend on, as it stands in metrics.json."""
-    return {
-        **provenance(parts.data, checkpoint.config["seed"]),
-        "checkpoint": str(checkpoint.path),
-        "step": checkpoint.step,
-        "weights": "ema" if config.ema else "raw",
-        "split": config.split,
-        "repeats": parts.task.test.repeats,
-        "draws_seed": parts.task.test.seed,
-        "precision": str(torch.get_default_dtype()).removeprefix("torch."),
-    }
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that the numbers known by then are written."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
-    """The bound at the run's own time, term by term, as at the end of training."""
-    terms = BoundTerms()
+def own_bound(request: Request) -> dict[str, Estimate]:
+    """Return the bound at the run's own time, term by term, as at the end of training."""
+    terms, config, run = BoundTerms(), request.config, request.run
     settings = {
         "_target_": "lightning.pytorch.Trainer",
         "accelerator": config.accelerator,
@@ -137,26 +144,88 @@ def own_bound(parts: Parts, config: DictConfig) -> dict[str, Estimate]:
         "use_distributed_sampler": False,
     }
     trainer: pl.Trainer = instantiate_own(settings, "accelerator and devices")
-    parts.data.trainer = trainer  # each process takes its share
-    trainer.test(parts.task, dataloaders=parts.data.ordered(config.split), verbose=False)
+    run.data.trainer = trainer  # each process takes its share
+    task = EvaluationTask(run.model, request.test)
+    trainer.test(task, dataloaders=run.data.ordered(config.split), verbose=False)
     return terms.results["test"]
 
 
-def run_estimator(name: str, estimator: Estimator, parts: Parts, config: DictConfig) -> list[Result]:
-    """One estimator on a whole split, with a progress bar."""
-    device = device_of(config.accelerator)
-    split = parts.data.split(config.split)
+def _measure(request: Request, own: dict[str, Estimate]) -> Measured:
+    """Score samples on all ranks, then run the estimators on rank 0; an exception ends it and is kept."""
+    results: list[Result] = []
+    missing = [*(["samples"] if request.scores.fid is not None else []), *request.estimators]
+    try:
+        request.scores.score(request.run.model.to(request.device).eval(), request.run.data, request.device)
+        leave_nothing_open()
+        if not is_rank_zero():
+            return Measured(own, [], [], None)
+        missing = [*request.estimators]
+        for name, estimator in request.estimators.items():
+            results += run_estimator(name, estimator, request)
+            missing.remove(name)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if not is_rank_zero():
+            raise
+        return Measured(own, results, missing, error)
+    return Measured(own, results, [], None)
+
+
+def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Result]:
+    """Run one estimator on a whole split, with a progress bar."""
+    device, split = request.device, request.run.data.split(request.config.split)
     condition = None if split.condition is None else split.condition.to(device)
     data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
-    model = parts.task.evaluated.to(device).eval().requires_grad_(False)
+    model = request.run.model.to(device).eval().requires_grad_(False)
     with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
 
 
-def as_entry(result: Result) -> dict[str, Any]:
-    """One estimate as it stands in metrics.json; the headline's value and errors at the top."""
+def _conclude(request: Request, measured: Measured) -> None:
+    """Write metrics.json and print the tables."""
+    config, run, facts = request.config, request.run, request.provenance
+    others = [result.terms["bits_per_dim"] for result in measured.results]
+    trained = {"trained_on": run.checkpoint.provenance.get("data")}
+    sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
+    folder = RunFolder(config.output_dir)
+    folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))
+    known = warnings.above_entropy(measured.own["bits_per_dim"], run.data, config.split)
+    console.show(
+        *_tables(request, measured, facts),
+        *([known] if known else []),
+        *console.warnings_listing(sentences),
+        f"written to {console.short_path(folder.metrics)}",
+    )
+
+
+def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of metrics.json."""
+    metrics: dict[str, Any] = {request.config.split: as_metrics(measured.own), **facts}
+    if measured.results:
+        metrics["estimates"] = {result.name: _as_entry(result) for result in measured.results}
+    if measured.failure is not None:
+        error = measured.failure
+        reason = f"{error}" if isinstance(error, InvalidInput) else f"stopped: {type(error).__name__}"
+        metrics["without"] = dict.fromkeys(measured.missing, "not reached") | dict.fromkeys(measured.missing[:1], reason)
+    if request.scores.entry:
+        metrics["samples"] = request.scores.entry | {"checkpoint_sha256": file_sha256(request.run.checkpoint.path)}
+    return metrics
+
+
+def _as_entry(result: Result) -> dict[str, Any]:
+    """Return one estimate as in metrics.json, the headline's value and errors at the top."""
     terms = as_metrics(result.terms)
     return {**terms, "examples": result.examples, "draws": result.draws, "network_calls": result.calls, **result.facts}
+
+
+def _tables(request: Request, measured: Measured, facts: Mapping[str, Any]) -> list[object]:
+    run, split = request.run, request.config.split
+    title = f"{run.data.title}, whole {split} set, {run.weights} weights of step {run.checkpoint.step}"
+    tables: list[object] = [console.bound_table(title, measured.own)]
+    if measured.results:
+        tables.append(console.estimates_table(measured.own["bits_per_dim"], facts, measured.results))
+    if request.scores.entry:
+        tables.append(console.samples_listing(request.scores.entry))
+    return tables
 
 
 def main() -> None:

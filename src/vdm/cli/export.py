@@ -1,46 +1,38 @@
 """``vdm-export ckpt=… folder=…``: a trained model for use without Hydra and Lightning."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 import vdm
 from vdm.cli import command
-from vdm.cli.build import restore
-from vdm.cli.command import quiet
 from vdm.errors import InvalidInput
 from vdm.reports import console
-from vdm.runs.exported import DESCRIPTION, FORMAT, WEIGHTS, Description, encoded
-from vdm.runs.files import write_atomically
+from vdm.runs.exported import FORMAT, Description, write_exported
+from vdm.runs.load import load_run
 
 
 def export(config: DictConfig) -> None:
-    """Writes the weights, then their description, so that a folder with a description is complete; and reads both back."""
-    quiet()
+    """Write the model into a new folder, read it back, and print how to load it."""
     folder = Path(config.folder)
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder} is not empty: name a new folder")
-    parts, checkpoint = restore(config.ckpt, config.ema, trust=config.trust)
-    model = parts.task.evaluated
-    weights = encoded(model.state_dict())
+    run = load_run(config.ckpt, config.ema, trust=config.trust)
+    checkpoint = run.checkpoint
     description = Description(
         format=FORMAT,
         model=checkpoint.config["model"],
-        event_shape=list(parts.data.event_shape),
-        levels=checkpoint.config["levels"],
-        weights="ema" if config.ema else "raw",
-        sha256=hashlib.sha256(weights).hexdigest(),
+        event_shape=list(run.data.event_shape),
+        levels=run.levels,
+        weights=run.weights,
+        sha256="",
         provenance={**checkpoint.provenance, "checkpoint": str(checkpoint.path), "step": checkpoint.step},
     )
-    description = description._replace(own_sha256=description.digest())
-    write_atomically(folder / WEIGHTS, weights)
-    write_atomically(folder / DESCRIPTION, (json.dumps(description._asdict(), indent=2) + "\n").encode())
+    size = write_exported(folder, run.model, description)
     kind = type(vdm.load(folder, config.trust)).__name__
-    python = [f"from vdm.models import {kind}", f'model = {kind}.from_pretrained("{console.near(folder)}")']
-    size = f"{len(weights) / 2**20:.1f} MiB, {description.weights} weights of step {checkpoint.step}"
-    console.show(console.listing(f"{console.near(folder)}: {size}", python))
+    python = [f"from vdm.models import {kind}", f'model = {kind}.from_pretrained("{console.short_path(folder)}")']
+    heading = f"{console.short_path(folder)}: {size / 2**20:.1f} MiB, {run.weights} weights of step {checkpoint.step}"
+    console.show(console.listing(heading, python))
 
 
 def main() -> None:

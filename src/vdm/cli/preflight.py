@@ -1,20 +1,30 @@
-"""What ``vdm-train`` refuses before any work: parts that are each right, and do not make a run together."""
+"""Everything that ``vdm-train`` refuses before training starts, in the order in which it is checked.
 
-from collections.abc import Mapping
+1. ``command.run``: the command line, and names that the config does not have.
+2. ``RunFolder.check``: the folder, as to earlier runs in it.
+3. ``check_calls``: every ``_target_`` and its arguments.
+4. ``training.build.build``: values out of range, data that do not fit the model, the optimiser.
+5. ``check_callbacks``: callbacks without which there is no result, or that are none.
+6. ``check_plan``: parts that are valid alone and do not make a run together.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from vdm.data import DataModule
+from vdm.data.batches import check_batch_size
 from vdm.errors import InvalidInput
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
-from vdm.runs.folder import check_same_settings
 from vdm.runs.provenance import changed_splits
+from vdm.runs.resuming import check_same_settings
 from vdm.terms import term_names
 from vdm.training import VariationalTask
 from vdm.training.callbacks.bound_terms import BoundTerms
@@ -23,36 +33,74 @@ from vdm.training.callbacks.score_samples import ScoreSamples
 from vdm.training.task import check_trainer_settings
 
 
-def check_trainer(trainer: pl.Trainer, task: VariationalTask) -> None:
-    """Raises InvalidInput for settings of the Trainer with which a run would fail later, or not be what it is called."""
-    check_processes(trainer)
-    check_precision(trainer, task)
-    check_whole(trainer)
-    check_trainer_settings(trainer)
+class Plan(NamedTuple):
+    """The parts of a run, none of which has done any work yet.
+
+    start: the checkpoint to resume from, or None. facts: the provenance.
+    """
+
+    config: DictConfig
+    data: DataModule
+    task: VariationalTask
+    callbacks: dict[str, Any]
+    trainer: pl.Trainer
+    start: Path | None
+    facts: dict[str, Any]
+
+    @property
+    def weights(self) -> int:
+        """Number of trained weights."""
+        return sum(p.numel() for p in self.task.model.parameters())
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse a run whose parts do not go together.
+
+    Raises:
+        InvalidInput: the first refusal of ``CHECKS``.
+    """
+    for check in CHECKS:
+        check(plan)
+
+
+def _check_batch_size(plan: Plan) -> None:
+    check_batch_size(plan.data.batch_size, len(plan.data.splits()["train"].x))
 
 
 def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None:
-    """Refuse what is no callback, what a result cannot do without, and a best checkpoint by what no validation measures."""
+    """Refuse a run without a measured bound, anything but callbacks, and a best checkpoint by an unmeasured metric.
+
+    Raises:
+        InvalidInput: the first of these.
+    """
     if not isinstance(callbacks.get("bound_terms"), BoundTerms):
         raise InvalidInput("callbacks.bound_terms measures the bound, which is a run's result: it cannot be left out")
     for name, callback in callbacks.items():
         if not isinstance(callback, pl.Callback):
-            raise InvalidInput(f"callbacks.{name} is no callback: leave it out with ~callbacks.{name}")
+            raise InvalidInput(f"callbacks.{name} is not a callback: leave it out with ~callbacks.{name}")
     best, scores = callbacks.get("checkpoint"), callbacks.get("score_samples")
-    if best is not None:
-        if not isinstance(best, BestCheckpoint):
-            raise InvalidInput(
-                "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint, whose checkpoint the run "
-                "is tested with: give another checkpoint callback another name"
-            )
-        measured = [f"val/{name}" for name in term_names(task.evaluated.columns)]
-        if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
-            measured.append(f"val/{scores.fid.name}")
-        best.check(measured)
+    if best is None:
+        return
+    if not isinstance(best, BestCheckpoint):
+        raise InvalidInput(
+            "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint, whose checkpoint the run "
+            "is tested with: give another checkpoint callback another name"
+        )
+    measured = [f"val/{name}" for name in term_names(task.evaluated.matching_entries)]
+    if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
+        measured.append(f"val/{scores.fid.name}")
+    best.check(measured)
 
 
-def check_processes(trainer: pl.Trainer) -> None:
-    """Refuse a sweep whose jobs start processes of their own: those would run the whole sweep again."""
+def _check_scores(plan: Plan) -> None:
+    scores = plan.callbacks.get("score_samples")
+    if isinstance(scores, ScoreSamples):
+        scores.scores.check(plan.task.evaluated, plan.data)
+
+
+def _check_processes(plan: Plan) -> None:
+    """Refuse a sweep whose jobs start processes: each of those would run the whole sweep again."""
+    trainer = plan.trainer
     environment = getattr(trainer.strategy, "cluster_environment", None)
     started_here = trainer.world_size > 1 and not getattr(environment, "creates_processes_externally", False)
     if started_here and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -62,36 +110,55 @@ def check_processes(trainer: pl.Trainer) -> None:
         )
 
 
-def check_precision(trainer: pl.Trainer, task: VariationalTask) -> None:
-    """Refuse at the start what the first evaluation would refuse, or the first overflow of float16 would end."""
-    if trainer.precision.startswith("16"):
+def check_precision(plan: Plan) -> None:
+    """Refuse float16, whose first overflow would end the run, and an evaluation under autocast."""
+    precision = plan.trainer.precision
+    if precision.startswith("16"):
         raise InvalidInput(
-            f"trainer.precision={trainer.precision}: float16's gradients overflow by design, which here ends a run; choose "
+            f"trainer.precision={precision}: float16's gradients overflow by design, which here ends a run; choose "
             "trainer=fast (bfloat16 where it is safe)"
         )
-    if trainer.precision not in ("32-true", "64-true") and not (task.validation.autocast and task.test.autocast):
+    if precision not in ("32-true", "64-true") and not (plan.task.validation.autocast and plan.task.test.autocast):
         raise InvalidInput(NO_AUTOCAST)
 
 
-def check_whole(trainer: pl.Trainer) -> None:
-    """Refuse what would make an evaluation one of a part of a split, under the name of the whole."""
+def _check_whole_splits(plan: Plan) -> None:
+    """Refuse evaluations of part of a split, which would be reported under the name of the whole."""
+    trainer = plan.trainer
     shares = {name: getattr(trainer, name) for name in ("limit_val_batches", "limit_test_batches")}
     limits = [name for name, share in shares.items() if not (isinstance(share, float) and share == 1)]  # 1 is one batch
     for name in limits + [name for name in ("overfit_batches", "fast_dev_run") if getattr(trainer, name)]:
         raise InvalidInput(
-            f"trainer.{name} would evaluate a part of a split and call it the whole: leave it out, and set "
+            f"trainer.{name} would evaluate part of a split and report it as the whole: leave it out, and set "
             "trainer.max_steps, validation.repeats and test.repeats for a short run (trainer=debug)"
         )
 
 
-def check_same_run(path: Path, config: DictConfig, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on from a checkpoint of other settings, which config.yaml does not know of, with other data, or from a
-    file that does not say where."""
-    checkpoint = read_checkpoint(path, go_on=True)
-    check_same_settings(path, checkpoint.config, config)
-    changed = changed_splits(facts["data"], checkpoint.provenance.get("data"))
+def _check_trainer(plan: Plan) -> None:
+    check_trainer_settings(plan.trainer)
+
+
+def _check_start(plan: Plan) -> None:
+    """Refuse to resume from a checkpoint of other settings or other data, or from one without training state."""
+    if plan.start is None:
+        return
+    checkpoint = read_checkpoint(plan.start, for_resuming=True)
+    check_same_settings(plan.start, checkpoint.config, plan.config)
+    changed = changed_splits(plan.facts["data"], checkpoint.provenance.get("data"))
     if changed:
         raise InvalidInput(
-            f"{console.near(path)} was trained on other data ({', '.join(changed)} differ): put those back, or begin "
-            "anew in another folder, hydra.run.dir=…"
+            f"{console.short_path(plan.start)} was trained on other data ({', '.join(changed)} differ): put those back, or "
+            "start in another folder, hydra.run.dir=…"
         )
+
+
+CHECKS: tuple[Callable[[Plan], None], ...] = (
+    _check_batch_size,
+    _check_processes,
+    check_precision,
+    _check_whole_splits,
+    _check_trainer,
+    _check_scores,
+    _check_start,
+)
+"""The refusals of ``check_plan``, in their order."""

@@ -1,6 +1,7 @@
 """``vdm-sample ckpt=… n=64 sampler=dpm_solver steps=20``: samples of a trained model."""
 
 import io
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,85 +9,99 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vdm.bound import VariationalModel
 from vdm.cli import command
-from vdm.cli.build import restore
-from vdm.cli.command import device_of, quiet
-from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
 from vdm.runs.files import write_atomically
 from vdm.runs.folder import RunFolder
+from vdm.runs.load import LoadedRun, load_run
+
+
+class Samples(NamedTuple):
+    """Samples (n, *event) in the data's own units, and a heading that says how they were drawn."""
+
+    x: Tensor
+    heading: str
 
 
 @torch.inference_mode()
 def sample(config: DictConfig) -> None:
-    """Writes pictures and samples.npz; sample i is the same for every n and batch size."""
-    quiet()
+    """Write images and samples.npz; sample i is the same for every n and batch size."""
+    run = _prepare(config)
+    folder = RunFolder(config.output_dir)
+    folder.pictures.mkdir(parents=True, exist_ok=True)
+    lines = []
+    if isinstance(run.model, DiffusionModel):
+        steps = run.model.default_steps if config.steps is None else config.steps
+        samples = _step_by_step(run.model, run, config, steps)
+        path = folder.pictures / "trajectory.png"
+        draw_trajectory(run.model, run.data, config.seed, steps).save(path)
+        lines = [f"{console.short_path(path)} (from noise to data; below each latent, what the denoiser predicts)"]
+    else:
+        samples = _in_batches(run, config)
+    lines = [_write_grid(run, samples.x, folder), *lines, _write_archive(samples.x, folder)]
+    console.show(console.listing(f"{samples.heading}, weights of step {run.checkpoint.step}", lines))
+
+
+def _prepare(config: DictConfig) -> LoadedRun:
+    """Load the run, with its model on the device."""
     at_least(1, n=config.n, batch_size=config.batch_size)
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
-    (data, task), checkpoint = restore(config.ckpt, config.ema, chosen, config.trust)
-    device = device_of(config.accelerator)
-    model = task.evaluated.to(device).eval()
+    run = load_run(config.ckpt, config.ema, chosen, config.trust)
+    run.model.to(command.device_of(config.accelerator))
     if config.compile:
-        compile_blocks(model)
-    folder = RunFolder(config.output_dir)
-    folder.pictures.mkdir(parents=True, exist_ok=True)
-    grid, way = folder.pictures / "samples.png", folder.pictures / "trajectory.png"
-    archive, buffer = folder.samples, io.BytesIO()
-    lines = [f"{console.near(grid)} (the first {min(config.n, 256)})"]
-    if isinstance(model, VDM):
-        steps = model.default_steps if config.steps is None else config.steps
-        x = step_by_step(model, data, config, steps, device)
-        draw_trajectory(model, data, config.seed, steps).save(way)
-        lines.append(f"{console.near(way)} (from noise to data, and below it what the denoiser sees)")
-        heading = f"{config.n} samples in {steps} steps of {type(model.sampling.sampler).__name__}"
-    else:
-        x = in_batches(model, data, config, device)
-        heading = f"{config.n} samples"
-    data.picture(x[:256]).save(grid)
-    np.savez_compressed(buffer, x=x.numpy())
-    write_atomically(archive, buffer.getvalue())
-    lines.append(f"{console.near(archive)} (x: {tuple(x.shape)}, {x.dtype})")
-    console.show(console.listing(f"{heading}, weights of step {checkpoint.step}", lines))
+        compile_blocks(run.model)
+    return run
 
 
-def step_by_step(model: VDM, data: DataModule, config: DictConfig, steps: int, device: torch.device) -> Tensor:
-    """Samples of a diffusion model, with a bar over the steps."""
+def _step_by_step(model: DiffusionModel, run: LoadedRun, config: DictConfig, steps: int) -> Samples:
+    """Draw samples of a diffusion model, with a progress bar over the steps."""
+    data = run.data
     chunks, conditions = torch.arange(config.n).split(config.batch_size), data.sampling_condition(config.n)
     finished = []
     with tqdm(total=len(chunks) * (steps + 1), desc="sampling", unit="step", dynamic_ncols=True) as bar:
         for index in chunks:
             draws = ExampleDraws(index, config.seed)
-            condition = None if conditions is None else conditions[index].to(device)
+            condition = None if conditions is None else conditions[index].to(run.device)
             latents = model.trajectory(len(index), data.event_shape, steps=steps, draws=draws, condition=condition)
             for latent in latents:
                 x_1 = latent.x_t
                 bar.update()
             finished.append(model.decode(x_1, draws, condition).cpu())
-    return torch.cat(finished)
+    return Samples(torch.cat(finished), f"{config.n} samples in {steps} steps of {type(model.sampling.sampler).__name__}")
 
 
-def in_batches(model: VariationalModel, data: DataModule, config: DictConfig, device: torch.device) -> Tensor:
-    """Samples of any other model.
+def _in_batches(run: LoadedRun, config: DictConfig) -> Samples:
+    """Draw samples of any other model, with a progress bar over the batches.
 
     Raises:
-        InvalidInput: steps, which only a diffusion model has.
+        InvalidInput: ``steps``, which only a diffusion model takes.
     """
     if config.steps is not None:
-        raise InvalidInput(f"steps= is for diffusion models, and this is a {type(model).__name__}: leave it out")
-    conditions, finished = data.sampling_condition(config.n), []
+        raise InvalidInput(f"steps= is for diffusion models, and this is a {type(run.model).__name__}: leave it out")
+    conditions, finished = run.data.sampling_condition(config.n), []
     for index in tqdm(torch.arange(config.n).split(config.batch_size), desc="sampling", unit="batch", dynamic_ncols=True):
-        condition = None if conditions is None else conditions[index].to(device)
-        finished.append(
-            model.sample(len(index), data.event_shape, draws=ExampleDraws(index, config.seed), condition=condition)
-        )
-    return torch.cat(finished).cpu()
+        condition, draws = None if conditions is None else conditions[index].to(run.device), ExampleDraws(index, config.seed)
+        finished.append(run.model.sample(len(index), run.data.event_shape, draws=draws, condition=condition))
+    return Samples(torch.cat(finished).cpu(), f"{config.n} samples")
+
+
+def _write_grid(run: LoadedRun, x: Tensor, folder: RunFolder) -> str:
+    path = folder.pictures / "samples.png"
+    run.data.picture(x[:256]).save(path)
+    return f"{console.short_path(path)} (the first {min(len(x), 256)})"
+
+
+def _write_archive(x: Tensor, folder: RunFolder) -> str:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, x=x.numpy())
+    write_atomically(folder.samples, buffer.getvalue())
+    return f"{console.short_path(folder.samples)} (x: {tuple(x.shape)}, {x.dtype})"
 
 
 def main() -> None:

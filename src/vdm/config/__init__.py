@@ -1,1 +1,1 @@
-"""From composed configs to checked objects."""
+"""Constructors of objects from composed configs, with checks of names, arguments and trust."""

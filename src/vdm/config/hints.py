@@ -1,4 +1,4 @@
-"""What someone may have meant who named a setting that there is not."""
+"""Suggestions for misspelt or unknown settings."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -18,24 +18,24 @@ from vdm.errors import InvalidInput, did_you_mean
 HELP = "--help lists the settings"
 
 COLLECTIONS = ("experiment", "rung", "sweep", "model")
-"""Groups whose options repeat the settings of others."""
+"""Groups whose options repeat settings of other groups."""
 
 DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")
 """Arguments that say the default, and that Hydra refuses."""
 
 PLURAL = ("estimator", "logger", "relative")
-"""Groups of which none may be chosen, by []."""
+"""Groups of which several options, or by [] none, may be chosen."""
 
 
 def config_directory() -> str:
-    """The folder of Hydra's groups: inside the installed package, or at the top of a checkout."""
+    """Return the folder of Hydra's groups: inside the installed package, or at the top of a checkout."""
     package = Path(vdm.__file__).parent
     packaged = package / "configs"
     return str(packaged if packaged.is_dir() else package.parents[1] / "configs")
 
 
 def names(config_name: str, depth: int) -> list[str]:
-    """Names of the groups and of the settings of the default config, down to ``depth`` dots."""
+    """Return the groups and the settings of the default config, the latter as dotted names of at most ``depth`` parts."""
     saved = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(config_directory(), version_base="1.3"):
@@ -46,7 +46,7 @@ def names(config_name: str, depth: int) -> list[str]:
 
 
 def suggestion(config_name: str, message: str) -> str:
-    """How Hydra's ``message`` on an unknown setting goes on."""
+    """Return a hint to append to Hydra's ``message`` on an unknown setting; empty for any other message."""
     found = re.search(r"(?:Could not override|Key) '([^']+)'", message)
     if not found:
         return ""
@@ -57,33 +57,21 @@ def suggestion(config_name: str, message: str) -> str:
 
 
 def check_choices(arguments: Iterable[str]) -> None:
-    """Raises InvalidInput for a group's option that is no name, and a sweep over no value; the rest is Hydra's to say."""
+    """Check the options that the command line chooses, and its sweeps; what Hydra cannot parse is left to Hydra.
+
+    Raises:
+        InvalidInput: a number, null or [] as the option of a group, or a sweep over an empty range.
+    """
     for argument in arguments:
         try:
             (override,) = OverridesParser.create().parse_overrides([argument])
         except HydraException:
             continue
-        name, value = override.key_or_group, override.value()
-        if isinstance(value, RangeSweep):
-            value.shuffle = False  # Hydra would make the whole list of it first
-            if next(override.sweep_string_iterator(), None) is None:
-                raise InvalidInput(
-                    f"{argument} is a range of no value, so there is nothing to run: its end lies above its start"
-                )
-        folder = Path(config_directory()) / name
-        chosen = value.list if isinstance(value, ChoiceSweep) else [value]
-        if override.is_delete() or not folder.is_dir():
-            continue
-        if name == "model" and any(str(each).startswith("rung_") for each in chosen):
-            rungs = ",".join(str(each).removeprefix("rung_") for each in chosen)
-            raise InvalidInput(f"{argument}: the rungs have a group of their own now: use rung={rungs}")
-        if any(each is None or isinstance(each, int | float) or (each == [] and name not in PLURAL) for each in chosen):
-            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-            raise InvalidInput(f"{argument} names no option of {name}: choose of {known}, or leave it out for the default")
+        _check_choice(argument, override, override.key_or_group, override.value())
 
 
 def owners(setting: str) -> list[str]:
-    """The options with a setting of this dotted name, such as time=discrete, for when the option chosen has none."""
+    """Return the options, such as time=discrete, that have a setting of this dotted name."""
     having = []
     for path in sorted(Path(config_directory()).glob("*/*.yaml")):
         package = re.match(r"# @package (\S+)", path.read_text())
@@ -92,6 +80,24 @@ def owners(setting: str) -> list[str]:
         if path.parent.name not in COLLECTIONS and setting in _below(tree, f"{place}." if place else "", depth=9):
             having.append(f"{path.parent.name}={path.stem}")
     return having
+
+
+def _check_choice(argument: str, override: Override, group: str, value: Any) -> None:
+    if isinstance(value, RangeSweep):
+        value.shuffle = False  # with it, Hydra would list the whole range first
+        if next(override.sweep_string_iterator(), None) is None:
+            raise InvalidInput(f"{argument} is an empty range, so there is nothing to run: its start lies beyond its end")
+    folder = Path(config_directory()) / group
+    if override.is_delete() or not folder.is_dir():
+        return
+    chosen = value.list if isinstance(value, ChoiceSweep) else [value]
+    if group == "model" and any(str(each).startswith("rung_") for each in chosen):
+        rungs = ",".join(str(each).removeprefix("rung_") for each in chosen)
+        raise InvalidInput(f"{argument}: the rungs have a group of their own now: use rung={rungs}")
+    for each in chosen:
+        if each is None or isinstance(each, int | float) or (each == [] and group not in PLURAL):
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise InvalidInput(f"{argument} is not an option of {group}: choose one of {known}, or leave it out")
 
 
 def _below(node: Any, prefix: str, depth: int) -> Iterator[str]:

@@ -1,120 +1,111 @@
-"""From a tree of plain values to objects: what Hydra's ``instantiate`` does, without Hydra, and checked beforehand.
+"""Build objects from a tree of plain values: Hydra's ``instantiate`` without Hydra, with checks of names and arguments.
 
-A mapping with ``_target_`` is a call of what it names, with its other entries as arguments; ``_partial_: true`` leaves
-arguments for later, ``_args_`` lists positional ones. Any other mapping, list or value stands for itself.
+A mapping with ``_target_`` is a call of the class or function of that name. Its other entries are keyword arguments,
+``_args_`` lists positional ones, and ``_partial_: true`` gives a ``functools.partial``. Any other mapping, list or value
+stands for itself.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from inspect import isclass
 from typing import Any
 
-from vdm.config.signatures import check_arguments
+from vdm.config.signatures import UNBUILT, check_arguments
 from vdm.config.trust import Trust
 from vdm.errors import InvalidInput
 
 TARGET, PARTIAL, ARGS = "_target_", "_partial_", "_args_"
+RESERVED = (TARGET, PARTIAL, ARGS)
 
 
 def instantiate(tree: Any, trust: Trust, place: str = "") -> Any:
-    """The object that ``tree`` describes; objects that are in it already stay as they are.
+    """Return the object that ``tree`` describes; objects already in it stay as they are.
+
+    After ``check_calls``, calls are made innermost first, each after a check of its arguments, which are built by then.
 
     Args:
         place: of the tree in its config, for messages.
 
     Raises:
-        InvalidInput: see ``check``; or what a part says of its arguments, with the part's place before it.
+        InvalidInput: a name that is refused or does not exist, arguments that do not fit, or any error of a call; with the
+            call's place, in one line.
     """
-    check_calls(tree, trust, place)
-    return _build(tree, trust, place)
+    return _build(tree, place, check_calls(tree, trust, place), _call)
 
 
-def check_calls(tree: Any, trust: Trust, place: str = "") -> None:
-    """That every call in ``tree`` is trusted, exists and gets arguments that it has, of their types; nothing is called.
+def check_calls(tree: Any, trust: Trust, place: str = "") -> dict[str, Callable[..., Any]]:
+    """Check all calls in ``tree`` without making any, and return the class or function that each ``_target_`` names.
 
-    All names are looked at before the first is imported.
+    All names are checked before the first import. Of the arguments, their names and the types of plain values are checked;
+    whether the result of another call fits is known to ``instantiate`` only.
 
     Raises:
-        InvalidInput: the first that is not so, with its place.
+        InvalidInput: as ``instantiate``.
     """
-    calls = _calls(tree, place)
-    for where, node in calls:
-        unknown = [str(key) for key in node if str(key).startswith("_") and key not in (TARGET, PARTIAL, ARGS)]
-        if unknown or not isinstance(node[TARGET], str) or "." not in node[TARGET]:
-            raise InvalidInput(f"{where}: {unknown[0] if unknown else node[TARGET]!r} is nothing that a part can be made of")
+    found = calls(tree, place)
+    for where, node in found:
+        _check_form(node, where)
         trust.check(node[TARGET], where)
-    found = [trust.find(node[TARGET], where) for where, node in calls]
-    for target, (where, node) in zip(found, calls, strict=True):
-        positional, complete = node.get(ARGS, ()), not node.get(PARTIAL, False)
-        if not isinstance(positional, list | tuple):
-            raise InvalidInput(f"{where}.{ARGS} must be a list, got {positional!r}")
-        kind, called = (lambda value: _kind(value, trust)), (lambda value: _called(value, trust))
-        check_arguments(target, positional, _arguments(node), complete, where, kind, called)
+    targets = {node[TARGET]: trust.find(node[TARGET], where) for where, node in found}
+    _build(tree, place, targets, lambda prepared, complete, _: UNBUILT if complete else prepared)
+    return targets
 
 
 def require_resolved(tree: Any, place: str = "") -> None:
-    """Raises InvalidInput for an interpolation: a config that vdm wrote into a file is resolved, and has none."""
-    for where, value in _leaves(tree, place):
+    """Raise InvalidInput if ``tree``, read from a file, has an interpolation: vdm writes resolved configs only."""
+    for where, value in nodes(tree, place):
         if isinstance(value, str) and "${" in value:
-            raise InvalidInput(f"{where}: {value!r} is an interpolation, which no file of vdm holds: it was changed by hand")
+            raise InvalidInput(f"{where}: {value!r} is an interpolation, which vdm never writes: use an unedited file")
 
 
-def _build(tree: Any, trust: Trust, place: str) -> Any:
+def nodes(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (place, node) of ``tree`` and of everything in it, outer nodes first."""
+    yield place, tree
+    if isinstance(tree, dict):
+        children = [(_join(place, key), value) for key, value in tree.items()]
+    else:
+        children = [(f"{place}[{i}]", value) for i, value in enumerate(tree if isinstance(tree, list | tuple) else ())]
+    for where, child in children:
+        yield from nodes(child, where)
+
+
+def calls(tree: Any, place: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (place, node) of every call in ``tree``, outer calls first."""
+    return [(where, node) for where, node in nodes(tree, place) if isinstance(node, dict) and TARGET in node]
+
+
+def _check_form(node: Mapping[str, Any], place: str) -> None:
+    for key in node:
+        if not isinstance(key, str) or (key.startswith("_") and key not in RESERVED):
+            raise InvalidInput(f"{place}: a call has no setting {key!r}: it has {', '.join(RESERVED)} and arguments by name")
+    if not isinstance(node[TARGET], str) or "." not in node[TARGET]:
+        raise InvalidInput(f"{place}.{TARGET} must be a dotted name, got {node[TARGET]!r}")
+    if not isinstance(node.get(ARGS, []), list | tuple):
+        raise InvalidInput(f"{place}.{ARGS} must be a list, got {node[ARGS]!r}")
+
+
+def _build(tree: Any, place: str, targets: Mapping[str, Callable[..., Any]], call: Callable[..., Any]) -> Any:
+    """Return ``tree`` with each call replaced by ``call(prepared, complete, place)``, after a check of its arguments."""
     if isinstance(tree, list):
-        return [_build(value, trust, f"{place}[{i}]") for i, value in enumerate(tree)]
+        return [_build(value, f"{place}[{i}]", targets, call) for i, value in enumerate(tree)]
     if not isinstance(tree, dict):
         return tree
     if TARGET not in tree:
-        return {key: _build(value, trust, _join(place, key)) for key, value in tree.items()}
-    target = trust.find(tree[TARGET], place)
-    arguments = {key: _build(value, trust, _join(place, key)) for key, value in _arguments(tree).items()}
-    positional = _build(list(tree.get(ARGS, ())), trust, _join(place, ARGS))
-    if tree.get(PARTIAL, False):
-        return partial(target, *positional, **arguments)
+        return {key: _build(value, _join(place, key), targets, call) for key, value in tree.items()}
+    target, complete = targets[tree[TARGET]], not tree.get(PARTIAL, False)
+    named = {key: _build(value, _join(place, key), targets, call) for key, value in tree.items() if key not in RESERVED}
+    positional = _build(list(tree.get(ARGS, ())), _join(place, ARGS), targets, call)
+    check_arguments(target, positional, named, complete, place)
+    return call(partial(target, *positional, **named), complete, place)
+
+
+def _call(prepared: partial, complete: bool, place: str) -> Any:
+    if not complete:
+        return prepared
     try:
-        return target(*positional, **arguments)
-    except InvalidInput as error:
-        raise InvalidInput(f"{place}: {error}") from error
+        return prepared()
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = str(error) if isinstance(error, InvalidInput) else " ".join(f"{type(error).__name__}: {error}".split())
         raise InvalidInput(f"{place}: {reason}") from error
-
-
-def _calls(tree: Any, place: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """(place, node) of every call, the outer before the inner."""
-    if isinstance(tree, list):
-        return [call for i, value in enumerate(tree) for call in _calls(value, f"{place}[{i}]")]
-    if not isinstance(tree, dict):
-        return []
-    own = [(place, tree)] if TARGET in tree else []
-    return own + [call for key, value in tree.items() for call in _calls(value, _join(place, key))]
-
-
-def _leaves(tree: Any, place: str) -> list[tuple[str, Any]]:
-    if isinstance(tree, list | tuple):
-        return [leaf for i, value in enumerate(tree) for leaf in _leaves(value, f"{place}[{i}]")]
-    if isinstance(tree, dict):
-        return [leaf for key, value in tree.items() for leaf in _leaves(value, _join(place, key))]
-    return [(place, tree)]
-
-
-def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in node.items() if key not in (TARGET, PARTIAL, ARGS)}
-
-
-def _kind(value: Any, trust: Trust) -> type | None:
-    """The class of what ``value`` will be; None where only the call can tell."""
-    if not isinstance(value, dict) or TARGET not in value:
-        return type(value)
-    target = trust.find(value[TARGET], "")
-    return target if isclass(target) and not value.get(PARTIAL, False) else None
-
-
-def _called(value: Any, trust: Trust) -> tuple[Callable[..., Any], Mapping[str, Any]] | None:
-    """The callable that ``value`` describes, and the arguments that it has there."""
-    if not isinstance(value, dict) or TARGET not in value:
-        return None
-    return trust.find(value[TARGET], ""), _arguments(value)
 
 
 def _join(place: str, key: object) -> str:

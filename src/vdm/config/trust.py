@@ -1,8 +1,8 @@
-"""Which names a config may call: any, where its user wrote it; parts of this package, where it came with a file.
+"""Limits on the names that a config may call: none for its author, parts of this package for a config that came with a file.
 
-A ``_target_`` is a name that is imported and called, so a foreign config is a foreign program unless the names are
-limited. The limit is on the name, before anything is imported, and again on what the name leads to: ``vdm.elbo.math.exp``
-begins with the right word, but is no part of the package.
+A ``_target_`` is a name that is imported and called, so a foreign config is a foreign program unless the names are limited.
+The limit applies to the name, before anything is imported, and again to the object found under it: ``vdm.elbo.math.exp``
+has the right prefix, but is defined outside the package.
 """
 
 from abc import ABC, abstractmethod
@@ -12,66 +12,48 @@ from inspect import isclass, isfunction, ismethod
 from types import ModuleType
 from typing import Any
 
+from vdm.buildable import is_buildable
 from vdm.errors import InvalidInput, did_you_mean
 
 OWN = "vdm"
 
-OTHERS = (
-    "builtins.len",
-    *(f"torch.optim.{name}" for name in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")),
-)
-"""What a config may name outside of packages."""
-
-BUILDERS = (
-    *(f"vdm.data.densities.{name}" for name in ("checkerboard", "gaussians", "grid", "moons", "ring")),
-    "vdm.data.folder.ImageFolder.of",
-    "vdm.data.module.DataModule.of",
-    *(f"vdm.data.image_files.{name}" for name in ("as_stored", "centre", "cropped", "stretched")),
-    "vdm.evaluation.bound.BoundAt.timesteps",
-    "vdm.models.latent.StandardNormal.at_the_top",
-    "vdm.models.learned.LearnedDecoder.of_shapes",
-    "vdm.networks.vdm_unet.FourierFeatures.for_levels",
-    "vdm.schedules.tabulated.linear_betas",
-    "vdm.training.learning_rate.warmup_constant",
-    "vdm.training.learning_rate.warmup_cosine",
-)
-"""Functions and class methods that may be named, by where they are defined: they make parts, and touch no file. Of all else
-only classes may be: a method such as ``from_pretrained`` would read a second config, whose trust the first one chooses."""
+OTHERS = ("builtins.len",)
+"""Names outside of packages that any config may call."""
 
 
 class Trust(ABC):
-    """Whose code a config may call."""
+    """A rule for the names that a config may call."""
 
     @abstractmethod
     def allows_name(self, name: str) -> bool:
-        """Whether ``name`` may be imported at all."""
+        """Return whether ``name`` may be imported."""
 
     @abstractmethod
     def allows_object(self, name: str, found: Any) -> bool:
-        """Whether what was found under a permitted name may be called."""
+        """Return whether ``found``, imported under an allowed name, may be called."""
 
     def check(self, name: str, place: str) -> None:
-        """Raises InvalidInput, having imported nothing, for a name at ``place`` of a config that is not permitted."""
+        """Raise InvalidInput, without any import, if ``name`` at ``place`` of a config is not allowed."""
         if not self.allows_name(name):
             raise InvalidInput(_refusal(name, place))
 
     def find(self, name: str, place: str) -> Callable[..., Any]:
-        """What a permitted name stands for.
+        """Import and return the object called ``name``.
 
         Raises:
-            InvalidInput: nothing, or something that may not be called.
+            InvalidInput: a name that is not allowed or does not exist; an object that is not allowed or not callable.
         """
         self.check(name, place)
         found = _located(name, place)
         if not self.allows_object(name, found):
             raise InvalidInput(_refusal(name, place))
         if not callable(found):
-            raise InvalidInput(f"{place}: {name} is a {type(found).__name__} and makes nothing: name a class")
+            raise InvalidInput(f"{place}: {name} is a {type(found).__name__} and cannot be called: name a class")
         return found
 
 
 class TrustEverything(Trust):
-    """For a config that its user composed: it calls what it names."""
+    """For a config composed by its user, which may call anything."""
 
     def allows_name(self, name: str) -> bool:
         return True
@@ -81,7 +63,10 @@ class TrustEverything(Trust):
 
 
 class TrustParts(Trust):
-    """For a config that came with a checkpoint, a run's folder or an exported model.
+    """For the config of a checkpoint, a run folder or an exported model, which may call parts of this package.
+
+    Parts are its classes and the functions marked ``@buildable``. A method such as ``from_pretrained`` is refused: it would
+    read a second config, whose trust the first one chooses.
 
     Args:
         packages: other packages, one or several, that the user trusts as much as their own code.
@@ -91,39 +76,35 @@ class TrustParts(Trust):
         self.packages = (packages,) if isinstance(packages, str) else tuple(packages or ())
 
     def allows_name(self, name: str) -> bool:
-        return name in OTHERS or any(name.startswith(f"{package}.") for package in (OWN, *self.packages))
+        return name in OTHERS or name.startswith(tuple(f"{package}." for package in (OWN, *self.packages)))
 
     def allows_object(self, name: str, found: Any) -> bool:
         owner = found.__self__ if ismethod(found) else found
-        home = str(getattr(owner, "__module__", ""))
+        home = f"{getattr(owner, '__module__', '')}."
         if name in OTHERS:
             return True
         if name.startswith(f"{OWN}."):
-            defined = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-            return _inside(home, OWN) and (isclass(found) or defined in BUILDERS)
-        return any(_inside(home, package) for package in self.packages) and (isclass(owner) or isfunction(found))
-
-
-def _inside(module: str, package: str) -> bool:
-    return f"{module}.".startswith(f"{package}.")
+            return home.startswith(f"{OWN}.") and (isclass(found) or is_buildable(found))
+        return home.startswith(tuple(f"{package}." for package in self.packages)) and (isclass(owner) or isfunction(found))
 
 
 def _refusal(name: str, place: str) -> str:
     package = name.partition(".")[0]
-    refused = f"{place}: this file's config calls {name}, which is no part that vdm makes models of, so nothing was loaded"
-    return refused if package == OWN else f"{refused}; only if {package} is a package of your own, add trust={package}"
+    refused = f"{place}: this file's config calls {name}, which is not trusted, so nothing was loaded"
+    return refused if package == OWN else f"{refused}; if {package} is a package of your own, add trust={package}"
 
 
 def _located(name: str, place: str) -> Any:
     first, *rest = name.split(".")
+    part, known = first, list[str]()
     try:
         found: Any = import_module(first)
         for depth, part in enumerate(rest, 1):
+            known = dir(found)
             if isinstance(found, ModuleType) and not hasattr(found, part):
                 import_module(".".join([first, *rest[:depth]]))
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
-        known = dir(found) if "found" in locals() else []
-        hint = did_you_mean(part if known else first, known, "check the spelling, and that the package is installed")
+        hint = did_you_mean(part, known, "check the spelling, and that the package is installed")
         raise InvalidInput(f"{place}: there is no {name}{hint}") from error
     return found

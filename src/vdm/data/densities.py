@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, Uniform
 
+from vdm.buildable import buildable
 from vdm.errors import InvalidInput
 
 
@@ -20,6 +21,7 @@ class Density(MixtureSameFamily):
         self.name = name
 
 
+@buildable
 def gaussians(means: Tensor, deviation: float, name: str = "gaussians") -> Density:
     """Return equally weighted N(m_k, s² I), moved and scaled to mean 0 and variance 1 per dimension.
 
@@ -36,18 +38,21 @@ def gaussians(means: Tensor, deviation: float, name: str = "gaussians") -> Densi
     return Density(name, Categorical(torch.ones(len(means), dtype=means.dtype)), Independent(parts, 1))
 
 
+@buildable
 def ring(components: int = 8, deviation: float = 0.1) -> Density:
     """Return Gaussians evenly spaced on a circle of radius 1."""
     angle = 2 * math.pi * torch.arange(components, dtype=torch.float64) / components
     return gaussians(torch.stack([angle.cos(), angle.sin()], 1), deviation, f"ring({components=}, {deviation=})")
 
 
+@buildable
 def grid(side: int = 5, deviation: float = 0.15) -> Density:
     """Return Gaussians on a square grid of unit spacing."""
     place = torch.arange(side, dtype=torch.float64)
     return gaussians(torch.cartesian_prod(place, place), deviation, f"grid({side=}, {deviation=})")
 
 
+@buildable
 def moons(components: int = 32, deviation: float = 0.1) -> Density:
     """Return two interleaved half circles of radius 1, each a chain of Gaussians."""
     angle = math.pi * torch.linspace(0, 1, components, dtype=torch.float64)
@@ -56,6 +61,7 @@ def moons(components: int = 32, deviation: float = 0.1) -> Density:
     return gaussians(torch.cat([upper, lower]), deviation, f"moons({components=}, {deviation=})")
 
 
+@buildable
 def checkerboard(side: int = 4) -> Density:
     """Return the uniform density on the squares of one colour of a ``side`` × ``side`` board, ``side`` even.
 

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from vdm.buildable import buildable
 from vdm.data.decoded import Block, DecodedImages
 from vdm.data.image_files import Fit, Folder, Unusable, by_key, fit_name
 from vdm.errors import InvalidInput
@@ -60,6 +61,7 @@ class ImageFolder(DecodedImages):
         self.left_out: Counter[str] = Counter()
 
     @classmethod
+    @buildable
     def of(
         cls,
         shares: Callable[Settings, Shares],

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from vdm.buildable import buildable
 from vdm.data.decoded import stamp
 from vdm.errors import InvalidInput
 
@@ -45,16 +46,19 @@ class Unusable(Exception):
     """The reason, in a few words, why an image is left out."""
 
 
+@buildable
 def cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize the largest centred part with the aspect ratio of ``size``."""
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
+@buildable
 def stretched(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize the whole picture to ``size``, whatever its aspect ratio."""
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
+@buildable
 def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Crop the central pixels, without resizing.
 
@@ -67,6 +71,7 @@ def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.crop((left, top, left + size[0], top + size[1]))
 
 
+@buildable
 def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Return the picture unchanged.
 

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch import Tensor
 
+from vdm.buildable import buildable
 from vdm.data.batches import OrderedBatches, ShuffledBatches, check_shares
 from vdm.data.source import Source, check_sizes
 from vdm.data.split import Split, fits
@@ -60,6 +61,7 @@ class DataModule(LightningDataModule):
         self._splits: dict[str, Split] = {}
 
     @classmethod
+    @buildable
     def of(
         cls,
         source: Callable[Settings, Source],

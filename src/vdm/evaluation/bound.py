@@ -1,4 +1,4 @@
-"""The variational bound of a data set, with its two standard errors."""
+"""The variational bound of a data set with its two standard errors."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vdm.batch import Batch, chunks, tiled
+from vdm.batch import Batch, chunks, repeat_batch
 from vdm.bound import VariationalModel
+from vdm.buildable import buildable
 from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
@@ -16,22 +17,22 @@ from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, fro
 from vdm.terms import TERMS, term_names
 
 NO_AUTOCAST = (
-    "the bound is not evaluated under autocast: leave trainer.precision=32-true, or ask for it by name with "
-    "+validation.autocast=true +test.autocast=true"
+    "the bound is not evaluated under autocast, whose rounding biases it: use trainer.precision=32-true, or allow autocast "
+    "with +validation.autocast=true +test.autocast=true"
 )
 
 
 class BoundEvaluation:
     """The bound of each example, in ``repeats`` independent replicates.
 
-    Draws are keyed by (seed, example index, replicate): the result does not depend on batches or processes. Within a
-    replicate t may be stratified over the examples, so a replicate is the unit of independence.
+    Draws are keyed by (seed, example index, replicate), so the result depends neither on batches nor on processes. Within
+    a replicate, t may be stratified over the examples, so that only replicates are independent.
 
     Args:
-        repeats: R, at least 2, since ``mc_se`` comes from the spread over replicates.
+        repeats: R, at least 2, because ``mc_se`` is the spread over replicates.
         seed: of the evaluation's draws.
-        autocast: whether it may run under autocast, which rounds what the bound weighs by the SNR.
-        rows: how many (example, replicate) pairs one call of the model may hold, if a batch has no more examples.
+        autocast: allow autocast, although the bound multiplies its rounding errors by the SNR.
+        rows: largest number of (example, replicate) pairs in one model call; a larger batch gets one replicate a call.
 
     Raises:
         InvalidInput: ``repeats`` below 2, ``rows`` below 1.
@@ -43,10 +44,10 @@ class BoundEvaluation:
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
-        """(terms, B, R) in bits/dim, in the order of ``term_names(model.columns)``.
+        """Return (terms, B, R) in bits/dim, in the order of ``term_names(model.matching_entries)``.
 
         Raises:
-            InvalidInput: autocast that was not asked for.
+            InvalidInput: autocast is on and not allowed.
         """
         if not self.autocast and torch.is_autocast_enabled(batch.x.device.type):
             raise InvalidInput(NO_AUTOCAST)
@@ -54,19 +55,19 @@ class BoundEvaluation:
         for start in range(0, self.repeats, several):
             repeats = range(start, min(start + several, self.repeats))
             draws = StackedDraws([ExampleDraws(batch.index, self.seed, repeat) for repeat in repeats])
-            condition = None if batch.condition is None else tiled(batch.condition, len(repeats))
-            terms = model.elbo(tiled(batch.x, len(repeats)), draws, condition).terms()
-            values = torch.stack([terms[name].double() for name in term_names(model.columns)])
+            condition = None if batch.condition is None else repeat_batch(batch.condition, len(repeats))
+            terms = model.elbo(repeat_batch(batch.x, len(repeats)), draws, condition).terms()
+            values = torch.stack([terms[name].double() for name in term_names(model.matching_entries)])
             blocks.append(values.view(len(values), len(repeats), len(batch.x)))
         return torch.cat(blocks, 1).mT
 
 
 class BoundSummary(Metric):
-    """Means and standard errors over a data set, from sums and counts in float64, exact over any number of processes.
+    """Means and standard errors over a data set, from float64 sums that are exact over any number of processes.
 
     Args:
-        repeats: R.
-        names: of the terms.
+        repeats: R, the number of replicates.
+        names: names of the terms.
     """
 
     full_state_update = False
@@ -84,7 +85,7 @@ class BoundSummary(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, terms: Tensor) -> None:
-        """terms: (terms, B, R), as ``BoundEvaluation`` gives them."""
+        """Add the values (terms, B, R) that ``BoundEvaluation`` returns."""
         examples = terms.mean(2)
         self.replicate_sums += terms.sum(1)
         self.example_sums += examples.sum(1)
@@ -92,7 +93,7 @@ class BoundSummary(Metric):
         self.count += terms.shape[1]
 
     def compute(self) -> dict[str, Estimate]:
-        """One ``Estimate`` a term, in bits/dim."""
+        """Return one ``Estimate`` for each term, in bits/dim."""
         n, repeats = self.count, self.replicate_sums.shape[1]
         value = self.example_sums / n
         mc_se = (self.replicate_sums / n).std(1) / repeats**0.5
@@ -102,13 +103,13 @@ class BoundSummary(Metric):
 
 
 class BoundAt(Estimator):
-    """The bound (1.62) at other times than the model's own, term by term.
+    """The bound (1.62), term by term, in other times than the model's own.
 
     Args:
-        times: ``DiscreteTime(T)`` and ``ContinuousTime()``.
+        times: any of ``DiscreteTime(T)`` and ``ContinuousTime()``.
         repeats, seed: as in ``BoundEvaluation``.
         examples: how many examples, from the start of the data set; null for all.
-        rows: how many examples one call of the network may hold.
+        rows: largest number of examples in one network call.
 
     Raises:
         InvalidInput: no times, ``repeats`` below 2, ``examples`` or ``rows`` below 1.
@@ -118,15 +119,16 @@ class BoundAt(Estimator):
         self, times: Sequence[Time], repeats: int, seed: int = 0, examples: int | None = None, rows: int = 512
     ) -> None:
         if not times:
-            raise InvalidInput("the bound at no T at all: name some, such as timesteps=[100, 1000], or null for none")
+            raise InvalidInput("timesteps is empty: list some, such as timesteps=[100, 1000], or leave it out with null")
         super().__init__(examples, rows)
         self.times, self.each = list(times), BoundEvaluation(repeats, seed)
 
     @classmethod
+    @buildable
     def timesteps(
         cls, timesteps: Sequence[int], repeats: int, seed: int = 0, examples: int | None = None, rows: int = 512
     ) -> "BoundAt":
-        """At each T of a list."""
+        """The bound at each T of a list."""
         return cls([DiscreteTime(T) for T in timesteps], repeats, seed, examples, rows)
 
     def check(self, model: VariationalModel) -> None:
@@ -140,15 +142,7 @@ class BoundAt(Estimator):
                 columns.append(self.each(timed, chunk))
                 progress((number + sum(c.shape[1] for c in columns) / len(data.x)) / len(self.times))
             values = torch.cat(columns, 1)
-            results.append(
-                Result(
-                    name=f"bound_T{time}",
-                    label=f"bound, T = {time}",
-                    terms={name: from_replicates(values[i]) for i, name in enumerate(TERMS)},
-                    examples=len(data.x),
-                    draws=self.each.repeats,
-                    calls=values[0].numel(),
-                    facts={"seed": self.each.seed},
-                )
-            )
+            terms = {name: from_replicates(values[i]) for i, name in enumerate(TERMS)}
+            n, repeats, label = len(data.x), self.each.repeats, f"bound, T = {time}"
+            results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, {"seed": self.each.seed}))
         return results

@@ -1,7 +1,7 @@
-"""From the data's values to the latent x_1 at γ_min, whose density the probability flow gives.
+"""Dequantisation: from the data's values to the latent x_1 at γ_min, whose density the probability flow gives.
 
-A level k owns the bin between the mid-points to its neighbours, scaled to x_1: √ᾱ_1 v_k ± √ᾱ_1/K. The bins do not
-overlap, so P(k) = ∫_bin p(x_1) dx_1 sums to at most one, and for any q(x_1 | k) inside the bin
+The bin of level k reaches to the midpoints between its value and its neighbours', scaled to x_1: √ᾱ_1 v_k ± √ᾱ_1/K. Bins
+do not overlap, so P(k) = ∫_bin p(x_1) dx_1 sums to at most one, and for any q(x_1 | k) supported on the bin
 
     log P(k) ≥ E_q [log p(x_1) − log q(x_1 | k)].
 """
@@ -19,15 +19,15 @@ from vdm.likelihoods import LevelLikelihood, Likelihood
 
 
 class Dequantisation(ABC):
-    """q(x_1 | x) for one probability flow."""
+    """A distribution q(x_1 | x) of the latent at γ_min given the data."""
 
     def check(self, likelihood: Likelihood) -> None:
-        """Raises InvalidInput for data of the other kind than levels."""
+        """Raise InvalidInput if the data are not integer levels."""
         levels(likelihood)
 
     @abstractmethod
     def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
-        """(x_1, log q(x_1 | x)): (B, *event) and (B,) in nats, for data ``x`` in its own units.
+        """Return a draw x_1 (B, *event) and log q(x_1 | x) (B,) in nats, for data ``x`` in its own units.
 
         Raises:
             InvalidInput: see ``check``.
@@ -35,17 +35,17 @@ class Dequantisation(ABC):
 
 
 class UniformDequantisation(Dequantisation):
-    """q uniform on the bin: log q = −D log(2√ᾱ_1/K). With x̃ = x_1/√ᾱ_1 the bound is E log p(x̃) + D log(2/K)."""
+    """Uniform on the bin: log q = −D log(2√ᾱ_1/K). With x̃ = x_1/√ᾱ_1 the bound is E log p(x̃) + D log(2/K)."""
 
     def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
         x_0, half = likelihood.encode(x), 1 / levels(likelihood)
         signal = align(alpha_bar(gamma_1).sqrt(), x_0)
-        place = 2 * uniform(draws, x_0) - 1
-        return signal * (x_0 + half * place), -sum_event((2 * half * signal).log().expand_as(x_0))
+        offset = 2 * uniform(draws, x_0) - 1
+        return signal * (x_0 + half * offset), -sum_event((2 * half * signal).log().expand_as(x_0))
 
 
 class TruncatedNormalDequantisation(Dequantisation):
-    """q = N(√ᾱ_1 v_k, σ_1²) cut to the bin: the forward process's own noise, so p(x_1) is asked where it was trained."""
+    """N(√ᾱ_1 v_k, σ_1²) truncated to the bin: the forward process's own noise, on which the model was trained."""
 
     def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
         x_0, half = likelihood.encode(x), 1 / levels(likelihood)
@@ -57,10 +57,10 @@ class TruncatedNormalDequantisation(Dequantisation):
 
 
 class NoDequantisation(Dequantisation):
-    """Real data: x_1 = √ᾱ_1 x, and log q = −D/2 log ᾱ_1 carries the density of x_1 to that of x_1/√ᾱ_1."""
+    """For real-valued data: x_1 = √ᾱ_1 x, and log q = −D/2 log ᾱ_1 converts the density of x_1 to that of x_1/√ᾱ_1."""
 
     def check(self, likelihood: Likelihood) -> None:
-        """Raises InvalidInput for levels."""
+        """Raise InvalidInput if the data are integer levels."""
         if isinstance(likelihood, LevelLikelihood):
             raise InvalidInput(
                 "the data are levels, whose density is infinite: use dequantisation=truncated_normal or uniform"
@@ -74,12 +74,12 @@ class NoDequantisation(Dequantisation):
 
 
 def levels(likelihood: Likelihood) -> int:
-    """K of a likelihood of levels."""
+    """Return the number of levels K; raise InvalidInput for a likelihood of real numbers."""
     if not isinstance(likelihood, LevelLikelihood):
         raise InvalidInput("the data are real numbers and need no dequantisation: use dequantisation=none")
     return likelihood.levels
 
 
 def uniform(draws: AbstractDraws, like: Tensor) -> Tensor:
-    """U(0, 1) for every dimension, like ``like``, named ``dequantise``."""
+    """Draw U(0, 1) for every dimension, shaped like ``like``; the draw is called ``dequantise``."""
     return torch.special.ndtr(draws.normal("dequantise", like))

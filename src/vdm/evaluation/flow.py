@@ -1,14 +1,14 @@
-"""log p(x) along the probability flow: the deterministic twin of the diffusion, as a continuous normalising flow.
+"""log p(x) by the probability flow: the deterministic counterpart of the diffusion, as a continuous normalising flow.
 
-x_t = √ᾱ_t x̂_0 + σ_t ε̂ moves, at frozen x̂_0 and ε̂, with
+x_t = √ᾱ_t x̂_0 + σ_t ε̂ with x̂_0 and ε̂ held fixed gives the ordinary differential equation
 
     dx/dt = γ′(t) (½ σ ᾱ ε̂(x, γ) − ½ √ᾱ σ² x̂_0(x, γ)),
 
-which has the marginals of q where the denoiser is ideal (Song et al. 2021), and
+which has the marginals of q if the denoiser is ideal (Song et al. 2021, arXiv 2011.13456), and
 
     log p(x_1) = log N(x(1); 0, I) + ∫_0^1 ∇·(dx/dt) dt.
 
-It is the density at γ_min of another model than the variational one: no order holds between the two numbers unless the
+This is the density at γ_min of a different model from the variational one. Neither number bounds the other unless the
 denoiser is ideal.
 """
 
@@ -34,15 +34,15 @@ from vdm.terms import bits_per_dim
 
 
 def velocity(schedule: NoiseSchedule, denoise: Denoise, t: Tensor, x_t: Tensor) -> Tensor:
-    """dx/dt of the probability flow, (B, *event), at times t (B,)."""
+    """Return dx/dt of the probability flow, (B, *event), at times t (B,)."""
     gamma, rate = schedule(t), schedule.rate(t)
-    ahead = denoise(x_t, gamma)
+    prediction = denoise(x_t, gamma)
     noise, signal = 0.5 * sigma2(gamma).sqrt() * alpha_bar(gamma), 0.5 * alpha_bar(gamma).sqrt() * sigma2(gamma)
-    return align(rate * noise, x_t) * ahead.eps - align(rate * signal, x_t) * ahead.x_0
+    return align(rate * noise, x_t) * prediction.eps - align(rate * signal, x_t) * prediction.x_0
 
 
 class FlowDensity(NamedTuple):
-    """log_prob: (B,), log density of x_1 in nats. calls: how often the velocity was asked for."""
+    """log_prob: log density of x_1 in nats, (B,). calls: number of evaluations of the velocity."""
 
     log_prob: Tensor
     calls: int
@@ -52,14 +52,14 @@ class FlowDensity(NamedTuple):
 def flow_log_prob(
     schedule: NoiseSchedule, denoise: Denoise, x_1: Tensor, divergence: Divergence, probes: Tensor, tolerance: float
 ) -> FlowDensity:
-    """The probability flow's log density at x_1 (B, *event), the latent at γ_min, by an adaptive Runge–Kutta method.
+    """Return the flow's log density at x_1 (B, *event), the latent at γ_min, by an adaptive Runge–Kutta method.
 
     Args:
-        probes: of ``divergence``, (P, B, *event).
+        probes: random probes for ``divergence``, (P, B, *event).
         tolerance: relative and absolute, on the root mean square over the batch.
 
     Raises:
-        InvalidInput: a flow that cannot be integrated to the tolerance.
+        InvalidInput: the flow cannot be integrated to the tolerance.
     """
     n, shape = len(x_1), x_1.shape
 
@@ -73,7 +73,7 @@ def flow_log_prob(
     solution = solve_ivp(rates, (0.0, 1.0), start, method="RK45", t_eval=[1.0], rtol=tolerance, atol=tolerance)
     if not solution.success:
         raise InvalidInput(
-            f"the probability flow cannot be integrated to tolerance={tolerance} ({solution.message}): raise it"
+            f"the probability flow cannot be integrated to tolerance={tolerance} ({solution.message}): use a larger one"
         )
     end = torch.from_numpy(solution.y[:, -1]).to(x_1)
     prior = isotropic(torch.zeros_like(x_1), x_1.new_ones(n))
@@ -81,19 +81,19 @@ def flow_log_prob(
 
 
 class FlowLikelihood(Estimator):
-    """−log p(x) in bits/dim along the probability flow; for levels a bound on it by dequantisation.
+    """−log p(x) in bits/dim by the probability flow; for integer levels, a bound on it by dequantisation.
 
-    Runs in float64 but for the network. The first ``rows`` examples are integrated once more at half the tolerance, and the
-    change is reported.
+    Everything but the network runs in float64. The first ``rows`` examples are integrated a second time at half the
+    tolerance, and the change is reported.
 
     Args:
         divergence: ``ExactDivergence`` for small D, ``HutchinsonDivergence`` otherwise.
-        dequantisation: from levels to reals.
+        dequantisation: from integer levels to reals.
         tolerance: of the integration, relative and absolute.
         repeats: independent replicates of dequantisation and probe, at least 2.
         seed: of the draws, keyed by (seed, example, replicate).
         examples: how many examples, from the start of the data set; null for all.
-        rows: how many examples are integrated side by side.
+        rows: how many examples are integrated together.
     """
 
     def __init__(
@@ -116,46 +116,20 @@ class FlowLikelihood(Estimator):
         self.dequantisation.check(diffusion(model, "the probability flow").likelihood)
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
-        dims, pieces, columns, calls = event_dims(data.x), list(chunks(data, self.rows)), [], 0
-        runs = len(pieces) * self.repeats + 1
-
-        def run(piece: Batch, repeat: int, tolerance: float) -> Tensor:
-            nonlocal calls
-            log_p, asked = self._log_prob(model, piece, repeat, tolerance)
-            calls += asked * len(piece.x)
-            return bits_per_dim(-log_p, dims)
-
-        halved = run(pieces[0], 0, self.tolerance / 2)
-        for number, piece in enumerate(pieces):
-            replicates = []
-            for repeat in range(self.repeats):
-                progress((1 + number * self.repeats + repeat) / runs)
-                replicates.append(run(piece, repeat, self.tolerance))
-            columns.append(torch.stack(replicates, 1))
-        progress(1.0)
-        values = torch.cat(columns)
-        change = halved - values[: len(halved), 0]
-        trace, bins = type(self.divergence).__name__, type(self.dequantisation).__name__
-        facts = {
-            "divergence": trace,
-            "dequantisation": bins,
-            "tolerance": self.tolerance,
-            "change_on_halving": {
-                "mean": change.mean().item(),
-                "largest": change.abs().max().item(),
-                "examples": len(change),
-            },
-            "seed": self.seed,
-            "precision": str(values.dtype),
-        }
-        note = (
-            f"{trace}, {bins}; halving the tolerance {self.tolerance:g} changes it by {change.mean():+.5f} bits/dim, one "
-            f"example by {change.abs().max():.5f} at most"
-        )
-        terms = {"bits_per_dim": from_independent(values)}
-        return [Result("flow", "probability flow", terms, len(values), self.repeats, calls, facts, note)]
+        pieces = list(chunks(data, self.rows))
+        runs = [(pieces[0], 0, self.tolerance / 2)]
+        runs += [(piece, repeat, self.tolerance) for piece in pieces for repeat in range(self.repeats)]
+        densities = []
+        for piece, repeat, tolerance in runs:
+            densities.append(self._log_prob(model, piece, repeat, tolerance))
+            progress(len(densities) / len(runs))
+        halved, *columns = (bits_per_dim(-density.log_prob, event_dims(data.x)) for density in densities)
+        values = torch.cat([torch.stack(columns[i : i + self.repeats], 1) for i in range(0, len(columns), self.repeats)])
+        calls = sum(density.calls * len(density.log_prob) for density in densities)
+        return [self._result(values, halved - values[: len(halved), 0], calls)]
 
     def _log_prob(self, model: VariationalModel, batch: Batch, repeat: int, tolerance: float) -> FlowDensity:
+        """log p(x), or the bound log p(x_1) − log q(x_1 | x) on it, for one replicate."""
         vdm = diffusion(model, "the probability flow")
         draws = ExampleDraws(batch.index, self.seed, repeat)
         x = batch.x.to(scalar_dtype(batch.x.device))
@@ -164,3 +138,22 @@ class FlowLikelihood(Estimator):
         probes, denoise = self.divergence.probes(draws, x_1), with_condition(vdm.denoiser, batch.condition)
         log_p, calls = flow_log_prob(vdm.schedule, denoise, x_1, self.divergence, probes, tolerance)
         return FlowDensity(log_p - log_q, calls)
+
+    def _result(self, values: Tensor, change: Tensor, calls: int) -> Result:
+        """From values (n, R), and the change (rows,) of the first replicate at half the tolerance, in bits/dim."""
+        trace, bins = type(self.divergence).__name__, type(self.dequantisation).__name__
+        mean, largest = change.mean().item(), change.abs().max().item()
+        facts = {
+            "divergence": trace,
+            "dequantisation": bins,
+            "tolerance": self.tolerance,
+            "change_on_halving": {"mean": mean, "largest": largest, "examples": len(change)},
+            "seed": self.seed,
+            "precision": str(values.dtype),
+        }
+        note = (
+            f"{trace}, {bins}; halving the tolerance {self.tolerance:g} changes it by {mean:+.5f} bits/dim, one "
+            f"example by {largest:.5f} at most"
+        )
+        terms = {"bits_per_dim": from_independent(values)}
+        return Result("flow", "probability flow", terms, len(values), self.repeats, calls, facts, note)

@@ -1,5 +1,4 @@
-"""What the processes of a run share out and put together, where no Trainer does it for them; and how a device's numbers
-reach its process."""
+"""Communication between the processes of a run, and from a device to its process, where no Trainer does it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,78 +9,78 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """(rank, how many processes)."""
+    """Return the rank of this process and the number of processes; 0 and 1 without torch.distributed."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process of rank 0, before there is a Trainer to ask."""
+    """Return whether this process has rank 0; works before a Trainer or a process group exists."""
     return not int(getattr(rank_zero_only, "rank", 0))
 
 
 def rank_batches(n: int, batch_size: int) -> Iterator[Tensor]:
-    """This process's share of 0 … n − 1: every W-th of the batches that one process would go through."""
+    """Yield this process's share of 0 … n − 1: every W-th of the batches that a single process would have."""
     rank, processes = rank_and_world_size()
     return iter(torch.arange(n).split(batch_size)[rank::processes])
 
 
 def true_on_all_ranks(true: bool, device: torch.device) -> bool:
-    """Whether all processes say so; on ``device`` they exchange it."""
+    """Return whether ``true`` holds in all processes, which communicate through ``device``."""
     return not max_all_reduce(torch.tensor(int(not true), device=device)).item()
 
 
-def max_all_reduce(votes: Tensor) -> Tensor:
-    """The largest of all processes' ``votes``, number by number, in place; nobody waits for a device."""
+def max_all_reduce(values: Tensor) -> Tensor:
+    """Replace ``values`` elementwise by the maximum over all processes, without waiting for a device."""
     if rank_and_world_size()[1] > 1:
-        distributed.all_reduce(votes, distributed.ReduceOp.MAX)
-    return votes
+        distributed.all_reduce(values, distributed.ReduceOp.MAX)
+    return values
 
 
 class AsyncHostCopy:
-    """Numbers on their way from a device to its process.
+    """A tensor that is being copied from a device to pinned host memory.
 
-    Reading them waits for what the device had been asked before, and not for what it has been asked since: where that is
-    much, the device works on.
+    ``read`` waits only for work queued on the device before the copy; work queued later keeps running.
     """
 
-    def __init__(self, numbers: Tensor) -> None:
-        self._numbers = numbers.detach().to("cpu", non_blocking=numbers.is_cuda)  # into pinned memory
-        self._arrived = torch.cuda.Event() if numbers.is_cuda else None
-        if self._arrived is not None:
-            self._arrived.record()
+    def __init__(self, values: Tensor) -> None:
+        self._values = values.detach().to("cpu", non_blocking=values.is_cuda)
+        self._copied = torch.cuda.Event() if values.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
 
     def read(self) -> Tensor:
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return self._numbers
+        """Return the tensor on the CPU."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._values
 
 
 class LaggedAllReduce:
-    """What processes tell each other at every step, and read a step later: what all say now is on its way meanwhile.
+    """A max all-reduce whose result is read one step later, so that no rank waits.
 
-    So nobody waits, and all read the same. A single process reads its own vote at once.
+    All ranks read the same result. A single process reads its own values at once.
     """
 
     def __init__(self) -> None:
-        self._coming: AsyncHostCopy | None = None
+        self._pending: AsyncHostCopy | None = None
 
     def exchange(self, own: Tensor, device: torch.device, now: bool = False) -> Tensor:
-        """The greatest of all processes' votes of the step before, number by number; with ``now`` of this one."""
+        """Reduce ``own`` and return the previous step's result, zeros before the first; with ``now``, this step's."""
         if rank_and_world_size()[1] == 1:
             return own
-        earlier, self._coming = self._coming, AsyncHostCopy(max_all_reduce(own.to(device, non_blocking=True)))
-        read = self._coming if now else earlier
+        previous, self._pending = self._pending, AsyncHostCopy(max_all_reduce(own.to(device, non_blocking=True)))
+        read = self._pending if now else previous
         return torch.zeros_like(own) if read is None else read.read()
 
     def forget(self) -> None:
-        """Drop what is on its way."""
-        self._coming = None
+        """Drop the pending result."""
+        self._pending = None
 
 
 def all_gather_rows(pieces: Sequence[tuple[Tensor, Tensor]], width: int, device: torch.device) -> Tensor:
-    """(n, width) on the CPU and in all processes: their pieces (index, rows), in the order of the index."""
+    """Gather all processes' pieces (index, rows), sorted by index: (n, width), on the CPU of every process."""
     index = torch.cat([torch.empty(0, dtype=torch.long), *(index for index, _ in pieces)])
     rows = torch.cat([torch.empty(0, width), *(rows for _, rows in pieces)])
     if rank_and_world_size()[1] > 1:

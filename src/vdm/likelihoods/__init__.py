@@ -1,4 +1,4 @@
-"""Likelihoods p(x_0 | x_1): the reconstruction term, and the decoding of samples."""
+"""Likelihoods p(x_0 | x_1): the reconstruction term of (1.62), and the decoding of samples."""
 
 from vdm.likelihoods.base import LevelLikelihood, Likelihood
 from vdm.likelihoods.categorical import CategoricalLikelihood
@@ -10,17 +10,3 @@ from vdm.likelihoods.discretised import (
     ReconstructionVariance,
 )
 from vdm.likelihoods.gaussian import DenoisedGaussianLikelihood, DensityLikelihood, GaussianLikelihood
-
-__all__ = [
-    "CategoricalLikelihood",
-    "DenoisedGaussianLikelihood",
-    "DensityLikelihood",
-    "DiscretisedGaussianLikelihood",
-    "DiscretisedNormal",
-    "GaussianLikelihood",
-    "LearnedVariance",
-    "LevelLikelihood",
-    "Likelihood",
-    "PosteriorVariance",
-    "ReconstructionVariance",
-]

@@ -1,4 +1,4 @@
-"""The reconstruction model p(x_0 | x_1): the one place that knows what the data's values are."""
+"""The interface of the reconstruction model p(x_0 | x_1), which defines the data's values."""
 
 from abc import ABC, abstractmethod
 
@@ -14,53 +14,56 @@ from vdm.levels import level_to_real, real_to_level
 class Likelihood(nn.Module, ABC):
     """p(x_0 | x_1) over the data's own values; sums or integrates to one.
 
-    x has the data's units (levels, or reals); x_0 = encode(x) is what the diffusion runs on. ``denoise`` is there for
-    likelihoods that look at x̂_0(x_1); the others do not call it.
+    x is in the data's units (levels, or reals), and the diffusion runs on x_0 = encode(x). ``denoise`` is for likelihoods
+    that depend on x̂_0(x_1); the others do not call it.
     """
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
-        """Raises InvalidInput, with one line, where ``x`` is not a possible value of the data."""
+        """Raise InvalidInput, with one line, if ``x`` is not a possible value of the data."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Data (B, *event) in its own units to reals (B, *event), float32 unless x is a floating type."""
+        """Convert data (B, *event) in its own units to reals (B, *event), float32 unless x is a floating type."""
 
     @abstractmethod
     def nearest(self, x_0: Tensor) -> Tensor:
-        """The possible value of the data nearest to each real of x_0 (B, *event): inverts ``encode``, and shows x_t."""
+        """Return the data's value nearest to each real of x_0 (B, *event): inverts ``encode``, and displays x_t."""
 
     @abstractmethod
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        """log p(x | x_1), shape (B,), in nats; gamma_1 is (B,) or (B, *event)."""
+        """Return log p(x | x_1), (B,) in nats; gamma_1 is (B,) or (B, *event)."""
 
     @abstractmethod
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
-        """A draw from p(x | x_1), in the data's units."""
+        """Draw from p(x | x_1), in the data's units."""
 
     @abstractmethod
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        """The most probable x given x_1, in the data's units."""
+        """Return the most probable x given x_1, in the data's units."""
 
 
 class LevelLikelihood(Likelihood):
-    """A likelihood of integer levels 0 … K − 1, scaled to level centres in (−1, 1): k ↦ 2(k + ½)/K − 1.
+    """A likelihood of integer levels 0 … K − 1, encoded as level centres in (−1, 1): k ↦ 2(k + ½)/K − 1.
 
     Args:
         levels: K, at least 2; 256 for 8-bit images.
+
+    Raises:
+        InvalidInput: fewer than two levels.
     """
 
     def __init__(self, levels: int) -> None:
         super().__init__()
         if levels < 2:
             raise InvalidInput(
-                f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; data of real numbers "
-                "have no levels, for them use likelihood=gaussian"
+                f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; for real numbers use "
+                "likelihood=gaussian"
             )
         self.levels = int(levels)
 
     def check(self, x: Tensor) -> None:
-        if x.dtype == torch.uint8 and self.levels >= 256:  # which may be far more than fits in memory
+        if x.dtype == torch.uint8 and self.levels >= 256:  # no pass over data that may not fit into memory
             return
         low, high = x.min().item(), x.max().item()
         if low < 0 or high >= self.levels:
@@ -69,7 +72,9 @@ class LevelLikelihood(Likelihood):
                 "levels as they are stored, unscaled, or set levels= to the data's number of levels"
             )
         if x.is_floating_point() and not torch.equal(x, x.round()):
-            raise InvalidInput("pixel values must be whole levels, got fractions: pass levels as they are stored, unscaled")
+            raise InvalidInput(
+                "pixel values must be whole levels, got fractions: pass the levels as they are stored, unscaled"
+            )
 
     def encode(self, x: Tensor) -> Tensor:
         return level_to_real(x, self.levels)

@@ -1,4 +1,4 @@
-"""The normalised categorical likelihood of the official VDM."""
+"""The categorical likelihood of the official VDM."""
 
 import torch
 from torch import Tensor
@@ -11,11 +11,11 @@ from vdm.likelihoods.base import LevelLikelihood
 
 
 class CategoricalLikelihood(LevelLikelihood):
-    """p(x = k | x_1) ∝ N(x_1; √ᾱ_1 v_k, σ_1²), normalised over the K levels, each dimension by itself.
+    """p(x = k | x_1) ∝ N(x_1; √ᾱ_1 v_k, σ_1²), normalised over the K levels of each dimension.
 
-    Each factor is the exact posterior of a level under a uniform prior. It looks at one dimension at a time, so it costs
-    little only where γ_1 is small enough for x_1 to give the level away: 0.01 bits/dim at γ_1 = −13.3 for 256 levels,
-    2.4 at DDPM's −9.2 (Kingma et al. 2021, equation 9 and appendix).
+    Each factor is the exact posterior of a level under a uniform prior. It sees one dimension at a time, so it costs little
+    only where γ_1 is small enough for x_1 to determine the level: 0.01 bits/dim at γ_1 = −13.3 for 256 levels, 2.4 at DDPM's
+    −9.2 (Kingma et al. 2021, equation 9 and appendix).
     """
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:

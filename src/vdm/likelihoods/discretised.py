@@ -1,6 +1,6 @@
-"""A Gaussian's mass in the bins of the levels: DDPM's decoder (Ho et al. 2020, section 3.3).
+"""The discretised Gaussian: DDPM's decoder (Ho et al. 2020, section 3.3).
 
-The value is :class:`DiscretisedNormal`, for any mean and variance; the likelihood puts x̂_0(x_1) at its centre.
+:class:`DiscretisedNormal` is the distribution, for any mean and variance; the likelihood has the mean x̂_0(x_1).
 """
 
 import math
@@ -19,10 +19,10 @@ from vdm.likelihoods.base import LevelLikelihood
 
 
 def log_ndtr(z: Tensor) -> Tensor:
-    """log Φ(z), from erfcx below zero and erfc above.
+    """Return log Φ(z), from erfcx below zero and erfc above.
 
-    ``torch.special.log_ndtr`` has the same values, but its gradient is exp of a difference of numbers like z²/2: in
-    float32 it is 5 % off at z = −10³ and has no digit right, or is infinite, from −10⁴ on.
+    ``torch.special.log_ndtr`` has the same values, but its gradient is exp of a difference of numbers like z²/2: in float32
+    it has an error of 5 % at z = −10³, and is wrong in all digits or infinite below −10⁴.
     """
     below, above = z.clamp(max=0), z.clamp(min=0)
     lower = torch.log(0.5 * torch.special.erfcx(-below * math.sqrt(0.5))) - 0.5 * below.square()
@@ -48,7 +48,7 @@ class DiscretisedNormal(Distribution):
         super().__init__(mean.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log P(value), elementwise; finite with finite gradients however far from μ the level is.
+        """Return log P(value), elementwise; finite with finite gradients at any distance of the level from μ.
 
         With b the edge nearer to the bulk, after a reflection that puts both edges a < b into the lower half:
         log(Φ(b) − Φ(a)) = log Φ(b) + log(−expm1(log Φ(a) − log Φ(b))). An open bin is log Φ(b) alone.
@@ -65,7 +65,7 @@ class DiscretisedNormal(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """The most probable level: the one that holds μ, or an open bin where σ is large."""
+        """The most probable level: the one whose bin contains μ, or an open bin where σ is large."""
         middle = real_to_level(self.loc, self.levels)
         candidates = torch.stack([middle, torch.zeros_like(middle), torch.full_like(middle, self.levels - 1)])
         best = torch.stack([self.log_prob(level) for level in candidates]).argmax(0, keepdim=True)
@@ -73,20 +73,20 @@ class DiscretisedNormal(Distribution):
 
 
 class ReconstructionVariance(nn.Module, ABC):
-    """σ² of x_0 about x̂_0(x_1)."""
+    """σ², the variance of x_0 about x̂_0(x_1)."""
 
     @abstractmethod
     def forward(self, gamma_1: Tensor) -> Tensor:
-        """σ² > 0, of γ_1's shape."""
+        """Return σ² > 0, of γ_1's shape."""
 
 
 class PosteriorVariance(ReconstructionVariance):
-    """σ² = s² σ_1²/(ᾱ_1 s² + σ_1²): what x_1 leaves open of Gaussian data with standard deviation s.
+    """σ² = s² σ_1²/(ᾱ_1 s² + σ_1²): the posterior variance given x_1 of Gaussian data with standard deviation s.
 
-    It lies below e^{γ_1}, which it approaches for large s; s = 1 gives 1 − ᾱ_1, the β_1 of DDPM.
+    It is below e^{γ_1}, which it approaches for large s; s = 1 gives 1 − ᾱ_1, the β_1 of DDPM.
 
     Args:
-        sigma_data: s, on the (−1, 1) scale.
+        sigma_data: s, on the (−1, 1) scale; positive.
     """
 
     def __init__(self, sigma_data: float) -> None:
@@ -101,7 +101,7 @@ class PosteriorVariance(ReconstructionVariance):
 
 
 class LearnedVariance(ReconstructionVariance):
-    """σ² = e^{ℓ + γ_1} with one learned number ℓ, from 0: a good denoiser knows more than its input shows."""
+    """σ² = e^{ℓ + γ_1} with one learned number ℓ, 0 at first: a good denoiser's error is below the noise of its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,14 +112,14 @@ class LearnedVariance(ReconstructionVariance):
 
 
 class DiscretisedGaussianLikelihood(LevelLikelihood):
-    """p(x = k | x_1): the mass of N(x̂_0(x_1), σ² I) in each level's bin, with bins open at both ends.
+    """p(x = k | x_1): the mass of N(x̂_0(x_1), σ² I) in each level's bin, with the two outer bins open.
 
-    It sees all of x_1 through x̂_0, so it suits schedules whose γ_1 is too large for the factorised categorical, such as
-    DDPM's −9.2 with 256 levels. It costs one more call of the denoiser.
+    It depends on all of x_1 through x̂_0, so it suits schedules whose γ_1 is too large for the factorised categorical, such
+    as DDPM's −9.2 with 256 levels. It costs one more call of the denoiser.
 
     Args:
         levels: K.
-        variance: σ², given or learned.
+        variance: σ², fixed or learned.
     """
 
     def __init__(self, levels: int, variance: ReconstructionVariance) -> None:
@@ -127,15 +127,15 @@ class DiscretisedGaussianLikelihood(LevelLikelihood):
         self.variance = variance
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return Independent(self._given(x_1, gamma_1, denoise), x_1.ndim - 1, validate_args=False).log_prob(x)
+        return Independent(self._distribution(x_1, gamma_1, denoise), x_1.ndim - 1, validate_args=False).log_prob(x)
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
-        given = self._given(x_1, gamma_1, denoise)
-        return real_to_level(given.loc + given.scale * draws.normal("decode", x_1), self.levels)
+        normal = self._distribution(x_1, gamma_1, denoise)
+        return real_to_level(normal.loc + normal.scale * draws.normal("decode", x_1), self.levels)
 
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self._given(x_1, gamma_1, denoise).mode
+        return self._distribution(x_1, gamma_1, denoise).mode
 
-    def _given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> DiscretisedNormal:
+    def _distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> DiscretisedNormal:
         mean = denoise(x_1, gamma_1).x_0
         return DiscretisedNormal(mean, align(self.variance(gamma_1), mean).expand_as(mean), self.levels)

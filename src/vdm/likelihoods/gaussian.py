@@ -1,4 +1,4 @@
-"""Gaussian densities, for data that are real numbers."""
+"""Gaussian densities, for data of real numbers."""
 
 from abc import abstractmethod
 
@@ -12,17 +12,17 @@ from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.likelihoods.base import Likelihood
 from vdm.likelihoods.discretised import ReconstructionVariance
-from vdm.process import isotropic
+from vdm.process import isotropic, reparameterised_sample
 
 
 class DensityLikelihood(Likelihood):
-    """A density of real numbers, which the model sees as they are."""
+    """A density of real numbers, which are encoded as they are."""
 
     def check(self, x: Tensor) -> None:
         if not x.is_floating_point():
             raise InvalidInput(
-                "these data are integer levels, and a density says nothing of their probability: use likelihood=categorical "
-                "or likelihood=discretised_gaussian"
+                "these data are integer levels, to which a density gives no probability: use likelihood=categorical or "
+                "likelihood=discretised_gaussian"
             )
         if not torch.isfinite(x).all():
             raise InvalidInput("the data has NaN or infinite values: remove or replace them")
@@ -34,41 +34,39 @@ class DensityLikelihood(Likelihood):
         return x_0
 
     @abstractmethod
-    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
-        """p(x | x_1), a Gaussian."""
+    def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+        """Return p(x | x_1), a Gaussian."""
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self.given(x_1, gamma_1, denoise).log_prob(self.encode(x))
+        return self.distribution(x_1, gamma_1, denoise).log_prob(x)
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
-        given = self.given(x_1, gamma_1, denoise)
-        return given.mean + given.stddev * draws.normal("decode", x_1)
+        return reparameterised_sample(self.distribution(x_1, gamma_1, denoise), draws, "decode")
 
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return self.given(x_1, gamma_1, denoise).mean
+        return self.distribution(x_1, gamma_1, denoise).mean
 
 
 class GaussianLikelihood(DensityLikelihood):
     """p(x_0 | x_1) = N(x_1/√ᾱ_1, e^{γ_1} I): q(x_1 | x_0) normalised as a function of x_0.
 
-    A density: E log p = −D/2 (1 + log 2π + γ_1), so the bound falls without end in γ_1 and γ_min is part of the
-    question, never learned.
+    E log p = −D/2 (1 + log 2π + γ_1), so the bound has no optimum in γ_1: γ_min is a setting and cannot be learned.
     """
 
-    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+    def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
         return isotropic(x_1 / align(alpha_bar(gamma_1).sqrt(), x_1), sigma2(gamma_1) / alpha_bar(gamma_1))
 
 
 class DenoisedGaussianLikelihood(DensityLikelihood):
-    """p(x_0 | x_1) = N(x̂_0(x_1), σ² I): as the discretised Gaussian, it sees all of x_1 through x̂_0.
+    """p(x_0 | x_1) = N(x̂_0(x_1), σ² I), which depends on all of x_1 through x̂_0 like the discretised Gaussian.
 
     Args:
-        variance: σ², given or learned.
+        variance: σ², fixed or learned.
     """
 
     def __init__(self, variance: ReconstructionVariance) -> None:
         super().__init__()
         self.variance = variance
 
-    def given(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
+    def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
         return isotropic(denoise(x_1, gamma_1).x_0, self.variance(gamma_1))

@@ -1,6 +1,7 @@
-"""Models: things with an ELBO."""
+"""Models, each with an ELBO: the VDM, the HVAEs, and the learned and diffusion kernels that they are built from."""
 
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
+from vdm.models.diffusion_model import DiffusionModel
 from vdm.models.hvae import HVAE, BottomUp, ConditionalPrior, TopDown, TopDownHVAE
 from vdm.models.latent import Decoder, LatentModel, Prior, StandardNormal
 from vdm.models.learned import (
@@ -14,30 +15,3 @@ from vdm.models.learned import (
 from vdm.models.mhvae import MHVAE, MarkovKernels
 from vdm.models.vdm import VDM
 from vdm.models.warmup import KLWarmup, LinearWarmup, NoWarmup
-
-__all__ = [
-    "HVAE",
-    "MHVAE",
-    "VDM",
-    "BottomUp",
-    "ConditionalPrior",
-    "Decoder",
-    "DenoisingReverse",
-    "DiffusionDecoder",
-    "DiffusionEncoder",
-    "KLWarmup",
-    "LadderEncoder",
-    "LatentModel",
-    "LearnedBottomUp",
-    "LearnedConditionalPrior",
-    "LearnedDecoder",
-    "LearnedEncoder",
-    "LearnedReverse",
-    "LinearWarmup",
-    "MarkovKernels",
-    "NoWarmup",
-    "Prior",
-    "StandardNormal",
-    "TopDown",
-    "TopDownHVAE",
-]

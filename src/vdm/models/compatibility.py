@@ -1,34 +1,34 @@
-"""Which parts of a diffusion model do not go together, in one line each."""
+"""Refusal of parts of a diffusion model that are incompatible."""
 
 from vdm.elbo import ContinuousTime, Time
 from vdm.errors import InvalidInput
 from vdm.likelihoods import DensityLikelihood, Likelihood
 from vdm.objectives import ElboObjective, Objective
-from vdm.schedules import LearnedEnds, NoiseSchedule, PerPixelSchedule
+from vdm.schedules import NoiseSchedule
 from vdm.times import ImportanceTimes, TimeSampler
 
 
 def check_likelihood(schedule: NoiseSchedule, likelihood: Likelihood) -> None:
-    """Raises InvalidInput for a learned schedule under a density, whose bound has no optimum in γ_min."""
+    """Raise InvalidInput for a learned schedule with a density, whose bound has no optimum in γ_min."""
     if schedule.learned and isinstance(likelihood, DensityLikelihood):
         raise InvalidInput(
-            "a learned schedule needs a likelihood of levels: under the Gaussian density the bound has no optimum in "
-            "gamma_min, so use a fixed schedule such as schedule=linear"
+            "a learned schedule needs a likelihood of levels, since with a Gaussian density the bound has no optimum in "
+            "gamma_min: use a fixed schedule such as schedule=linear"
         )
 
 
 def check_training(schedule: NoiseSchedule, time: Time, times: TimeSampler, objective: Objective) -> None:
-    """Raises InvalidInput where a learned schedule would follow something else than it should."""
+    """Raise InvalidInput if the objective or the times would train a learned schedule by something else than the bound."""
     if not schedule.learned:
         return
-    by_variance = isinstance(time, ContinuousTime) and not isinstance(schedule, (LearnedEnds, PerPixelSchedule))
-    if not by_variance and not isinstance(objective, ElboObjective):
+    continuous = isinstance(time, ContinuousTime)
+    if not isinstance(objective, ElboObjective) and (schedule.trained_by_bound or not continuous):
         raise InvalidInput(
-            "this learned schedule is trained by the bound, and another objective would pull it elsewhere: use "
+            f"the bound trains this learned schedule, and {type(objective).__name__} would train it otherwise: use "
             "objective=elbo, or a schedule with fixed ends and time=continuous"
         )
-    if isinstance(time, ContinuousTime) and isinstance(times, ImportanceTimes):
+    if continuous and isinstance(times, ImportanceTimes):
         raise InvalidInput(
-            "a learned schedule in continuous time does what importance sampling of t does, and needs even times: use "
+            "a learned schedule in continuous time replaces importance sampling of t and needs uniform times: use "
             "times=stratified, or a fixed schedule"
         )

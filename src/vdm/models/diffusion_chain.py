@@ -1,4 +1,4 @@
-"""The VDM's parts as a Markovian hierarchical VAE sees them: its three restrictions, as kernels."""
+"""The kernels that make a Markovian hierarchical VAE a VDM: its three restrictions."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from vdm.elbo import DiscreteTime
 from vdm.likelihoods import Likelihood
 from vdm.models.latent import Decoder
 from vdm.models.mhvae import MarkovKernels
-from vdm.process import ForwardProcess
+from vdm.process import ForwardProcess, reverse_kernel
 from vdm.schedules import NoiseSchedule
 
 
 class DiffusionEncoder(MarkovKernels):
     """q(z_1 | x) = N(√ᾱ_1 x_0, (1 − ᾱ_1) I) and q(z_t | z_{t−1}) = N(√α_t z_{t−1}, (1 − α_t) I), (1.33)–(1.34).
 
-    Restrictions 1 (z_t has the data's shape) and 2 (linear, Gaussian, nothing but the schedule to learn); with γ_max
-    large also 3, q(z_T) ≈ N(0, I).
+    Restriction 1: z_t has the data's shape. Restriction 2: the kernels are linear Gaussians with no parameters but the
+    schedule's. With a large γ_max also restriction 3: q(z_T) ≈ N(0, I).
     """
 
     def __init__(self, schedule: NoiseSchedule, time: DiscreteTime) -> None:
@@ -44,11 +44,11 @@ class DenoisingReverse(MarkovKernels):
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         gamma_s, gamma_t = (self.time.gamma(self.schedule, i, z) for i in (t - 1, t))
         x_hat = with_condition(self.denoiser, condition)(z, gamma_t).x_0
-        return ForwardProcess().posterior(x_hat, z, gamma_s, gamma_t)
+        return reverse_kernel(x_hat, z, gamma_s, gamma_t)
 
 
 class DiffusionDecoder(Decoder):
-    """p(x | z_1) by a ``Likelihood``, at the schedule's γ_1."""
+    """p(x | z_1) as a ``Likelihood`` at the schedule's γ_1."""
 
     def __init__(self, schedule: NoiseSchedule, time: DiscreteTime, likelihood: Likelihood, denoiser: Denoise) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The hierarchical VAE of section 4.1.1: every latent is generated from all that lie above it."""
+"""The hierarchical VAE of section 4.1.1: every latent is generated from all latents above it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
-from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, reparameterised_sample
-from vdm.models.warmup import KLWarmup
+from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, check_layers
+from vdm.models.warmup import KLWarmup, NoWarmup
+from vdm.process import reparameterised_sample
 
 
 class ConditionalPrior(nn.Module, ABC):
@@ -40,21 +41,17 @@ class TopDown(nn.Module, ABC):
 class HierarchicalModel(LatentModel, ABC):
     """p(x, z_{1:T}) = p(z_T) Π_{t<T} p(z_t | z_{t+1}, …, z_T) p(x | z_1, …, z_T)."""
 
-    def __init__(
-        self, layers: int, generator: ConditionalPrior, prior: Prior, decoder: Decoder, warmup: KLWarmup | None = None
-    ) -> None:
-        super().__init__(layers, prior, decoder, warmup)
-        self.generator = generator
+    generator: ConditionalPrior
 
-    def given_above(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
+    def generative_conditional(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
         return self.generator(t, above, condition)
 
-    def seen_by_decoder(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
+    def decoder_inputs(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
         return z
 
 
 class HVAE(HierarchicalModel):
-    """With bottom-up inference, q(z_{1:T} | x) = q(z_1 | x) Π_{t≥2} q(z_t | z_{t−1}, …, z_1, x).
+    """The hierarchical VAE with bottom-up inference, q(z_{1:T} | x) = q(z_1 | x) Π_{t≥2} q(z_t | z_{t−1}, …, z_1, x).
 
     Args:
         layers: T, at least 1; with T = 1 it is a VAE and ``generator`` is never called.
@@ -63,6 +60,9 @@ class HVAE(HierarchicalModel):
         prior: p(z_T).
         decoder: p(x | z_1, …, z_T).
         warmup: the weight of the KL terms in training; 1 by default.
+
+    Raises:
+        InvalidInput: no layers.
     """
 
     def __init__(
@@ -74,8 +74,10 @@ class HVAE(HierarchicalModel):
         decoder: Decoder,
         warmup: KLWarmup | None = None,
     ) -> None:
-        super().__init__(layers, generator, prior, decoder, warmup)
-        self.encoder = encoder
+        super().__init__()
+        self.layers = check_layers(layers)
+        self.prior, self.decoder, self.warmup = prior, decoder, warmup or NoWarmup()
+        self.generator, self.encoder = generator, encoder
 
     def infer(self, x_0: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Trajectory:
         below, q = [x_0], []
@@ -86,18 +88,23 @@ class HVAE(HierarchicalModel):
         p = [self.generator(t, z[t:], condition) for t in range(1, self.layers)]
         return Trajectory(z, q, [*p, self.prior(x_0)])
 
-    def matched(self, trajectory: Trajectory) -> list[Tensor]:
-        """Log-ratios below the top, since p(z_t | …) looks at latents drawn after z_t; at the top the closed KL."""
+    def layer_terms(self, trajectory: Trajectory) -> list[Tensor]:
+        """Log-ratios below the top, since p(z_t | …) sees latents drawn after z_t; at the top the closed KL."""
         return [*trajectory.log_ratios()[:-1], *trajectory.kls(slice(-1, None))]
 
 
 class TopDownHVAE(HierarchicalModel):
-    """With top-down inference, q(z_{1:T} | x) = q(z_T | x) Π_{t<T} q(z_t | z_{t+1}, …, z_T, x) (Sønderby et al. 2016).
+    """The hierarchical VAE with top-down inference, q(z_{1:T} | x) = q(z_T | x) Π_{t<T} q(z_t | z_{t+1}, …, z_T, x).
+
+    Sønderby et al. 2016, arXiv:1602.02282.
 
     Args:
         layers: T, at least 1.
         encoder: q(z_t | z_{t+1}, …, z_T, x).
         generator, prior, decoder, warmup: as in ``HVAE``.
+
+    Raises:
+        InvalidInput: no layers.
     """
 
     def __init__(
@@ -109,8 +116,10 @@ class TopDownHVAE(HierarchicalModel):
         decoder: Decoder,
         warmup: KLWarmup | None = None,
     ) -> None:
-        super().__init__(layers, generator, prior, decoder, warmup)
-        self.encoder = encoder
+        super().__init__()
+        self.layers = check_layers(layers)
+        self.prior, self.decoder, self.warmup = prior, decoder, warmup or NoWarmup()
+        self.generator, self.encoder = generator, encoder
 
     def infer(self, x_0: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Trajectory:
         z: list[Tensor] = []
@@ -122,6 +131,6 @@ class TopDownHVAE(HierarchicalModel):
             z.insert(0, reparameterised_sample(q[0], draws, f"x_{t}"))
         return Trajectory(z, q, p)
 
-    def matched(self, trajectory: Trajectory) -> list[Tensor]:
-        """Closed KLs: both conditionals of z_t look at the same latents."""
+    def layer_terms(self, trajectory: Trajectory) -> list[Tensor]:
+        """Closed KLs: both conditionals of z_t see the same latents."""
         return trajectory.kls(slice(None))

@@ -1,10 +1,10 @@
-"""What the hierarchical models with a learned or given chain of latents have in common, whatever depends on what.
+"""The base of the hierarchical models: latents z_1 … z_T with any dependence between them.
 
-A trajectory of q carries a conditional of q and one of p for every latent, and the bound is
+A trajectory of q carries one conditional of q and one of p for every latent, and the bound is
 
     log p(x | z) − Σ_t [log q(z_t | …) − log p(z_t | …)],
 
-(1.32) for a Markov chain. Models differ in how they infer a trajectory and in what each latent is generated from.
+which is (1.32) for a Markov chain. Models differ in how they infer a trajectory and in what each latent is generated from.
 """
 
 from abc import ABC, abstractmethod
@@ -17,12 +17,13 @@ from torch.distributions import Independent, kl_divergence
 
 from vdm.batch import Batch
 from vdm.bound import Elbo, Loss, VariationalModel
+from vdm.buildable import buildable
 from vdm.draws import AbstractDraws, Draws, fresh_seed
 from vdm.errors import InvalidInput
 from vdm.gamma import event_dims
 from vdm.models.loading import Loadable
-from vdm.models.warmup import KLWarmup, NoWarmup
-from vdm.process import isotropic
+from vdm.models.warmup import KLWarmup
+from vdm.process import isotropic, reparameterised_sample
 
 
 class Prior(nn.Module, ABC):
@@ -30,7 +31,7 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, like: Tensor) -> Independent:
-        """For the rows, dtype and device of the encoded data ``like`` (B, *event)."""
+        """Return p(z_T) with the rows, dtype and device of the encoded data ``like`` (B, *event)."""
 
 
 class StandardNormal(Prior):
@@ -45,8 +46,9 @@ class StandardNormal(Prior):
         self.shape = None if shape is None else tuple(shape)
 
     @classmethod
+    @buildable
     def at_the_top(cls, shapes: Sequence[Sequence[int]]) -> "StandardNormal":
-        """For latents z_1 … z_T of these shapes."""
+        """Return the prior of latents z_1 … z_T with these shapes."""
         return cls(shapes[-1])
 
     def forward(self, like: Tensor) -> Independent:
@@ -55,27 +57,27 @@ class StandardNormal(Prior):
 
 
 class Decoder(nn.Module, ABC):
-    """p(x | z), and what the data's values mean. z is (z_1,) in a Markov model, else (z_1, …, z_T)."""
+    """p(x | z), and the encoding of the data's values. z is (z_1,) in a Markov model, else (z_1, …, z_T)."""
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
-        """Raises InvalidInput, with one line, where ``x`` is not a possible value of the data."""
+        """Raise InvalidInput, with one line, if ``x`` is not a possible value of the data."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Data (B, *event) in its own units as reals of the same shape: where inference starts."""
+        """Return data (B, *event) in its own units as reals of the same shape, from which inference starts."""
 
     @abstractmethod
     def log_prob(self, x: Tensor, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
-        """log p(x | z), (B,) in nats."""
+        """Return log p(x | z), (B,) in nats."""
 
     @abstractmethod
     def decode(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
-        """A draw from p(x | z), in the data's units."""
+        """Draw from p(x | z), in the data's units."""
 
 
 class Trajectory(NamedTuple):
-    """z_1 … z_T ~ q(z_{1:T} | x), with the conditionals of q that they were drawn from and those of p."""
+    """z_1 … z_T ~ q(z_{1:T} | x), with the conditional of q that each was drawn from and that of p."""
 
     z: list[Tensor]
     q: list[Independent]
@@ -86,58 +88,47 @@ class Trajectory(NamedTuple):
         return [q.log_prob(z) - p.log_prob(z) for z, q, p in zip(*self, strict=True)]
 
     def kls(self, layers: slice) -> list[Tensor]:
-        """KL(q(z_t | …) ‖ p(z_t | …)), (B,) each: the mean of the log-ratio, where neither depends on z_t's children."""
+        """KL(q(z_t | …) ‖ p(z_t | …)), (B,) each: the mean of the log-ratio, if neither depends on z_t's children."""
         return [kl_divergence(q, p) for q, p in zip(self.q[layers], self.p[layers], strict=True)]
 
 
 class LatentModel(Loadable, VariationalModel, ABC):
-    """A model of latents z_1 … z_T with Gaussian conditionals.
+    """A model of latents z_1 … z_T with Gaussian conditionals; its fields are set and described in the final class."""
 
-    Args:
-        layers: T, at least 1.
-        prior: p(z_T).
-        decoder: p(x | z).
-        warmup: the weight of the KL terms in training; 1 by default.
-
-    Raises:
-        InvalidInput: no layers.
-    """
-
-    def __init__(self, layers: int, prior: Prior, decoder: Decoder, warmup: KLWarmup | None = None) -> None:
-        super().__init__()
-        if layers < 1:
-            raise InvalidInput(f"layers counts the latents z_1 … z_T and must be at least 1, got {layers}")
-        self.layers, self.prior, self.decoder, self.warmup = layers, prior, decoder, warmup or NoWarmup()
+    layers: int
+    prior: Prior
+    decoder: Decoder
+    warmup: KLWarmup
 
     @abstractmethod
     def infer(self, x_0: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Trajectory:
-        """One trajectory of q for the encoded data x_0 (B, *event)."""
+        """Draw one trajectory of q for the encoded data x_0 (B, *event)."""
 
     @abstractmethod
-    def matched(self, trajectory: Trajectory) -> list[Tensor]:
-        """T estimates (B,), of E [log q(z_t | …) − log p(z_t | …)] for t = 1 … T: closed where that is exact."""
+    def layer_terms(self, trajectory: Trajectory) -> list[Tensor]:
+        """Return T estimates (B,) of E [log q(z_t | …) − log p(z_t | …)], t = 1 … T: closed KLs where these are exact."""
 
     @abstractmethod
-    def given_above(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
-        """p(z_t | z_{t+1}, …, z_T), t = 1 … T − 1; ``above`` is (z_{t+1}, …, z_T), the nearest first."""
+    def generative_conditional(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
+        """Return p(z_t | z_{t+1}, …, z_T), t = 1 … T − 1; ``above`` is (z_{t+1}, …, z_T), the nearest first."""
 
     @abstractmethod
-    def seen_by_decoder(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Those of z_1 … z_T that p(x | …) depends on."""
+    def decoder_inputs(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the part of (z_1, …, z_T) that p(x | …) depends on."""
 
     @property
-    def columns(self) -> int:
+    def matching_entries(self) -> int:
         """T − 1: the layers below the prior's."""
         return self.layers - 1
 
     def check(self, x: Tensor) -> None:
-        """Raises InvalidInput for values that the decoder gives no probability."""
+        """Raise InvalidInput for values that the decoder gives no probability."""
         self.decoder.check(x)
 
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
-        """The bound from one trajectory z_1 … z_T of q, sorted by layer; unbiased.
+        """Estimate the bound from one trajectory z_1 … z_T of q, by layer; unbiased.
 
-        reconstruction: log p(x | z). prior_matching: layer T of ``matched``. matching (B, T − 1): layers 1 … T − 1.
+        reconstruction: log p(x | z). prior_matching: layer T of ``layer_terms``. matching (B, T − 1): layers 1 … T − 1.
 
         Raises:
             InvalidInput: values that are not the data's.
@@ -152,7 +143,7 @@ class LatentModel(Loadable, VariationalModel, ABC):
         return self._reconstruction(x, trajectory.z, condition) - sum(trajectory.log_ratios())
 
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
-        """−bound per dimension in nats, (B,), from one trajectory, its KL terms weighted by the warm-up."""
+        """Estimate −bound per dimension in nats, (B,), from one trajectory, its KL terms weighted by the warm-up."""
         bound = self._bound(batch.x, draws, batch.condition)
         kl = self.warmup() * (bound.prior_matching + bound.denoising_matching)
         return Loss((kl - bound.reconstruction) / bound.dims, bound)
@@ -161,7 +152,7 @@ class LatentModel(Loadable, VariationalModel, ABC):
     def sample(
         self, n: int, event_shape: tuple[int, ...], *, draws: AbstractDraws | None = None, condition: Tensor | None = None
     ) -> Tensor:
-        """``n`` ancestral samples in the data's own units, (n, *event_shape)."""
+        """Draw ``n`` ancestral samples in the data's own units, (n, *event_shape)."""
         draws = draws or Draws(fresh_seed())
         parameter = next(self.parameters(), None)
         like = torch.zeros((), device=None if parameter is None else parameter.device).expand(n, *event_shape)
@@ -169,44 +160,46 @@ class LatentModel(Loadable, VariationalModel, ABC):
 
     @torch.no_grad()
     def generate(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
-        """Data (B, *event) from given upper latents ``z`` = (z_t, …, z_T), the rest drawn from p."""
+        """Generate data (B, *event) from given upper latents ``z`` = (z_t, …, z_T), the lower ones drawn from p."""
         z = list(z)
         for t in range(self.layers - len(z), 0, -1):
-            z.insert(0, reparameterised_sample(self.given_above(t, z, condition), draws, f"step_{self.layers - t}"))
-        return self.decoder.decode(self.seen_by_decoder(z), draws, condition)
+            conditional = self.generative_conditional(t, z, condition)
+            z.insert(0, reparameterised_sample(conditional, draws, f"step_{self.layers - t}"))
+        return self.decoder.decode(self.decoder_inputs(z), draws, condition)
 
     @torch.no_grad()
     def latents(self, x: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> list[Tensor]:
-        """z_1 … z_T ~ q(z_{1:T} | x); ``generate`` of them is a reconstruction of x."""
+        """Draw z_1 … z_T ~ q(z_{1:T} | x); ``generate`` makes a reconstruction of x from them."""
         self.check(x)
         return self.infer(self.decoder.encode(x), draws, condition).z
 
     @torch.no_grad()
-    def traverse(self, x: Tensor, t: int, reach: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
-        """The same example x (B, *event), B times, generated with one coordinate of z_t moved: (B, *event).
+    def traverse(self, x: Tensor, t: int, offsets: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
+        """Generate data with one coordinate of z_t moved, from B copies of one example x (B, *event): (B, *event).
 
-        The coordinate is the one that q(z_t | …) says most about, by its KL to p(z_t | …); row i has it at p's mean plus
-        reach[i] standard deviations. Latents above stay, those below are drawn from p.
+        The coordinate is the one with the largest KL of q(z_t | …) to p(z_t | …). Row i has it at p's mean plus offsets[i]
+        standard deviations. Latents above keep their values, latents below are drawn from p.
         """
         trajectory = self.infer(self.decoder.encode(x), draws, condition)
         q, p = (kernels[t - 1].base_dist for kernels in (trajectory.q, trajectory.p))
-        place = kl_divergence(q, p)[0].argmax()
+        coordinate = kl_divergence(q, p)[0].argmax()
         moved = trajectory.z[t - 1].flatten(1).clone()
-        moved[:, place] = p.mean.flatten(1)[:, place] + reach * p.stddev.flatten(1)[:, place]
+        moved[:, coordinate] = p.mean.flatten(1)[:, coordinate] + offsets * p.stddev.flatten(1)[:, coordinate]
         return self.generate([moved.view_as(trajectory.z[t - 1]), *trajectory.z[t:]], draws, condition)
 
     def _bound(self, x: Tensor, draws: AbstractDraws, condition: Tensor | None) -> Elbo:
         x_0 = self.decoder.encode(x)
         trajectory = self.infer(x_0, draws, condition)
-        *below, top = self.matched(trajectory)
+        *below, top = self.layer_terms(trajectory)
         matching = torch.stack(below, 1) if below else top.new_zeros(len(top), 0)
         return Elbo(self._reconstruction(x, trajectory.z, condition), top, matching, event_dims(x))
 
     def _reconstruction(self, x: Tensor, z: Sequence[Tensor], condition: Tensor | None) -> Tensor:
-        return self.decoder.log_prob(x, self.seen_by_decoder(z), condition)
+        return self.decoder.log_prob(x, self.decoder_inputs(z), condition)
 
 
-def reparameterised_sample(kernel: Independent, draws: AbstractDraws, name: str) -> Tensor:
-    """mean + standard deviation · the normal called ``name``: a draw that gradients pass through."""
-    mean = kernel.mean
-    return mean + kernel.stddev * draws.normal(name, mean)
+def check_layers(layers: int) -> int:
+    """Return ``layers``; raise InvalidInput if there are none."""
+    if layers < 1:
+        raise InvalidInput(f"layers counts the latents z_1 … z_T and must be at least 1, got {layers}")
+    return layers

@@ -1,4 +1,4 @@
-"""A model's own name for ``vdm.load``."""
+"""``Model.from_pretrained``, an alias of ``vdm.load``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from vdm.errors import InvalidInput
 
 
 class Loadable:
-    """Mixin of models that ``vdm-export`` writes."""
+    """Mixin of models that ``vdm-export`` can write."""
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, trust: str | Sequence[str] | None = None) -> Self:

@@ -7,35 +7,39 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
-from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, reparameterised_sample
-from vdm.models.warmup import KLWarmup
+from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, check_layers
+from vdm.models.warmup import KLWarmup, NoWarmup
+from vdm.process import reparameterised_sample
 
 
 class MarkovKernels(nn.Module, ABC):
-    """Gaussian kernels from each latent to its neighbour, up (an encoder) or down (a reverse chain)."""
+    """Gaussian kernels from each latent to its neighbour: up in an encoder, down in a reverse chain."""
 
     @abstractmethod
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
-        """The kernel at level t, given the neighbour z (B, …).
+        """Return the kernel at level t, given the neighbour z (B, …).
 
         Up, t = 1 … T: q(z_t | z_{t−1}), where z_0 is the encoded data. Down, t = 2 … T: p(z_{t−1} | z_t).
         """
 
 
 class MHVAE(LatentModel):
-    """p(z_T) p(x | z_1) Π_{t≥2} p(z_{t−1} | z_t) (1.26), with q(z_1 | x) Π_{t≥2} q(z_t | z_{t−1}) (1.27).
+    """The Markovian HVAE: p(z_T) p(x | z_1) Π_{t≥2} p(z_{t−1} | z_t) (1.26), q(z_1 | x) Π_{t≥2} q(z_t | z_{t−1}) (1.27).
 
-    Nothing is said of the kernels but that they are Gaussian; the restrictions that make it a VDM are parts. Its bound
+    The kernels are any Gaussians; the restrictions that make it a VDM are parts (``vdm.models.diffusion_chain``). Its bound
     is the sampled log-ratio (1.32) throughout: matching has log q(z_t | z_{t−1}) − log p(z_t | z_{t+1}), and
     prior_matching log q(z_T | z_{T−1}) − log p(z_T), a draw of (1.49) and not of (1.62)'s closed KL.
 
     Args:
         layers: T, the number of latents, at least 1; with T = 1 it is a VAE and ``reverse`` is never called.
-        encoder: q, upwards.
-        reverse: p(z_{t−1} | z_t), downwards.
+        encoder: q(z_t | z_{t−1}).
+        reverse: p(z_{t−1} | z_t).
         prior: p(z_T).
         decoder: p(x | z_1).
         warmup: the weight of the KL terms in training; 1 by default.
+
+    Raises:
+        InvalidInput: no layers.
     """
 
     def __init__(
@@ -47,7 +51,9 @@ class MHVAE(LatentModel):
         decoder: Decoder,
         warmup: KLWarmup | None = None,
     ) -> None:
-        super().__init__(layers, prior, decoder, warmup)
+        super().__init__()
+        self.layers = check_layers(layers)
+        self.prior, self.decoder, self.warmup = prior, decoder, warmup or NoWarmup()
         self.encoder, self.reverse = encoder, reverse
 
     def infer(self, x_0: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Trajectory:
@@ -59,12 +65,12 @@ class MHVAE(LatentModel):
                 p.append(self.reverse(t, z[-1], condition))
         return Trajectory(z[1:], q, [*p, self.prior(x_0)])
 
-    def matched(self, trajectory: Trajectory) -> list[Tensor]:
-        """Log-ratios: z_{t+1} is a child of z_t in q and its parent in p, so that no KL is closed but at the top."""
+    def layer_terms(self, trajectory: Trajectory) -> list[Tensor]:
+        """Log-ratios: z_{t+1} is a child of z_t in q and its parent in p, so only the top layer has a closed KL."""
         return trajectory.log_ratios()
 
-    def given_above(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
+    def generative_conditional(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
         return self.reverse(t + 1, above[0], condition)
 
-    def seen_by_decoder(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
+    def decoder_inputs(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
         return z[:1]

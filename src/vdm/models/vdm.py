@@ -1,39 +1,31 @@
 """The variational diffusion model of section 4.1.3: an MHVAE with three restrictions."""
 
-from collections.abc import Callable, Iterator
-from copy import copy
-
 import torch
 from torch import Tensor
 
-from vdm.batch import Batch, tiled
-from vdm.bound import Denoise, Elbo, Loss, VariationalModel
+from vdm.batch import Batch, repeat_batch
+from vdm.bound import Denoise, Elbo, Loss
 from vdm.consistency import ConsistencyElbo, consistency_elbo
-from vdm.denoiser import with_condition
-from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
-from vdm.elbo import DiscreteTime, OneTimeEstimate, Time, all_timestep_kls, one_time_estimate, prior_matching, reconstruction
-from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar, event_dims
+from vdm.draws import AbstractDraws, Draws, fresh_seed
+from vdm.elbo import OneTimeEstimate, Time, all_timestep_kls, one_time_estimate, prior_matching, reconstruction
+from vdm.gamma import event_dims
 from vdm.likelihoods import Likelihood
 from vdm.loss_history import LossObserver
 from vdm.models.compatibility import check_likelihood, check_training
-from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
-from vdm.models.latent import StandardNormal
+from vdm.models.diffusion_model import DiffusionModel
 from vdm.models.loading import Loadable
-from vdm.models.mhvae import MHVAE
 from vdm.objectives import ElboObjective, Objective
-from vdm.parameterisations import Prediction
-from vdm.samplers import AncestralSampler, Latent, Sampler, Sampling, Spacing, trajectory
+from vdm.samplers import AncestralSampler, Sampling
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
 
 
-class VDM(Loadable, VariationalModel):
-    """A variational diffusion model.
+class VDM(Loadable, DiffusionModel):
+    """A variational diffusion model (Kingma et al. 2021, arXiv:2107.00630), with the bound (1.62).
 
     Args:
         schedule: γ(t).
-        denoiser: any ``denoise(x_t, gamma_t) -> Prediction``; for conditions it needs ``given(condition)`` as well.
+        denoiser: any ``denoise(x_t, gamma_t) -> Prediction``; for conditions it needs ``with_condition(condition)`` as well.
         likelihood: p(x_0 | x_1).
         time: ``DiscreteTime(T)`` or ``ContinuousTime()``; says what the bound is.
         times: where a one-t estimate draws t; independent and uniform by default.
@@ -47,7 +39,7 @@ class VDM(Loadable, VariationalModel):
     def __init__(
         self,
         schedule: NoiseSchedule,
-        denoiser: Callable[[Tensor, Tensor], Prediction],
+        denoiser: Denoise,
         likelihood: Likelihood,
         time: Time,
         times: TimeSampler | None = None,
@@ -66,11 +58,11 @@ class VDM(Loadable, VariationalModel):
         check_training(schedule, time, self.times, self.objective)
 
     def check(self, x: Tensor) -> None:
-        """Raises InvalidInput for values that the likelihood gives no probability."""
+        """Raise InvalidInput for values that the likelihood gives no probability."""
         self.likelihood.check(x)
 
     def elbo(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Elbo:
-        """(1.62) from one draw of t and of each noise for every example; unbiased.
+        """Estimate (1.62) from one draw of t and of each noise for every example; unbiased.
 
         Args:
             x: (B, *event), the data in its own units: integer levels, or reals.
@@ -81,70 +73,45 @@ class VDM(Loadable, VariationalModel):
             InvalidInput: values that are not levels.
         """
         self.check(x)
-        bound, _ = self._one_t(x, draws or Draws(fresh_seed()), self._denoise(condition))
+        bound, _ = self._one_time(x, draws or Draws(fresh_seed()), self._denoise(condition))
         return bound
 
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
-        """−ELBO per dimension in nats, (B,), with the objective's w(γ) on the denoising term; from one t for each example.
+        """Estimate −ELBO per dimension in nats, (B,), with the objective's w(γ) on the denoising term; one t an example.
 
-        Carries the gradient of a learned schedule's path, and tells the parts that follow the loss.
+        Carries the gradient of a learned schedule's path, and updates the parts that follow the loss.
         """
-        bound, seen = self._one_t(batch.x, draws, self._denoise(batch.condition))
-        matching = seen.matching(self.objective.weight(seen.at.gamma_t)) / bound.dims
+        bound, estimate = self._one_time(batch.x, draws, self._denoise(batch.condition))
+        matching = estimate.matching(self.objective.weight(estimate.gamma_t)) / bound.dims
         ends = (bound.prior_matching - bound.reconstruction) / bound.dims
-        path = self.time.variance_loss(self.schedule, seen.u, matching)
-        if self.training and torch.is_grad_enabled():  # a step that is looked at again, by one process, is not news
-            self._update_observers(seen.u, (matching * seen.density).detach())
-        return Loss(ends + matching + path, bound, seen.at.gamma_t)
+        path = self.time.variance_loss(self.schedule, estimate.u, matching)
+        if self.training and torch.is_grad_enabled():  # a replayed step must not update the loss history
+            observed = (matching * estimate.density).detach()
+            for observer in (part for part in self.modules() if isinstance(part, LossObserver)):
+                observer.update(estimate.u, observed)
+        return Loss(ends + matching + path, bound, estimate.gamma_t)
 
     def elbo_all_times(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None, rows: int = 1024
     ) -> Elbo:
-        """(1.62) with the full sum over t = 2 … T: no sampling of t; ``matching`` is (B, T − 1), one entry a KL.
-
-        Args:
-            rows: how many (example, t) pairs one call of the denoiser may hold.
-
-        Raises:
-            InvalidInput: continuous time; values that are not levels.
-        """
         time = self._discrete("elbo_all_times")
         self.check(x)
         draws = draws or Draws(fresh_seed())
 
         def denoise(copies: int) -> Denoise:
-            return self._denoise(None if condition is None else tiled(condition, copies))
+            return self._denoise(None if condition is None else repeat_batch(condition, copies))
 
-        matching = all_timestep_kls(time, self.schedule, self.likelihood.encode(x), draws, denoise, rows)
-        return self._with_ends(x, draws, denoise(1), matching)
+        x_0 = self.likelihood.encode(x)
+        matching = all_timestep_kls(time, self.schedule, x_0, draws, denoise, rows)
+        return self._bound(x, x_0, matching, draws, denoise(1))
 
     def consistency_elbo(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None
     ) -> ConsistencyElbo:
-        """(1.46) on one joint trajectory x_1 … x_T: the other unbiased form of the same bound.
-
-        Raises:
-            InvalidInput: continuous time; values that are not levels.
-        """
         time = self._discrete("consistency_elbo")
         self.check(x)
         gammas = time.gammas(self.schedule, x)
         return consistency_elbo(self.likelihood, x, gammas, draws or Draws(fresh_seed()), self._denoise(condition))
-
-    def as_mhvae(self) -> MHVAE:
-        """The same chain as a Markovian hierarchical VAE, which knows nothing of diffusion; the parts are shared.
-
-        Raises:
-            InvalidInput: continuous time, which has no chain.
-        """
-        time = self._discrete("as_mhvae")
-        return MHVAE(
-            layers=time.timesteps,
-            encoder=DiffusionEncoder(self.schedule, time),
-            reverse=DenoisingReverse(self.schedule, time, self.denoiser),
-            prior=StandardNormal(),
-            decoder=DiffusionDecoder(self.schedule, time, self.likelihood, self.denoiser),
-        )
 
     def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:
         """log p(x_0, x_{1:T}) − log q(x_{1:T} | x_0) on one whole trajectory, (B,) in nats: (1.46)'s total.
@@ -154,93 +121,15 @@ class VDM(Loadable, VariationalModel):
         """
         return self.consistency_elbo(x, draws, condition).total
 
-    def at(self, time: Time) -> "VDM":
-        """The same model, sharing every part, with its bound at another ``time``."""
-        other = copy(self)
-        other.time = time
-        return other
-
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        event_shape: tuple[int, ...],
-        sampler: Sampler | None = None,
-        steps: int | None = None,
-        spacing: Spacing | None = None,
-        draws: AbstractDraws | None = None,
-        condition: Tensor | None = None,
-    ) -> Tensor:
-        """``n`` samples in the data's own units, (n, *event_shape).
-
-        Args:
-            sampler, spacing: the rule and the grid; those of ``sampling`` by default.
-            steps: T − 1 in discrete time and those of ``sampling`` in continuous time, by default.
-        """
-        draws = draws or Draws(fresh_seed())
-        for latent in self.trajectory(n, event_shape, sampler, steps, spacing, draws, condition):
-            x_1 = latent.x_t
-        return self.decode(x_1, draws, condition)
-
-    def trajectory(
-        self,
-        n: int,
-        event_shape: tuple[int, ...],
-        sampler: Sampler | None = None,
-        steps: int | None = None,
-        spacing: Spacing | None = None,
-        draws: AbstractDraws | None = None,
-        condition: Tensor | None = None,
-    ) -> Iterator[Latent]:
-        """The latents of ``sample`` on their way, from pure noise x_T to x_1: steps + 1 of (n, *event_shape)."""
-        draws = draws or Draws(fresh_seed())
-        like = torch.zeros((), device=next(self.parameters(), torch.zeros(())).device).expand(n, *event_shape)
-        own = self.sampling
-        chosen = Sampling(sampler or own.sampler, spacing or own.spacing, self.default_steps if steps is None else steps)
-        return trajectory(chosen, self.schedule, self._denoise(condition), draws.normal("prior", like), draws)
-
-    def decode(self, x_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
-        """A draw of the data from p(x_0 | x_1)."""
-        return self.likelihood.decode(x_1, self._gamma(0.0, x_1), self._denoise(condition), draws)
-
-    def guess(self, latent: Latent, condition: Tensor | None = None) -> Tensor:
-        """The data that x̂_0(x_t) stands for, in its own units: what the denoiser sees in a latent on its way."""
-        denoise = self._denoise(condition)
-        x_hat, gamma_1 = denoise(*latent).x_0, self._gamma(0.0, latent.x_t)
-        return self.likelihood.mode(align(alpha_bar(gamma_1).sqrt(), x_hat) * x_hat, gamma_1, denoise)
-
-    @property
-    def default_steps(self) -> int:
-        """Steps of ``sample`` when the call does not say."""
-        return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
-
-    def _one_t(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, OneTimeEstimate]:
+    def _one_time(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, OneTimeEstimate]:
+        """The bound with its denoising term at one t an example, and that term's estimate."""
         x_0 = self.likelihood.encode(x)
         u, density = self.times.draw(draws, x_0)
-        seen = one_time_estimate(self.time, self.schedule, x_0, draws.normal("x_t", x_0), u, density, denoise)
-        return self._with_ends(x, draws, denoise, seen.matching()[:, None]), seen
+        estimate = one_time_estimate(self.time, self.schedule, x_0, draws.normal("x_t", x_0), u, density, denoise)
+        return self._bound(x, x_0, estimate.matching()[:, None], draws, denoise), estimate
 
-    def _with_ends(self, x: Tensor, draws: AbstractDraws, denoise: Denoise, matching: Tensor) -> Elbo:
-        x_0 = self.likelihood.encode(x)
+    def _bound(self, x: Tensor, x_0: Tensor, matching: Tensor, draws: AbstractDraws, denoise: Denoise) -> Elbo:
+        """The bound with the given denoising terms (B, L), and the terms at the two ends of time."""
         gamma_1, gamma_T = self._gamma(0.0, x_0), self._gamma(1.0, x_0)
-        first = reconstruction(self.likelihood, x, draws.normal("x_1", x_0), gamma_1, denoise)
+        first = reconstruction(self.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
         return Elbo(first, prior_matching(x_0, gamma_T), matching, event_dims(x))
-
-    def _update_observers(self, u: Tensor, loss: Tensor) -> None:
-        for part in self.modules():
-            if isinstance(part, LossObserver):
-                part.update(u, loss)
-
-    def _gamma(self, t: float, like: Tensor) -> Tensor:
-        return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))
-
-    def _denoise(self, condition: Tensor | None) -> Denoise:
-        return with_condition(self.denoiser, condition)
-
-    def _discrete(self, what: str) -> DiscreteTime:
-        if not isinstance(self.time, DiscreteTime):
-            raise InvalidInput(
-                f"{what} needs discrete time, and this model has continuous time: use time=discrete, or "
-                "model.at(DiscreteTime(timesteps=T))"
-            )
-        return self.time

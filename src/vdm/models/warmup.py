@@ -1,4 +1,4 @@
-"""How strongly the KL terms count in training, by step: what keeps latents from being given up before they are of use."""
+"""KL annealing: ramp up the KL weight in training to avoid posterior collapse."""
 
 from abc import ABC, abstractmethod
 
@@ -9,27 +9,30 @@ from vdm.errors import InvalidInput
 
 
 class KLWarmup(nn.Module, ABC):
-    """The weight of prior matching and matching in the training loss. No bound is ever weighted."""
+    """The weight of the KL terms in the training loss; reported bounds are never weighted."""
 
     @abstractmethod
     def forward(self) -> Tensor:
-        """The weight for the next loss, a scalar in (0, 1]."""
+        """Return the weight of the next loss, a scalar in (0, 1]."""
 
 
 class NoWarmup(KLWarmup):
-    """1: the loss is the bound."""
+    """Weight 1: the loss is the bound."""
 
     def forward(self) -> Tensor:
         return torch.ones(())
 
 
 class LinearWarmup(KLWarmup):
-    """n/steps for training loss number n = 1, 2, …, then 1 (Sønderby et al. 2016); 1 in evaluation mode.
+    """Weight n/steps for training loss number n = 1, 2, …, then 1 (Sønderby et al. 2016); 1 in evaluation mode.
 
-    The count is a buffer: checkpoints hold it, and a resumed run goes on with it.
+    The count is a buffer, so a resumed run continues it.
 
     Args:
-        steps: training losses until the weight is 1.
+        steps: number of training losses until the weight is 1.
+
+    Raises:
+        InvalidInput: ``steps`` below 1.
     """
 
     taken: Tensor
@@ -37,7 +40,7 @@ class LinearWarmup(KLWarmup):
     def __init__(self, steps: int) -> None:
         super().__init__()
         if steps < 1:
-            raise InvalidInput(f"steps of the KL warm-up must be at least 1, got {steps}: for none use kl_warmup=none")
+            raise InvalidInput(f"steps of the KL warm-up must be at least 1, got {steps}: use kl_warmup=none for no warm-up")
         self.steps = int(steps)
         self.register_buffer("taken", torch.zeros((), dtype=torch.long))
 

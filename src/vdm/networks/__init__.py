@@ -1,4 +1,4 @@
-"""Backbones (x_t, γ_t, condition) ↦ y. They know nothing of diffusion, nor of a schedule."""
+"""Networks: backbones (x_t, γ_t, condition) ↦ y, which depend on no schedule, and fusion networks for learned latents."""
 
 from vdm.networks.backbone import Backbone
 from vdm.networks.embedding import ClassEmbedding, ConditionEmbedding, VectorEmbedding
@@ -6,17 +6,3 @@ from vdm.networks.fusion import FusionConv, FusionMLP, FusionNetwork
 from vdm.networks.mlp import MLP
 from vdm.networks.unet import UNet
 from vdm.networks.vdm_unet import FourierFeatures, VDMUNet
-
-__all__ = [
-    "MLP",
-    "Backbone",
-    "ClassEmbedding",
-    "ConditionEmbedding",
-    "FourierFeatures",
-    "FusionConv",
-    "FusionMLP",
-    "FusionNetwork",
-    "UNet",
-    "VDMUNet",
-    "VectorEmbedding",
-]

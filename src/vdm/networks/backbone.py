@@ -1,4 +1,4 @@
-"""What every network of a denoiser has in common, and the precision it runs in."""
+"""The base of every denoiser's network, and the precision it runs in."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,15 +12,20 @@ from vdm.networks.embedding import NoiseLevelEmbedding
 
 
 class Backbone(nn.Module, ABC):
-    """(x_t, γ_t, condition) ↦ y: a first layer, a body that sees the noise level, a last layer.
+    """(x_t, γ_t, condition) ↦ y: a stem, a trunk that depends on the noise level, and a head.
 
-    y has x_t's shape, (B, *event), or (B, *event, ``outputs``) where more than one number is asked for each dimension.
-
-    ``low_precision`` (bfloat16, or None) is what the body runs in, its weights rounded as they are used. The rest stays in
-    the weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the bound weighs by the SNR.
-    It is a way to run, no part of a model's state.
+    Attributes:
+        event_shape: the shape of one example.
+        outputs: numbers a dimension: y has x_t's shape (B, *event) for one, else the shape (B, *event, outputs).
+        embedding: of the noise level and the condition.
+        last: the head. (The name is part of checkpoints.)
+        low_precision: dtype of the trunk, bfloat16 or None, with its weights rounded as they are used. Stem, head and
+            embedding keep the weights' dtype: bfloat16 has eight bits for γ, for a pixel and for the output, which the
+            bound weighs by the SNR. A run-time setting, not part of a model's state.
     """
 
+    event_shape: Sequence[int]
+    outputs: int
     embedding: NoiseLevelEmbedding
     last: nn.Module
     low_precision: torch.dtype | None
@@ -30,13 +35,13 @@ class Backbone(nn.Module, ABC):
         self.event_shape, self.outputs, self.low_precision = tuple(event_shape), outputs, None
 
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """x_t (B, *event) and gamma_t (B,) in the weights' dtype.
+        """Return y for x_t (B, *event) and gamma_t (B,), both in the weights' dtype.
 
         Raises:
-            InvalidInput: examples of another shape, though convolutions could take them: a bound of other data.
+            InvalidInput: examples of another shape, which convolutions would accept.
         """
         if x_t.shape[1:] != self.event_shape:
-            raise InvalidInput(f"this network is for batches of examples {self.event_shape}, and got {tuple(x_t.shape)}")
+            raise InvalidInput(f"this network takes batches of examples {self.event_shape}, got {tuple(x_t.shape)}")
         level = self.embedding(gamma_t, condition)
         h = self.stem(x_t)
         with torch.autocast(h.device.type, self.low_precision) if self.low_precision else nullcontext():
@@ -46,8 +51,8 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def stem(self, x_t: Tensor) -> Tensor:
-        """The first layer."""
+        """The first layer, x_t ↦ h."""
 
     @abstractmethod
     def trunk(self, h: Tensor, level: Tensor) -> Tensor:
-        """All between the first and the last layer."""
+        """The layers between stem and head, (h, noise level) ↦ h."""

@@ -1,4 +1,4 @@
-"""What both U-Nets are made of."""
+"""Layers of both U-Nets."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def zero_init(layer: Layer) -> Layer:
-    """The layer with zero weights, so that a residual branch starts as nothing."""
+    """Set a layer's weights to zero, so that its residual branch adds nothing at first; return the layer."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -20,7 +20,7 @@ def zero_init(layer: Layer) -> Layer:
 
 
 class PixelHead(nn.Module):
-    """Features (B, F, H, W) ↦ ``outputs`` numbers for each dimension, (B, C, H, W, outputs): one linear map of a pixel's."""
+    """Features (B, F, H, W) ↦ (B, C, H, W, outputs): one linear map of each pixel's features, zero at first."""
 
     def __init__(self, features: int, image_channels: int, outputs: int) -> None:
         super().__init__()
@@ -32,16 +32,16 @@ class PixelHead(nn.Module):
 
 
 def image_head(norm: nn.GroupNorm, image_channels: int, outputs: int) -> nn.Sequential:
-    """Features ↦ y, zero at first: (B, C, H, W), or (B, C, H, W, outputs) where more than one number is asked for."""
+    """Return a head, features ↦ y, zero at first: (B, C, H, W) for one output, else (B, C, H, W, outputs)."""
     n = norm.num_channels
     one_number = zero_init(nn.Conv2d(n, image_channels, 3, padding=1))
     return nn.Sequential(norm, nn.SiLU(), one_number if outputs == 1 else PixelHead(n, image_channels, outputs))
 
 
 class Dropout(nn.Module):
-    """Zeroes each number with probability p while training, and divides the others by 1 − p.
+    """Set each number to zero with probability p in training, and divide the others by 1 − p.
 
-    On a CPU four draws come out of 64 random bits, seven times as fast as ``nn.Dropout``: p is in steps of 2⁻¹⁶ there.
+    On a CPU four draws use 64 random bits, seven times as fast as ``nn.Dropout``, with p in steps of 2⁻¹⁶.
 
     Raises:
         InvalidInput: p outside [0, 1).
@@ -50,7 +50,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         if not 0 <= p <= 65535 / 65536:
-            raise InvalidInput(f"dropout is a probability from 0 to less than 1, got {p}")
+            raise InvalidInput(f"dropout must be a probability from 0 to less than 1, got {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,9 +60,9 @@ class Dropout(nn.Module):
 
 
 def dropout_mask(x: Tensor, p: float) -> Tensor:
-    """0 with a probability near p, otherwise the inverse of the probability of that, in x's shape, dtype and layout.
+    """Return a mask in x's shape, dtype and layout: 0 with a probability q near p, otherwise 1/(1 − q).
 
-    The inverse is a number of x's dtype, so that the mean stays what it was: in bfloat16 p = 0.1 is 0.0986.
+    q is chosen so that 1/(1 − q) is exact in x's dtype and the mean is preserved: in bfloat16 p = 0.1 becomes 0.0986.
     """
     inverse = torch.tensor(1 / (1 - p), dtype=x.dtype).item()
     out_of = round(65536 * (1 - 1 / inverse))
@@ -72,14 +72,14 @@ def dropout_mask(x: Tensor, p: float) -> Tensor:
 
 
 def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1×1 convolution of pixels (B, pixels, channels)."""
+    """Apply a 1×1 convolution to pixels (B, pixels, channels)."""
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ/√d) v, each (B, heads, pixels, d).
+    """Return softmax(q kᵀ/√d) v, each (B, heads, pixels, d).
 
-    In bfloat16 on a CPU by two matrix products, where torch's fused kernel takes 1.7 times as long.
+    In bfloat16 on a CPU two matrix products are 1.7 times as fast as torch's fused kernel.
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
         return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, -1, dtype=q.dtype) @ v
@@ -90,8 +90,11 @@ class AttentionBlock(nn.Module):
     """Self-attention over the pixels, with a residual connection; (B, C, H, W) to the same.
 
     Args:
-        norm: what the input goes through first; its channels are C.
-        heads: must divide C.
+        norm: the first layer; its channels are C.
+        heads: attention heads; must divide C.
+
+    Raises:
+        InvalidInput: ``heads`` does not divide C.
     """
 
     def __init__(self, norm: nn.GroupNorm, heads: int) -> None:
@@ -112,7 +115,7 @@ class AttentionBlock(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block (x, noise level) ↦ h, then attention where it is wanted."""
+    """A residual block (x, noise level) ↦ h, then attention if there is one."""
 
     def __init__(self, block: nn.Module, attention: AttentionBlock | None) -> None:
         super().__init__()
@@ -124,11 +127,11 @@ class Block(nn.Module):
 
 
 COMPILED_SHAPES = 64
-"""Of stages and batches that are compiled each for itself; beyond as many, torch leaves the rest uncompiled."""
+"""The most shapes of blocks and batches that torch compiles; the rest runs uncompiled."""
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile U-Nets stage by stage, in place: stages of one shape share their code, and the weights keep their names."""
+    """Compile U-Nets block by block, in place: blocks of one shape share their code, and the weights keep their names."""
     torch._dynamo.config.recompile_limit = max(COMPILED_SHAPES, torch._dynamo.config.recompile_limit)
     for part in model.modules():
         if isinstance(part, Block):

@@ -1,4 +1,4 @@
-"""What tells a network the noise level, and the condition if there is one."""
+"""Embeddings of the noise level and of the condition."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
 
-NO_PLACE = "this network was built without a condition: give it a condition embedding"
+NO_CONDITION = "this network was built without a condition: give it a condition embedding"
 
 
 class ConditionEmbedding(nn.Module, ABC):
-    """A condition (B, …) as a vector (B, channels): the one way in for class labels, vectors and the like."""
+    """A condition (B, …), such as class labels or vectors, as a vector (B, channels)."""
 
     channels: int
 
     def check(self, condition: Tensor) -> None:
-        """Raises InvalidInput for conditions (N, …) that it cannot take."""
+        """Raise InvalidInput for conditions (N, …) that it cannot embed."""
 
     @abstractmethod
     def forward(self, condition: Tensor) -> Tensor:
-        """(B, …) to (B, channels)."""
+        """Map (B, …) to (B, channels)."""
 
 
 class ClassEmbedding(ConditionEmbedding):
@@ -36,8 +36,8 @@ class ClassEmbedding(ConditionEmbedding):
         known = self.table.num_embeddings
         if condition.ndim != 1 or condition.min() < 0 or condition.max() >= known:
             raise InvalidInput(
-                f"conditions of shape {tuple(condition.shape)} from {condition.min()} to {condition.max()} are no labels "
-                f"0 … {known - 1}: set classes= of the network's condition to the number of classes"
+                f"conditions must be labels 0 … {known - 1} of shape (N,), got {condition.min()} to {condition.max()} of "
+                f"shape {tuple(condition.shape)}: set classes= of the network's condition to the number of classes"
             )
 
     def forward(self, condition: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class VectorEmbedding(ConditionEmbedding):
     def check(self, condition: Tensor) -> None:
         if condition.shape[1:] != (self.linear.in_features,):
             raise InvalidInput(
-                f"conditions of shape {tuple(condition.shape)} are no vectors of {self.linear.in_features} features: set "
+                f"conditions must be vectors of {self.linear.in_features} features, got shape {tuple(condition.shape)}: set "
                 "features= of the network's condition to their number"
             )
 
@@ -64,22 +64,27 @@ class VectorEmbedding(ConditionEmbedding):
 
 
 def check_condition(network: nn.Module, condition: Tensor | None) -> None:
-    """Raises InvalidInput where a part of ``network`` needs conditions (N, …) and these are none, or none that it takes; and
-    where there are some, and the network has no place for them."""
-    taking = [part for part in network.modules() if isinstance(part, ConditionEmbedding)]
-    if condition is not None and not taking and any(isinstance(part, NoiseLevelEmbedding) for part in network.modules()):
-        raise InvalidInput(f"the data have conditions: {NO_PLACE}, or leave data.labels=true out")
-    for part in taking:
+    """Raise InvalidInput for conditions (N, …), or None, that the network was not built for."""
+    embeddings = [part for part in network.modules() if isinstance(part, ConditionEmbedding)]
+    if condition is not None and not embeddings and any(isinstance(part, NoiseLevelEmbedding) for part in network.modules()):
+        raise InvalidInput(f"the data have conditions: {NO_CONDITION}, or leave data.labels=true out")
+    for part in embeddings:
         if condition is None:
-            raise InvalidInput("the network was built for a condition, and the data have none: set data.labels=true")
+            raise InvalidInput("the network was built with a condition, and the data have none: set data.labels=true")
         part.check(condition)
 
 
 class NoiseLevelEmbedding(nn.Module):
     """γ (B,), and the condition, as one vector (B, channels).
 
-    γ is mapped to 1000 (γ − γ_min)/(γ_max − γ_min), then to sines and cosines of geometric frequencies from 1 to 10⁻⁴ as
-    in the official VDM, then through two layers. The ends are constants: a network knows no schedule.
+    γ is mapped to 1000 (γ − γ_min)/(γ_max − γ_min), then to sines and cosines of geometric frequencies from 1 to 10⁻⁴ as in
+    the official VDM, then through two layers.
+
+    Args:
+        channels: of the result.
+        gamma_min, gamma_max: constants, the ends of the usual schedule; the network does not depend on a schedule.
+        condition: its embedding is joined to the sines and cosines.
+        width: number of sines and cosines.
     """
 
     def __init__(
@@ -94,18 +99,18 @@ class NoiseLevelEmbedding(nn.Module):
         features = self.sinusoids(gamma)
         if (condition is None) != (self.condition is None):
             raise InvalidInput(
-                "this network was built for a condition, and got none: pass condition="
+                "this network was built with a condition, and got none: pass condition="
                 if condition is None
-                else f"it got a condition, but {NO_PLACE}"
+                else f"got a condition, but {NO_CONDITION}"
             )
         if self.condition is not None:
             features = torch.cat([features, self.condition(condition)], 1)
         return self.layers(features)
 
     def sinusoids(self, gamma: Tensor) -> Tensor:
-        """(B,) to (B, width)."""
-        place = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        """Map γ (B,) to sines and cosines (B, width)."""
+        scaled = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
         half = self.width // 2
         frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=gamma.dtype, device=gamma.device))
-        angles = place[:, None] * frequencies
+        angles = scaled[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], 1)

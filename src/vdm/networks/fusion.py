@@ -1,4 +1,4 @@
-"""Networks that join several tensors of any shapes into tensors of one shape: for the free hierarchical models."""
+"""Networks that fuse tensors of any shapes into tensors of one shape, for learned kernels between latents."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,22 +12,24 @@ from vdm.errors import InvalidInput, at_least
 from vdm.networks.blocks import zero_init
 from vdm.networks.unet import norm
 
+Shape = Sequence[int]
+
 
 class FusionNetwork(nn.Module, ABC):
     """(a, b, …) ↦ (y_1, …, y_heads), each y (B, *out_shape).
 
-    At the start y_1 is linear in the parents, and the first parent itself where that has y's shape; the others are zero.
-    The tensors are joined in the weights' dtype and come back in the first parent's.
+    At first y_1 is linear in the parents, and equal to the first parent if that has y's shape; the other y are zero. The
+    network runs in the weights' dtype and returns the first parent's.
     """
 
     def forward(self, *parents: Tensor) -> tuple[Tensor, ...]:
-        """parents (B, *in_shape) each."""
+        """Return the y for parents (B, *in_shape) each."""
         weights = next(self.parameters())
-        return tuple(y.to(parents[0].dtype) for y in self.join([parent.to(weights.dtype) for parent in parents]))
+        return tuple(y.to(parents[0].dtype) for y in self.fuse([parent.to(weights.dtype) for parent in parents]))
 
     @abstractmethod
-    def join(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The heads, in the weights' dtype."""
+    def fuse(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the heads, in the weights' dtype."""
 
 
 class Residual(nn.Module):
@@ -47,18 +49,13 @@ class FusionMLP(FusionNetwork):
     Args:
         in_shapes: the parents' event shapes, the nearest first.
         out_shape: y's event shape.
-        heads: how many y.
+        heads: number of y.
         hidden: width.
         blocks: residual blocks.
     """
 
     def __init__(
-        self,
-        in_shapes: Sequence[Sequence[int]],
-        out_shape: Sequence[int],
-        heads: int = 1,
-        hidden: int = 128,
-        blocks: int = 1,
+        self, in_shapes: Sequence[Shape], out_shape: Shape, heads: int = 1, hidden: int = 128, blocks: int = 1
     ) -> None:
         super().__init__()
         at_least(1, heads=heads, hidden=hidden)
@@ -81,7 +78,7 @@ class FusionMLP(FusionNetwork):
             if dims[0] == out:
                 self.linear.weight[:out] = torch.eye(out, sum(dims))
 
-    def join(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def fuse(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = torch.cat([parent.flatten(1) for parent in parents], 1)
         y = self.linear(x) + self.rest(x)
         return tuple(head.reshape(-1, *self.out_shape) for head in y.chunk(self.heads, 1))
@@ -90,32 +87,27 @@ class FusionMLP(FusionNetwork):
 class FusionConv(FusionNetwork):
     """A 3×3 convolution plus a residual convolutional network, at y's resolution.
 
-    A parent with more pixels is folded, its pixels becoming channels; one with fewer is repeated.
+    A parent with more pixels is unshuffled, its pixels becoming channels; one with fewer pixels is upsampled.
 
     Args:
         in_shapes: the parents' event shapes (C, H, W), the nearest first.
         out_shape: y's event shape (C, H, W).
-        heads: how many y.
+        heads: number of y.
         channels: width.
         blocks: residual blocks.
 
     Raises:
-        InvalidInput: shapes that are no images, sides that are no multiples of each other, or sizes below 1.
+        InvalidInput: shapes other than (C, H, W), sides that are not multiples of each other, or sizes below 1.
     """
 
     def __init__(
-        self,
-        in_shapes: Sequence[Sequence[int]],
-        out_shape: Sequence[int],
-        heads: int = 1,
-        channels: int = 32,
-        blocks: int = 1,
+        self, in_shapes: Sequence[Shape], out_shape: Shape, heads: int = 1, channels: int = 32, blocks: int = 1
     ) -> None:
         super().__init__()
         at_least(1, heads=heads, channels=channels)
         at_least(0, blocks=blocks)
         self.side, self.heads = _image(out_shape)[1:], heads
-        inputs, out = sum(self._folded(_image(shape)) for shape in in_shapes), out_shape[0]
+        inputs, out = sum(self._unshuffled_channels(_image(shape)) for shape in in_shapes), out_shape[0]
         self.linear = nn.Conv2d(inputs, out, 3, padding=1)
         self.rest = nn.Sequential(
             nn.Conv2d(inputs, channels, 3, padding=1),
@@ -137,12 +129,12 @@ class FusionConv(FusionNetwork):
         if tuple(in_shapes[0]) == tuple(out_shape):
             nn.init.dirac_(zero_init(self.linear).weight)
 
-    def join(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def fuse(self, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = torch.cat([self._at_side(parent) for parent in parents], 1)
         first, *others = self.rest(x).chunk(self.heads, 1)
         return first + self.linear(x), *others
 
-    def _folded(self, shape: tuple[int, int, int]) -> int:
+    def _unshuffled_channels(self, shape: tuple[int, int, int]) -> int:
         channels, *sides = shape
         factors = {(mine, its) for mine, its in zip(self.side, sides, strict=True)}
         if any(max(pair) % min(pair) for pair in factors) or len({its / mine for mine, its in factors}) > 1:
@@ -157,7 +149,7 @@ class FusionConv(FusionNetwork):
         return F.pixel_unshuffle(parent, its // mine) if its > mine else F.interpolate(parent, size=self.side)
 
 
-def _image(shape: Sequence[int]) -> tuple[int, int, int]:
+def _image(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise InvalidInput(f"the convolutional latents need shapes (C, H, W), got {tuple(shape)}: use latents=mlp")
     return shape[0], shape[1], shape[2]

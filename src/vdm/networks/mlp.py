@@ -16,9 +16,9 @@ class MLP(Backbone):
         event_shape: the shape of one example.
         hidden: width of every layer.
         blocks: number of residual blocks.
-        gamma_min, gamma_max: the ends that the noise level is measured between.
-        condition: how a condition enters, if there is one.
-        outputs: numbers for each dimension; from two on y is (B, *event, outputs).
+        gamma_min, gamma_max: ends of the noise level's embedding.
+        condition: embedding of a condition, if there is one.
+        outputs: numbers a dimension; from two on y is (B, *event, outputs).
 
     Raises:
         InvalidInput: sizes below 1.

@@ -1,8 +1,8 @@
-"""From parameters of the official VDM (google-research/vdm, flax) to the ``state_dict`` of :class:`VDMUNet`.
+"""Conversion of the parameters of the official VDM (google-research/vdm, flax) to the ``state_dict`` of :class:`VDMUNet`.
 
-Names are paths joined by "/", as in ``params/score_model/down.block_0/conv1/kernel``. The mapping goes name by name, so
-it holds for any depth, any number of image channels, with or without Fourier features and attention everywhere.
-Flax stores kernels with the outputs last, and takes images channels last; the state dict is PyTorch's.
+Names are paths joined by "/", as in ``params/score_model/down.block_0/conv1/kernel``. The mapping is by name, so it holds
+for any depth, any number of image channels, with or without Fourier features and attention everywhere. Flax stores kernels
+with the outputs last, and takes images channels last; the state dict is PyTorch's.
 """
 
 import re
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vdm.errors import InvalidInput
 from vdm.schedules import MonotoneSchedule
-from vdm.schedules.monotone import STRAIGHT
+from vdm.schedules.monotone import LINEAR_SHARE
 
-PLACES = {
+MODULES = {
     r"dense0": "embedding.layers.0",
     r"dense1": "embedding.layers.2",
     r"conv_in": "first",
@@ -30,7 +30,7 @@ PLACES = {
     r"GroupNorm_0": "last.0",
     r"conv_out": "last.2",
 }
-"""Modules of the official network, and where they are in ours."""
+"""Modules of the official network, and the same modules of :class:`VDMUNet`."""
 
 BLOCK = {
     "GroupNorm_0": "norm_1",
@@ -48,20 +48,20 @@ POINTWISE = ("skip", "q", "k", "v", "out")
 
 
 def network_state(arrays: Mapping[str, np.ndarray], prefix: str = "params/score_model/") -> dict[str, Tensor]:
-    """The ``state_dict`` of the :class:`VDMUNet` with the parameters under ``prefix``; other names are passed over.
+    """Return the ``state_dict`` of the :class:`VDMUNet` with the parameters under ``prefix``; other names are ignored.
 
-    The official first dense layer has one more input, a conditioning scalar that is 0 in every published
-    configuration; its row is left out.
+    The official first dense layer has one more input, a conditioning scalar that is 0 in every published configuration; its
+    row is dropped.
 
     Raises:
-        InvalidInput: no parameter under ``prefix``, or one that the official network does not have.
+        InvalidInput: no parameter under ``prefix``, or an unknown one.
     """
     own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     if not own:
         raise InvalidInput(f"no parameter's name begins with {prefix!r}; names are like {next(iter(arrays), None)!r}")
     state = {}
     for name, array in own.items():
-        module, kind = _place(name)
+        module, kind = _module_and_kind(name)
         state[f"{module}.{kind}"] = _as_torch(module, array[:-1] if name == "dense0/kernel" else array)
     for name in [name for name in state if ".q." in name]:
         q_k_v = [state.pop(name.replace(".q.", f".{part}.")) for part in "qkv"]
@@ -70,7 +70,7 @@ def network_state(arrays: Mapping[str, np.ndarray], prefix: str = "params/score_
 
 
 def schedule_ends(arrays: Mapping[str, np.ndarray], prefix: str = "params/gamma/") -> tuple[float, float]:
-    """(gamma_min, gamma_max) of the official scalar schedule γ(t) = b + |w| t.
+    """Return (gamma_min, gamma_max) of the official scalar schedule γ(t) = b + |w| t.
 
     Raises:
         InvalidInput: parameters of another schedule than the scalar one.
@@ -83,14 +83,14 @@ def schedule_ends(arrays: Mapping[str, np.ndarray], prefix: str = "params/gamma/
 
 
 def monotone_schedule(arrays: Mapping[str, np.ndarray], prefix: str = "params/gamma/") -> MonotoneSchedule:
-    """The official monotone network, γ(t) = l_1(t) + l_3(2 sigmoid(l_2(2t − 1)) − 1)/K, as a ``MonotoneSchedule``, float64.
+    """Return the official monotone network, γ(t) = l_1(t) + l_3(2 sigmoid(l_2(2t − 1)) − 1)/K, as a float64 schedule.
 
     Its dense layers use the absolute values of their kernels. With τ = 2t − 1 it is, up to a constant,
     a τ + Σ_k v_k sigmoid(w_k τ + b_k) where a = |l_1|/2, v = 2 |l_3|/K and w = |l_2|. ``MonotoneSchedule`` adds a straight
-    line of share ρ by itself, so a is lowered to what leaves the same path: 2a − ρ (2a + S), with S the rise of the sum.
+    line of share ρ, so 2a becomes 2a − ρ (2a + S) to give the same path, with S the rise of the sum.
 
     Raises:
-        InvalidInput: parameters of another schedule; or a path with less than the share ρ of a straight line in it.
+        InvalidInput: parameters of another schedule, or a path whose share of a straight line is below ρ.
     """
     try:
         names = ("l1/kernel", "l1/bias", "l2/kernel", "l2/bias", "l3/kernel")
@@ -102,10 +102,10 @@ def monotone_schedule(arrays: Mapping[str, np.ndarray], prefix: str = "params/ga
     v, w, b = 2 * k_3.abs() / len(k_3), k_2.abs(), b_2
     low, high = ((v * torch.sigmoid(sign * w + b)).sum() for sign in (-1, 1))
     rise = k_1.abs() + high - low
-    twice_a = k_1.abs() - STRAIGHT * rise
+    twice_a = k_1.abs() - LINEAR_SHARE * rise
     if not twice_a > 0:
         raise InvalidInput(
-            f"the official path must have more than {STRAIGHT:.0%} of a straight line in it: |l1/kernel| is too small"
+            f"the official path must have more than {LINEAR_SHARE:.0%} of a straight line in it: |l1/kernel| is too small"
         )
     gamma_min = (b_1 + low - v.sum() / 2).item()
     schedule = MonotoneSchedule(gamma_min, gamma_min + rise.item(), hidden=len(v)).double()
@@ -116,26 +116,26 @@ def monotone_schedule(arrays: Mapping[str, np.ndarray], prefix: str = "params/ga
     return schedule
 
 
-def _place(name: str) -> tuple[str, str]:
-    """The path of the module in ours, and "weight" or "bias"."""
+def _module_and_kind(name: str) -> tuple[str, str]:
+    """(path of the module in :class:`VDMUNet`, "weight" or "bias") of an official parameter."""
     *path, kind = name.split("/")
     if path and kind in ("kernel", "scale", "bias"):
         leaf = {"kernel": "weight", "scale": "weight", "bias": "bias"}[kind]
-        for pattern, place in PLACES.items():
+        for pattern, path_here in MODULES.items():
             match = re.fullmatch(pattern, path[0])
             if match is None:
                 continue
-            module = place.format(*match.groups())
+            module = path_here.format(*match.groups())
             inner = BLOCK if module.endswith("block") else ATTENTION if module.endswith("attention") else {}
             if len(path) == 1 and not inner:
                 return module, leaf
             if len(path) == 2 and path[1] in inner:
                 return f"{module}.{inner[path[1]]}", leaf
-    raise InvalidInput(f"{name!r} is no parameter of the official VDM's network")
+    raise InvalidInput(f"{name!r} is not a parameter of the official VDM's network: name its parameters by prefix")
 
 
 def _as_torch(module: str, array: np.ndarray) -> Tensor:
-    """Kernels with their outputs first: (h, w, in, out) or (in, out); biases and scales as they are."""
+    """Put a kernel's outputs first, (h, w, in, out) or (in, out); keep biases and scales as they are."""
     tensor = torch.from_numpy(np.array(array))
     if tensor.ndim == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()

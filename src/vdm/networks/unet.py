@@ -1,6 +1,7 @@
 """A down-sampling U-Net with self-attention at chosen resolutions."""
 
 from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with groups of at least four channels, at most 32 groups."""
+    """Return a group normalisation with groups of at least four channels, at most 32 groups."""
     groups = max(g for g in range(1, 33) if channels % g == 0 and channels // g >= min(4, channels))
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
@@ -36,79 +37,91 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.conv_2(self.dropout(h))
 
 
+@dataclass(eq=False, repr=False)
 class UNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W).
 
     Args:
-        event_shape: (C, H, W); H and W divisible by 2 for each level but the first.
+        event_shape: (C, H, W); H and W divisible by 2 once for each level but the first.
         channels: channels at full resolution.
         multipliers: channels of each level as a multiple of ``channels``; each level halves the resolution.
-        blocks: residual blocks a level on the way down; one more on the way up.
+        blocks: residual blocks a level on the way down; one more a level on the way up.
         attention: resolutions (heights) with self-attention.
         heads: attention heads.
         dropout: probability, inside every residual block.
-        gamma_min, gamma_max: the ends that the noise level is measured between.
-        condition: how a condition enters, if there is one.
-        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
+        gamma_min, gamma_max: ends of the noise level's embedding.
+        condition: embedding of a condition, if there is one.
+        outputs: numbers a dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
-        InvalidInput: an event that is not an image, sides that cannot be halved that often, or sizes below 1.
+        InvalidInput: another event shape, sides that cannot be halved at every level, or sizes below 1.
     """
 
-    def __init__(
-        self,
-        event_shape: Sequence[int],
-        channels: int,
-        multipliers: Sequence[int],
-        blocks: int,
-        gamma_min: float,
-        gamma_max: float,
-        attention: Sequence[int] = (),
-        heads: int = 1,
-        dropout: float = 0.0,
-        condition: ConditionEmbedding | None = None,
-        outputs: int = 1,
-    ) -> None:
-        super().__init__(event_shape, outputs)
-        at_least(1, channels=channels, multipliers=min(multipliers, default=0), heads=heads, outputs=outputs)
-        at_least(0, blocks=blocks)
-        if len(event_shape) != 3:
-            raise InvalidInput(f"the U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
-        image_channels, height, width = event_shape
-        halvings = 2 ** (len(multipliers) - 1)
-        if height % halvings or width % halvings:
-            raise InvalidInput(
-                f"{len(multipliers)} levels halve the image {len(multipliers) - 1} times, which {height}×{width} does not "
-                "allow: give fewer multipliers, or pad the images"
-            )
-        level_channels = 4 * channels
-        widths = [channels * m for m in multipliers]
+    event_shape: Sequence[int]
+    channels: int
+    multipliers: Sequence[int]
+    blocks: int
+    gamma_min: float
+    gamma_max: float
+    attention: Sequence[int] = ()
+    heads: int = 1
+    dropout: float = 0.0
+    condition: InitVar[ConditionEmbedding | None] = None
+    outputs: int = 1
 
-        def stage(n_in: int, n_out: int, resolution: int) -> Block:
-            block = ResidualBlock(n_in, n_out, level_channels, dropout)
-            return Block(block, AttentionBlock(norm(n_out), heads) if resolution in attention else None)
-
-        self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition)
-        self.first = nn.Conv2d(image_channels, channels, 3, padding=1)
+    def __post_init__(self, condition: ConditionEmbedding | None) -> None:
+        super().__init__(self.event_shape, self.outputs)
+        self._check_sizes()
+        image_channels, height, _ = self.event_shape
+        lowest = height >> (len(self.multipliers) - 1)
+        self.embedding = NoiseLevelEmbedding(4 * self.channels, self.gamma_min, self.gamma_max, condition)
+        self.first = nn.Conv2d(image_channels, self.channels, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        skips, current = [channels], channels
-        for depth, n in enumerate(widths):
-            for _ in range(blocks):
-                self.down.append(stage(current, n, height >> depth))
-                current = n
-                skips.append(current)
-            if depth < len(widths) - 1:
-                self.down.append(nn.Conv2d(current, current, 3, stride=2, padding=1))
-                skips.append(current)
-        lowest = height >> (len(widths) - 1)
-        self.middle = nn.ModuleList([stage(current, current, lowest), stage(current, current, 0)])
-        for depth, n in reversed(list(enumerate(widths))):
-            for _ in range(blocks + 1):
-                self.up.append(stage(current + skips.pop(), n, height >> depth))
+        skips = self._build_down()
+        self.middle = nn.ModuleList([self._block(skips[-1], skips[-1], lowest), self._block(skips[-1], skips[-1], 0)])
+        self._build_up(skips)
+        self.last = image_head(norm(self.channels * self.multipliers[0]), image_channels, self.outputs)
+
+    def _check_sizes(self) -> None:
+        multipliers = min(self.multipliers, default=0)
+        at_least(1, channels=self.channels, multipliers=multipliers, heads=self.heads, outputs=self.outputs)
+        at_least(0, blocks=self.blocks)
+        if len(self.event_shape) != 3:
+            raise InvalidInput(f"the U-Net needs images (C, H, W), got shape {tuple(self.event_shape)}: use network=mlp")
+        _, height, width = self.event_shape
+        halvings = len(self.multipliers) - 1
+        if height % 2**halvings or width % 2**halvings:
+            raise InvalidInput(
+                f"{halvings + 1} levels halve the image {halvings} times, which {height}×{width} does not allow: give "
+                "fewer multipliers, or pad the images"
+            )
+
+    def _block(self, n_in: int, n_out: int, resolution: int) -> Block:
+        block = ResidualBlock(n_in, n_out, 4 * self.channels, self.dropout)
+        return Block(block, AttentionBlock(norm(n_out), self.heads) if resolution in self.attention else None)
+
+    def _build_down(self) -> list[int]:
+        """Fill ``down``; return the channels of the stem's output and of each layer's."""
+        skips = [self.channels]
+        for depth, multiplier in enumerate(self.multipliers):
+            for _ in range(self.blocks):
+                self.down.append(self._block(skips[-1], self.channels * multiplier, self.event_shape[1] >> depth))
+                skips.append(self.channels * multiplier)
+            if depth < len(self.multipliers) - 1:
+                self.down.append(nn.Conv2d(skips[-1], skips[-1], 3, stride=2, padding=1))
+                skips.append(skips[-1])
+        return skips
+
+    def _build_up(self, skips: list[int]) -> None:
+        """Fill ``up``, whose blocks see the output of the layer before, joined to one of ``skips``, last first."""
+        current = skips[-1]
+        for depth, multiplier in reversed(list(enumerate(self.multipliers))):
+            n = self.channels * multiplier
+            for _ in range(self.blocks + 1):
+                self.up.append(self._block(current + skips.pop(), n, self.event_shape[1] >> depth))
                 current = n
             if depth > 0:
-                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)))
-        self.last = image_head(norm(current), image_channels, outputs)
+                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(n, n, 3, padding=1)))
 
     def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t)

@@ -3,46 +3,48 @@
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vdm.buildable import buildable
 from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
 from vdm.networks.blocks import AttentionBlock, Block, Dropout, image_head, zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
-PLAIN_LEVELS = 32
-"""Data with so few levels is seen as it is: Fourier features are for telling fine levels apart."""
+MOST_PLAIN_LEVELS = 32
+"""The most levels for which ``FourierFeatures.for_levels`` gives none: the features resolve finer levels."""
 
 
-class FourierFeatures(nn.Module):
+class FourierFeatures:
     """x (B, C, H, W) ↦ (x, sin 2π 2ⁿ x, cos 2π 2ⁿ x), (B, (1 + 2N) C, H, W), for N exponents n.
 
-    With 256 levels neighbouring centres are 2⁻⁷ apart: n = 6 and 7 see the finest differences there are.
+    With 256 levels neighbouring centres are 2⁻⁷ apart, which n = 6 and 7 resolve.
     """
 
     def __init__(self, exponents: Sequence[int] = (6, 7)) -> None:
-        super().__init__()
         self.exponents = tuple(exponents)
 
     @classmethod
+    @buildable
     def for_levels(cls, levels: int, exponents: Sequence[int] = (6, 7)) -> "FourierFeatures | None":
-        """None for 32 levels or fewer."""
-        return cls(exponents) if levels > PLAIN_LEVELS else None
+        """Return features for data with so many levels; None for 32 levels or fewer."""
+        return cls(exponents) if levels > MOST_PLAIN_LEVELS else None
 
     def channels(self, channels: int) -> int:
-        """Channels of the features of an image with so many."""
+        """Return the channels of the features of an image with ``channels`` channels."""
         return (1 + 2 * len(self.exponents)) * channels
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         angles = torch.stack([2 * math.pi * 2**n * x for n in self.exponents], 2).flatten(1, 2)
         return torch.cat([x, angles.sin(), angles.cos()], 1)
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with 32 groups; with fewer, of at least two channels, where 32 does not divide the channels."""
+    """Return a group normalisation with 32 groups if 32 divides the channels, else with fewer, of two channels or more."""
     groups = 32 if channels % 32 == 0 else max(1, math.gcd(32, channels) // 2)
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
@@ -65,6 +67,7 @@ class ShiftedBlock(nn.Module):
         return self.skip(x) + self.conv_2(self.dropout(h))
 
 
+@dataclass(eq=False, repr=False)
 class VDMUNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W), all at full resolution.
 
@@ -73,59 +76,59 @@ class VDMUNet(Backbone):
     channels, as published for CIFAR-10, 8.9M at 8 of 128 and 2.24M at 8 of 64. The official network adds x_t to its
     output, which here is ``ResidualNoiseParameterisation``.
 
-    The noise level enters as a shift of each channel before a group normalisation: groups of one channel would take it
-    out again. So the official network of exactly 32 channels, with its 32 groups, does not see γ at all; it can be built,
-    for the sake of agreement, and gives a warning.
+    The noise level shifts each channel before a group normalisation, which removes the shift from groups of one channel: the
+    official network with exactly 32 channels, in 32 groups, does not depend on γ. It can be built, with a warning.
 
     Args:
         event_shape: (C, H, W).
-        channels: channels of every layer; a multiple of 32 from 64 on, to be the official one.
+        channels: channels of every layer; the official network has a multiple of 32, at least 64.
         blocks: blocks on the way down; the paper calls them levels.
-        attention_everywhere: attention after every block down and up as well, not in the middle only.
+        attention_everywhere: attention after every block, not in the middle only.
         dropout: probability, inside every block.
-        fourier: features of x_t that the first layer sees; none by default.
-        gamma_min, gamma_max: the ends that the noise level is measured between.
-        condition: how a condition enters, if there is one.
-        outputs: numbers for each dimension; from two on y is (B, C, H, W, outputs).
+        fourier: features of x_t for the first layer; none by default.
+        gamma_min, gamma_max: ends of the noise level's embedding.
+        condition: embedding of a condition, if there is one.
+        outputs: numbers a dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
-        InvalidInput: an event that is not an image, or sizes below 1.
+        InvalidInput: another event shape, or sizes below 1.
     """
 
-    def __init__(
-        self,
-        event_shape: Sequence[int],
-        channels: int,
-        blocks: int,
-        gamma_min: float,
-        gamma_max: float,
-        attention_everywhere: bool = False,
-        dropout: float = 0.0,
-        fourier: FourierFeatures | None = None,
-        condition: ConditionEmbedding | None = None,
-        outputs: int = 1,
-    ) -> None:
-        super().__init__(event_shape, outputs)
-        at_least(1, channels=channels, outputs=outputs)
-        at_least(0, blocks=blocks)
-        if len(event_shape) != 3:
-            raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(event_shape)}: use network=mlp")
-        if norm(channels).num_groups == channels:
-            warnings.warn(f"{channels} channels in {channels} groups: the norm hides the noise level; use 64", stacklevel=2)
-        level_channels = 4 * channels
+    event_shape: Sequence[int]
+    channels: int
+    blocks: int
+    gamma_min: float
+    gamma_max: float
+    attention_everywhere: bool = False
+    dropout: float = 0.0
+    fourier: FourierFeatures | None = None
+    condition: InitVar[ConditionEmbedding | None] = None
+    outputs: int = 1
 
-        def stage(n_in: int, attention: bool) -> Block:
-            block = ShiftedBlock(n_in, channels, level_channels, dropout)
-            return Block(block, AttentionBlock(norm(channels), heads=1) if attention else None)
+    def __post_init__(self, condition: ConditionEmbedding | None) -> None:
+        super().__init__(self.event_shape, self.outputs)
+        self._check_sizes()
+        channels, image_channels = self.channels, self.event_shape[0]
+        inputs = image_channels if self.fourier is None else self.fourier.channels(image_channels)
+        self.embedding = NoiseLevelEmbedding(4 * channels, self.gamma_min, self.gamma_max, condition, width=channels)
+        self.first = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.down = nn.ModuleList(self._block(channels, self.attention_everywhere) for _ in range(self.blocks))
+        self.middle = nn.ModuleList([self._block(channels, True), self._block(channels, False)])
+        self.up = nn.ModuleList(self._block(2 * channels, self.attention_everywhere) for _ in range(self.blocks + 1))
+        self.last = image_head(norm(channels), image_channels, self.outputs)
 
-        seen = event_shape[0] if fourier is None else fourier.channels(event_shape[0])
-        self.fourier = fourier
-        self.embedding = NoiseLevelEmbedding(level_channels, gamma_min, gamma_max, condition, width=channels)
-        self.first = nn.Conv2d(seen, channels, 3, padding=1)
-        self.down = nn.ModuleList(stage(channels, attention_everywhere) for _ in range(blocks))
-        self.middle = nn.ModuleList([stage(channels, True), stage(channels, False)])
-        self.up = nn.ModuleList(stage(2 * channels, attention_everywhere) for _ in range(blocks + 1))
-        self.last = image_head(norm(channels), event_shape[0], outputs)
+    def _check_sizes(self) -> None:
+        at_least(1, channels=self.channels, outputs=self.outputs)
+        at_least(0, blocks=self.blocks)
+        if len(self.event_shape) != 3:
+            raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(self.event_shape)}: use network=mlp")
+        n = self.channels
+        if norm(n).num_groups == n:
+            warnings.warn(f"{n} channels in {n} groups: the norm hides the noise level; use 64", stacklevel=4)
+
+    def _block(self, n_in: int, attention: bool) -> Block:
+        block = ShiftedBlock(n_in, self.channels, 4 * self.channels, self.dropout)
+        return Block(block, AttentionBlock(norm(self.channels), heads=1) if attention else None)
 
     def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t if self.fourier is None else self.fourier(x_t))

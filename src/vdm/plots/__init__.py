@@ -1,1 +1,1 @@
-"""Figures and images: pure functions from numbers."""
+"""Figures and images, as pure functions of numbers."""

@@ -1,4 +1,4 @@
-"""Pictures, as pure functions from numbers to images."""
+"""Images: grids of examples, points over a density, and captions."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def to_bytes(x: Tensor, levels: int) -> Tensor:
-    """Integer levels 0 … K − 1 as uint8 grey values 0 … 255."""
+    """Convert integer levels 0 … K − 1 to uint8 grey values 0 … 255."""
     return (x.double() * 255 / (levels - 1)).round().clamp(0, 255).to(torch.uint8)
 
 
 def image_grid(x: Tensor, levels: int, columns: int = 8, least_side: int = 64) -> Image.Image:
-    """Images (n, C, H, W) of integer levels, C = 1 or 3, in rows of ``columns`` with a thin border.
+    """Return images (n, C, H, W) of integer levels, C = 1 or 3, in rows of ``columns`` with a thin border.
 
-    Small images are magnified by a whole factor, without smoothing, until a side has ``least_side`` pixels.
+    Small images are magnified by an integer factor, without smoothing, to a height of at least ``least_side`` pixels.
     """
     n, channels, height = x.shape[:3]
     rows = -(-n // columns)
@@ -36,7 +36,7 @@ def image_grid(x: Tensor, levels: int, columns: int = 8, least_side: int = 64) -
 
 
 def stack_images(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures below one another."""
+    """Stack pictures from top to bottom."""
     canvas = Image.new(pictures[0].mode, (max(p.width for p in pictures), sum(p.height for p in pictures)))
     top = 0
     for picture in pictures:
@@ -46,7 +46,7 @@ def stack_images(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def with_captions(picture: Image.Image, captions: Sequence[str]) -> Image.Image:
-    """A picture with a line of captions above it, each in the middle of its share of the width."""
+    """Add a line of captions above a picture, each centred in an equal share of the width."""
     font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 12)
     canvas = Image.new(picture.mode, (picture.width, picture.height + 20), "white")
     canvas.paste(picture, (0, 20))
@@ -57,13 +57,13 @@ def with_captions(picture: Image.Image, captions: Sequence[str]) -> Image.Image:
 
 
 def density_picture(x: Tensor, log_prob: Callable[[Tensor], Tensor], reach: float = 2.5, cells: int = 200) -> Image.Image:
-    """Points (n, 2) beside the density they should have, on the square [−reach, reach]².
+    """Draw a density on the square [−reach, reach]², and beside it points (n, 2) over a faint copy of it.
 
-    Left the density, with its height in colour; right the points, over a trace of it. Points outside are counted.
+    The title counts the points outside the square.
     """
     side = torch.linspace(-reach, reach, cells, dtype=torch.float64)
-    places = torch.cartesian_prod(side, side).flip(1)
-    heights = log_prob(places).exp().view(cells, cells).numpy()
+    grid = torch.cartesian_prod(side, side).flip(1)
+    heights = log_prob(grid).exp().view(cells, cells).numpy()
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     truth, points = figure.subplots(1, 2, sharey=True)
     extent = (-reach, reach, -reach, reach)
@@ -79,11 +79,11 @@ def density_picture(x: Tensor, log_prob: Callable[[Tensor], Tensor], reach: floa
 
 
 def render(figure: Figure, dpi: int = 100) -> Image.Image:
-    """A figure as an image; the figure is empty afterwards."""
+    """Render a figure as an image, and clear the figure."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    figure.clear()  # it refers to itself, and would hold megabytes until it is collected
+    figure.clear()  # a figure refers to itself and would hold megabytes until garbage collection
     del canvas.renderer
     return picture

@@ -1,4 +1,4 @@
-"""What a sweep found: its runs by their settings, and means over seeds."""
+"""Groups of runs that differ in their seed only, with means over seeds."""
 
 import itertools
 import math
@@ -7,12 +7,12 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from vdm.errors import InvalidInput
-from vdm.estimate import Estimate, decimals
-from vdm.runs.sweeps import Run, Settings, with_flips
+from vdm.estimate import decimals
+from vdm.runs.sweeps import Run, Settings
 
 
 class Summary(NamedTuple):
-    """A term over the seeds: mean and standard error of the mean, NaN for a single run; means of the runs' own errors."""
+    """Mean of a term over seeds, its standard error (NaN for one seed), and means of the runs' own standard errors."""
 
     mean: float
     se: float
@@ -20,23 +20,14 @@ class Summary(NamedTuple):
     data_se: float
 
     def shown(self) -> tuple[str, str, str]:
-        """Mean ± error over the seeds, mc_se and data_se, with no digit beyond the second of the largest."""
+        """Return mean ± se, mc_se and data_se, rounded to the second digit of the largest error."""
         places = decimals(self.se, self.mc_se, self.data_se)
         value, se, mc_se, data_se = (f"{number:.{places}f}" for number in self)
         return value if math.isnan(self.se) else f"{value} ± {se}", mc_se, data_se
 
 
-def over_seeds(found: Sequence[Estimate]) -> Summary | None:
-    """None of nothing."""
-    if not found:
-        return None
-    values, mc, data = zip(*found, strict=True)
-    se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Summary(mean(values), se, mean(mc), mean(data))
-
-
 class Group(NamedTuple):
-    """The runs that differ in their seed only."""
+    """Runs that differ in their seed only, labelled by the settings that distinguish them from other groups."""
 
     label: str
     runs: list[Run]
@@ -47,35 +38,45 @@ class Group(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For a table: the label, and whether a finished run was trained with flips."""
-        return with_flips(self.label, any(run.flipped for run in self.finished))
+        """The label for a table."""
+        return mark_flips(self.label, any(run.flipped for run in self.finished))
 
     @property
-    def seeds(self) -> list[Run]:
-        """The first finished run of each seed: one that repeats it is no further evidence."""
+    def one_per_seed(self) -> list[Run]:
+        """The first finished run of each seed; repeated seeds are not independent."""
         first: dict[str, Run] = {}
         for run in self.finished:
             first.setdefault(run.seed, run)
         return list(first.values())
 
     def summary(self, term: str) -> Summary | None:
-        """Over the seeds of the finished runs; None if there is none."""
-        return over_seeds([run.test[term] for run in self.seeds])
+        """Return a term over the seeds of the finished runs; None if there are none."""
+        estimates = [run.test[term] for run in self.one_per_seed]
+        if not estimates:
+            return None
+        values, mc_se, data_se = zip(*estimates, strict=True)
+        se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return Summary(mean(values), se, mean(mc_se), mean(data_se))
 
 
-def differing(told: Sequence[Settings], aside: str = "seed") -> list[str]:
-    """The settings in which jobs differ, but for the one ``aside``."""
-    names = sorted({name for settings in told for name in settings if name != aside})
-    return [name for name in names if len({settings.get(name) for settings in told}) > 1]
+def mark_flips(name: str, flipped: bool) -> str:
+    """Return a run's name for a table; runs trained on mirrored images are marked."""
+    return f"{name}, trained with flips" if flipped else name
 
 
-def in_words(settings: Settings, names: Sequence[str]) -> str:
-    """What a job was told of ``names``."""
+def differing(jobs: Sequence[Settings], except_for: str = "seed") -> list[str]:
+    """Return the names of the settings in which jobs differ, without ``except_for``."""
+    names = sorted({name for settings in jobs for name in settings if name != except_for})
+    return [name for name in names if len({settings.get(name) for settings in jobs}) > 1]
+
+
+def settings_label(settings: Settings, names: Sequence[str]) -> str:
+    """Return the settings among ``names`` as ``name=value, …``."""
     return ", ".join(f"{name}={settings[name]}" for name in names if name in settings)
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    """Runs by the settings in which they differ, the seed apart; the best mean first, those without a result last.
+    """Group runs by the settings in which they differ besides the seed, sorted by mean bound; unfinished groups are last.
 
     Raises:
         InvalidInput: finished runs of one group on different data.
@@ -83,19 +84,21 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     names = differing([run.settings for run in runs])
 
     def label(run: Run) -> str:
-        return in_words(run.settings, names) or "all"
+        return settings_label(run.settings, names) or "all"
 
-    ordered = sorted(runs, key=label)
-    found = [Group(name, list(members)) for name, members in itertools.groupby(ordered, key=label)]
-
-    for group in found:
-        on = {run.data: run.folder and run.folder.root for run in group.finished}
-        if len(on) > 1:
-            one, other, *_ = on.values()
-            raise InvalidInput(f"{one} and {other} have the same settings and other data, and so no mean: move one away")
+    grouped = [Group(name, list(members)) for name, members in itertools.groupby(sorted(runs, key=label), key=label)]
+    for group in grouped:
+        _check_same_data(group)
 
     def rank(group: Group) -> float:
         summary = group.summary("bits_per_dim")
         return math.inf if summary is None or math.isnan(summary.mean) else summary.mean
 
-    return sorted(found, key=rank)
+    return sorted(grouped, key=rank)
+
+
+def _check_same_data(group: Group) -> None:
+    folders = {run.data_id: run.folder and run.folder.root for run in group.finished}
+    if len(folders) > 1:
+        one, other, *_ = folders.values()
+        raise InvalidInput(f"{one} and {other} have the same settings but different data, so no mean: move one away")

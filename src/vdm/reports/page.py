@@ -1,4 +1,4 @@
-"""What the reports have in common: sections of tables and pictures, as one HTML page that needs nothing else."""
+"""An HTML page of sections with tables and pictures, complete in one file."""
 
 import base64
 import io
@@ -9,19 +9,12 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from vdm.reports.table import Table, text_tables
 from vdm.runs.files import write_atomically
 
 
-class Table(NamedTuple):
-    """Cells as they are shown: numbers to the right, or ``words`` to the left."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: bool = False
-
-
 class Picture(NamedTuple):
-    """A PNG file and what is to be seen on it."""
+    """A PNG file, to be written as ``name``.png beside the page."""
 
     name: str
     caption: str
@@ -29,22 +22,19 @@ class Picture(NamedTuple):
 
     @classmethod
     def of(cls, name: str, caption: str, figure: Figure) -> "Picture":
-        """A figure."""
+        """Return the picture of a figure."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130)
         return cls(name, caption, buffer.getvalue())
 
     @property
     def inline(self) -> str:
-        """For a data: address."""
+        """The PNG file in base64, for a data: address."""
         return base64.b64encode(self.png).decode()
 
 
 class Section(NamedTuple):
-    """A heading with what stands below it; ``note`` says where that comes from, ``folded`` is text to unfold.
-
-    small: whether many pictures stand side by side.
-    """
+    """A section of a page: ``note`` names the source, ``folded`` is text to unfold, ``small`` pictures are thumbnails."""
 
     title: str
     note: str = ""
@@ -54,38 +44,38 @@ class Section(NamedTuple):
     small: bool = False
 
     def __bool__(self) -> bool:
-        """Whether there is anything to show."""
+        """Whether the section has content besides its title and note."""
         return bool(self.tables or self.pictures or self.folded)
 
 
 class Page(NamedTuple):
-    """``state`` is ``finished``, ``failed`` or ``unfinished``, or nothing; empty sections are left out."""
+    """A page; sections without content are left out, and the state of a run is the style of ``lead``."""
 
     title: str
-    state: str
-    lead: str
     sections: Sequence[Section]
+    state: str = ""
+    lead: str = ""
 
 
-def warnings_section(said: Sequence[tuple[str, str]]) -> Section:
-    """(run, sentence), as they stand in the runs' metrics.json."""
-    return Section("Warnings", "metrics.json of each run", [Table((), said, words=True)] if said else [])
+def warnings_section(rows: Sequence[Sequence[str]]) -> Section:
+    """Return the section of warnings from metrics.json: (sentence) or (run, sentence) a row."""
+    return Section("Warnings", "metrics.json", text_tables(rows))
 
 
 def html_of(page: Page) -> str:
-    """The page, complete in itself; whatever it shows is shown as text, never as markup."""
+    """Return the page as HTML that loads no other file; all text is escaped."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    shown = page._replace(sections=[section for section in page.sections if section])
-    return environment.get_template("page.html").render(page=shown)
+    sections = [section for section in page.sections if section]
+    return environment.get_template("page.html").render(page=page._replace(sections=sections))
 
 
 def write_page(folder: Path, page: Page) -> list[Path]:
-    """report.html, and every picture beside it; the paths, the page first."""
-    written = [folder / "report.html"]
-    write_atomically(written[0], html_of(page).encode())
+    """Write report.html and its pictures; return their paths, the page first."""
+    paths = [folder / "report.html"]
+    write_atomically(paths[0], html_of(page).encode())
     for section in page.sections:
         for picture in section.pictures:
-            written.append(folder / f"{picture.name}.png")
-            write_atomically(written[-1], picture.png)
-    return written
+            paths.append(folder / f"{picture.name}.png")
+            write_atomically(paths[-1], picture.png)
+    return paths

@@ -1,8 +1,8 @@
-"""``vdm-report run=FOLDER``: one page on a run, finished or not, from the files of its folder alone."""
+"""``vdm-report run=FOLDER``: one page on a run, finished or not, from the files in its folder."""
 
 import itertools
-import json
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,199 +11,186 @@ from rich.markup import escape
 from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
-from vdm.plots.figures import (
-    STEP,
-    bound_figure,
-    line_figure,
-    profile_figure,
-    schedule_figure,
-    some_of,
-    terms_figure,
-    variance_figure,
-)
+from vdm.plots.figures import bound_figure, evenly_spaced, profile_figure, schedule_figure, terms_figure, variance_figure
+from vdm.plots.lines import STEP, line_figure
 from vdm.reports import console
-from vdm.reports.page import Page, Picture, Section, Table, write_page
+from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
+from vdm.reports.table import Table, text_tables
 from vdm.runs.folder import RunFolder, read_estimate
+from vdm.runs.resuming import leaves
 from vdm.runs.sweeps import Run, read_run
-from vdm.runs.tables import read_curves, read_profiles, read_schedules
+from vdm.runs.tables import STANDARD_ERRORS, read_curves, read_profiles, read_schedules
 from vdm.terms import TERM_LABELS, TERMS
 
-SINGLE = {
+PANELS = {
     "train/learning_rate": ("learning rate", "", "linear"),
     "train/gradient_norm": ("gradient norm, before clipping", "", "log"),
     "train/gradient_noise_scale": ("gradient noise scale", "examples", "log"),
     "profile/one_t_variance": ("variance of one draw of the one-t estimate", "(bits/dim)²", "log"),
     "throughput/examples_per_second": ("throughput", "examples per second", "linear"),
-    "throughput/utilisation": ("FLOP/s, as a part of the measured peak", "", "linear"),
+    "throughput/utilisation": ("FLOP/s, as a fraction of the measured peak", "", "linear"),
 }
-"""Columns of metrics.csv with a panel of their own: title, unit, scale."""
+"""Columns of metrics.csv that are drawn in a panel each: title, unit, scale."""
 
 CAPTIONS = {
     "samples": "samples of the averaged model",
-    "trajectory": "samples on their way from noise: x_t, and below it x̂_0(x_t)",
+    "trajectory": "samples during generation: x_t, and below it x̂_0(x_t)",
     "noising": "test examples x_0 and a path of q, from the least noise to the most (figure 1.4)",
-    "denoised": "the same x_t, and below each what the denoiser makes of it, x̂_0(x_t)",
+    "denoised": "the same x_t, and below each the denoiser's prediction x̂_0(x_t)",
     "reconstructions": "test examples, and below each draws of x given its latents",
     "traversals": "one row a layer: its most informative coordinate from −3 to 3 standard deviations",
 }
-"""Of the pictures that training leaves; others are shown by name."""
+"""Captions of the pictures that training writes; other pictures are captioned by their names."""
 
 
 def report(root: Path, output: Path) -> None:
-    """Writes report.html and its pictures, and says where."""
+    """Write report.html and its pictures to ``output``, and print the path."""
     run = read_run(root)
     page, *_ = write_page(output, page_of(run))
-    console.show(f"{console.near(root)}: {escape(told(run))}", console.listing("written", [console.near(page)]))
+    console.show(
+        f"{console.short_path(root)}: {escape(_status(run))}", console.listing("written", [console.short_path(page)])
+    )
 
 
-def told(run: Run) -> str:
-    """One line on how a run stands."""
+def _status(run: Run) -> str:
+    """Return one line on the state of a run."""
     if run.state != "finished":
         return f"{run.state}: {run.note}"
-    return f"finished: {console.in_words('test', run.test['bits_per_dim'])}"
+    return f"finished: {console.bound_sentence('test', run.test['bits_per_dim'])}"
 
 
 def page_of(run: Run) -> Page:
-    """All that the folder of a run says.
+    """Return the page on a run.
 
     Raises:
-        InvalidInput: a folder that no run wrote.
+        InvalidInput: a folder without a run.
     """
     folder = run.folder
     if folder is None or not folder.config.exists():
         raise InvalidInput(
             f"{folder and folder.root} holds no run: name the folder that vdm-train wrote, with its config.yaml"
         )
-    metrics, curves = _metrics(folder), read_curves(folder.curves)
-    facts, warnings = metrics.pop("provenance", {}), [[str(line)] for line in metrics.pop("warnings", [])]
+    curves = read_curves(folder.curves)
     sections = [
-        _bound(metrics, facts, curves),
-        Section("Warnings", "metrics.json", [Table((), warnings, words=True)] if warnings else []),
-        Section("Further measurements", "metrics.json", _flat(_others(metrics))),
+        _bound(run, curves),
+        warnings_section([[sentence] for sentence in run.warnings]),
+        Section("Further measurements", "metrics.json", _flat(_other_metrics(run.metrics))),
         _curves(curves),
         _noise_levels(folder),
         *_pictures(folder),
         _panels(curves),
         _settings(run, folder),
-        Section("Where the numbers come from", "metrics.json: provenance", _flat(facts)),
+        Section("Provenance", "metrics.json: provenance", _flat(run.metrics.get("provenance", {}))),
     ]
-    return Page(folder.root.resolve().name, run.state, told(run), sections)
+    return Page(folder.root.resolve().name, sections, run.state, _status(run))
 
 
-def _metrics(folder: RunFolder) -> dict[str, Any]:
-    """What metrics.json holds; nothing if it is not there, or cannot be read, which the state of the run says."""
-    try:
-        content = json.loads(folder.metrics.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _bound(metrics: Mapping[str, Any], facts: Mapping[str, Any], curves: Mapping[str, Curve]) -> Section:
-    """Both evaluated sets by term, or the last validation of a run that has no result."""
-    names = [name for name in metrics.get("test", {}) if name in TERM_LABELS or name.startswith("layer_")] or list(TERMS)
-    stages = {stage: [_estimate(metrics, curves, stage, name) for name in names] for stage in ("test", "val")}
-    stages = {stage: found for stage, found in stages.items() if any(found)}
-    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
+def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
+    """Return the bound by term on both evaluated sets, or of the last validation of a run without a result."""
+    names = list(run.test or TERMS)
+    stages = {stage: _estimates(run, curves, stage, names) for stage in ("test", "val")}
+    stages = {stage: estimates for stage, estimates in stages.items() if estimates}
     rows = []
-    for i, name in enumerate(names):
-        numbers = [("—",) * 3 if (each := found[i]) is None else each.shown() for found in stages.values()]
-        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(numbers)])
-    if "test" in metrics:
-        of = f"{facts.get('weights', '?')} weights of {facts.get('checkpoint', '?')}"
-        draws = f"{facts.get('repeats', '?')} draws an example, seed {facts.get('draws_seed', '?')}"
-        note = f"metrics.json: whole sets, {of}; test: {draws}. "
-    else:
-        steps = curves.get("val/bits_per_dim", EMPTY_CURVE)[0]
-        note = f"metrics.csv: validation at step {steps[-1]}; no test yet. " if steps else ""
-    return Section("Bound", note + console.ERRORS, [Table(headings, rows)] if stages else [])
+    for name in names:
+        cells = [estimates[name].shown() if name in estimates else ("—",) * 3 for estimates in stages.values()]
+        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
+    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
+    return Section("Bound", _source(run, curves) + console.ERRORS_NOTE, [Table(headings, rows)] if stages else [])
 
 
-def _estimate(metrics: Mapping[str, Any], curves: Mapping[str, Curve], stage: str, name: str) -> Estimate | None:
-    if name in metrics.get(stage, {}):
-        return read_estimate(metrics[stage][name])
-    columns = [curves.get(f"{stage}/{name}{suffix}", EMPTY_CURVE)[1] for suffix in ("", "_mc_se", "_data_se")]
-    return Estimate(*(column[-1] for column in columns)) if all(columns) else None
+def _estimates(run: Run, curves: Mapping[str, Curve], stage: str, names: Sequence[str]) -> dict[str, Estimate]:
+    """Return the estimates of a stage by term, from metrics.json or the last row of metrics.csv."""
+    entries = run.metrics.get(stage, {})
+    if entries:
+        return {name: read_estimate(entries[name]) for name in names if name in entries}
+    columns = {
+        name: [curves.get(f"{stage}/{name}{end}", EMPTY_CURVE)[1] for end in ("", *STANDARD_ERRORS)] for name in names
+    }
+    return {name: Estimate(*(values[-1] for values in each)) for name, each in columns.items() if all(each)}
 
 
-def _others(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What is no term of the bound: FID, for one."""
-    own = {stage: metrics.get(stage, {}) for stage in ("test", "val")}
-    rest = {key: value for key, value in metrics.items() if key not in own}
-    for stage, entries in own.items():
-        rest |= {f"{stage}.{k}": v for k, v in entries.items() if k not in TERM_LABELS and not k.startswith("layer_")}
-    return rest
+def _source(run: Run, curves: Mapping[str, Curve]) -> str:
+    """Return the source of the numbers in the section on the bound."""
+    if run.state == "finished":
+        facts = defaultdict(lambda: "?", run.metrics.get("provenance", {}))
+        weights = f"{facts['weights']} weights of {facts['checkpoint']}"
+        return (
+            f"metrics.json: whole sets, {weights}; test: {facts['repeats']} draws an example, seed {facts['draws_seed']}. "
+        )
+    steps = curves.get("val/bits_per_dim", EMPTY_CURVE)[0]
+    return f"metrics.csv: validation at step {steps[-1]}; no test yet. " if steps else ""
+
+
+def _other_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics besides the terms of the bound, such as FID."""
+    others = {name: value for name, value in metrics.items() if name not in ("test", "val", "warnings", "provenance")}
+    for stage in ("test", "val"):
+        entries = metrics.get(stage, {}).items()
+        others |= {f"{stage}.{k}": v for k, v in entries if k not in TERM_LABELS and not k.startswith("layer_")}
+    return others
 
 
 def _flat(node: Mapping[str, Any]) -> list[Table]:
-    def walk(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from walk(inner, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            yield prefix, f"{value:.6g}" if isinstance(value, float) else str(value)
-
-    rows = list(walk(dict(node), ""))
-    return [Table((), rows, words=True)] if rows else []
+    """Return a table of the leaves of a tree: dotted path and value."""
+    pairs = [(name, value) for name, value in leaves(dict(node)) if value != {}]
+    return text_tables([(name, f"{value:.6g}" if isinstance(value, float) else str(value)) for name, value in pairs])
 
 
 def _curves(curves: Mapping[str, Curve]) -> Section:
     if "train/bits_per_dim" not in curves:
         return Section("Over training")
-    pictures = [Picture.of("bound", "training: means over batches, one t an example", bound_figure(curves))]
+    pictures = [Picture.of("bound", "training: means over batches, one t for each example", bound_figure(curves))]
     if "val/bits_per_dim" in curves:
         pictures.append(Picture.of("terms", "the averaged weights on the whole validation set", terms_figure(curves)))
     return Section("Over training", "metrics.csv: train/…, val/…", pictures=pictures)
 
 
 def _noise_levels(folder: RunFolder) -> Section:
-    """The profile and the schedule, at a few steps from first to last."""
+    """Return figures of the profile and the schedule at a few steps, the first and the last among them."""
     profiles, schedules, pictures = read_profiles(folder.profile), read_schedules(folder.schedule), []
     if profiles:
-        chosen = {f"step {step}": profiles[step] for step in some_of(list(profiles))}
-        caption = "training draws since the rows before; the area below a line is the denoising term"
+        chosen = {f"step {step}": profiles[step] for step in evenly_spaced(list(profiles))}
+        caption = "training draws since the previous profile; the area below a line is the denoising term"
         pictures.append(Picture.of("profile", caption, profile_figure(chosen)))
         pictures.append(Picture.of("variance", "the same draws: where the estimate varies", variance_figure(chosen)))
     if schedules:
-        moves = {f"step {step}": schedules[step] for step in some_of(list(schedules))}
-        caption = "as it was learned" if len(moves) > 1 else "fixed"
-        pictures.append(Picture.of("schedule", f"γ(t) and SNR(t): {caption}", schedule_figure(moves)))
+        learned = {f"step {step}": schedules[step] for step in evenly_spaced(list(schedules))}
+        caption = "learned" if len(learned) > 1 else "fixed"
+        pictures.append(Picture.of("schedule", f"γ(t) and SNR(t): {caption}", schedule_figure(learned)))
     return Section("Noise levels", "profile.csv, schedule.csv", pictures=pictures)
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
-"""How a PNG file begins."""
+"""The first bytes of a PNG file."""
 
 
 def _pictures(folder: RunFolder) -> Iterator[Section]:
-    there = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
-    on_the_way = [name for name in there if name.startswith("samples_step_")]
-    named = [name for name in CAPTIONS if name in there]
-    rest = [name for name in there if name not in named and name not in on_the_way]
+    """Yield the section of the final pictures, and that of the samples over training."""
+    paths = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
+    over_training = [name for name in paths if name.startswith("samples_step_")]
+    named = [name for name in CAPTIONS if name in paths]
+    rest = [name for name in paths if name not in named and name not in over_training]
 
     def section(title: str, captions: Mapping[str, str]) -> Section:
-        contents = {name: there[name].read_bytes() for name in captions}
-        shown = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
-        return Section(title, "pictures/", pictures=shown)
+        contents = {name: paths[name].read_bytes() for name in captions}
+        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
+        return Section(title, "pictures/", pictures=pictures)
 
     yield section("Pictures", {name: CAPTIONS[name] for name in named} | {name: name.replace("_", " ") for name in rest})
-    few = [on_the_way[i] for i in some_of(range(len(on_the_way)), most=4)]
+    few = [over_training[i] for i in evenly_spaced(range(len(over_training)), most=4)]
     steps = {name: f"step {int(name.removeprefix('samples_step_'))}" for name in few}
     yield section("Samples over training", steps)._replace(small=True)
 
 
 def _panels(curves: Mapping[str, Curve]) -> Section:
-    pictures = []
-    for name, (title, unit, scale) in SINGLE.items():
-        if name in curves:
-            figure = line_figure({"": curves[name]}, title, STEP, unit, scale)
-            pictures.append(Picture.of(name.replace("/", "_"), name, figure))
-    return Section("Optimisation and speed", "metrics.csv, a panel a column", pictures=pictures)
+    figures = {
+        name: line_figure({"": curves[name]}, t, STEP, y, scale) for name, (t, y, scale) in PANELS.items() if name in curves
+    }
+    pictures = [Picture.of(name.replace("/", "_"), name, figure) for name, figure in figures.items()]
+    return Section("Optimisation and speed", "metrics.csv, one panel for each column", pictures=pictures)
 
 
 def _settings(run: Run, folder: RunFolder) -> Section:
-    rows = [(name, value) for name, value in sorted(run.settings.items())]
-    told = [Table(("told", ""), rows, words=True)] if rows else []
-    return Section(
-        "Settings", "config.yaml, and what the command line said", told, folded=printable(folder.config.read_text())
-    )
+    overrides = text_tables(sorted(run.settings.items()), headings=("override", ""))
+    config = printable(folder.config.read_text())
+    return Section("Settings", "overrides of the command line, and config.yaml", overrides, folded=config)

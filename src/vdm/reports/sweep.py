@@ -1,4 +1,4 @@
-"""``vdm-report sweep=FOLDER``: tables and figures over a sweep, as HTML, Markdown and CSV, from the files of its runs."""
+"""``vdm-report sweep=FOLDER``: tables and figures on a sweep, as HTML, Markdown and CSV, from the files of its runs."""
 
 import csv
 import io
@@ -10,79 +10,88 @@ from statistics import mean
 
 from rich.markup import escape
 
-from vdm.curves import Curve
 from vdm.errors import printable
 from vdm.gamma_profile import Profile, one_t_variance
 from vdm.plots.figures import profile_figure, sweep_curves, variance_figure
 from vdm.reports import console
 from vdm.reports.groups import Group, groups
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
-from vdm.reports.page import Table as Cells
+from vdm.reports.table import Table, text_tables
 from vdm.runs.files import write_atomically
 from vdm.runs.sweeps import Run, read_sweep
+from vdm.runs.tables import STANDARD_ERRORS
 from vdm.terms import TERM_LABELS, TERMS
 
 HEADINGS = ("", "runs", *(TERM_LABELS[term] for term in TERMS), "mc_se", "data_se", "one-t variance")
 
 NOTE = (
-    "Test set, averaged weights, bits/dim: mean ± standard error over the seeds of the finished runs (none for one seed; "
-    "of the runs that repeat one, the first counts). "
+    "Test set, averaged weights, bits/dim: mean ± standard error over the seeds of the finished runs (no error for one "
+    "seed; of runs with the same seed, the first counts). "
     "± is over training seeds only; all runs share the test set and the draws, so it contains neither mc_se nor data_se. "
-    f"Those are the total's, as means over the runs. {console.ERRORS} One-t variance: of one draw of t, example and noise "
-    "at the end of training, in (bits/dim)²."
+    f"Those are for the total, as means over the runs. {console.ERRORS_NOTE} One-t variance: of one draw of t, example and "
+    "noise at the end of training, in (bits/dim)²."
 )
 
-PROFILES = "profile.csv of the first finished run: its last draws, those of training since the validation before"
+PROFILE_NOTE = "last profile in profile.csv of the first finished run: training draws since the previous validation"
+
+Rows = Sequence[Sequence[str]]
 
 
 def report(sweep: Path, output: Path) -> None:
-    """Writes report.html (complete in itself), its pictures, report.md, groups.csv, runs.csv."""
+    """Write report.html and its pictures, report.md, groups.csv and runs.csv to ``output``, and print the table."""
     runs = read_sweep(sweep)
-    found = groups(runs)
-    rows = [_row(group) for group in found]
-    shown = _page(sweep, runs, found, rows)
-    markdown = _markdown(shown, _warnings(runs), _open(runs), rows)
-    texts = {"report.md": markdown, "groups.csv": _groups_csv(found), "runs.csv": _runs_csv(runs)}
+    grouped = groups(runs)
+    table = Table(HEADINGS, [_row(group) for group in grouped], _heading(sweep, runs), NOTE)
+    page = _page(table, grouped, runs)
+    markdown = _markdown(table, page, runs)
+    texts = {"report.md": markdown, "groups.csv": _groups_csv(grouped), "runs.csv": _runs_csv(runs)}
     for name, text in texts.items():
         write_atomically(output / name, text.encode())
-    written = write_page(output, shown)
+    html, *_ = write_page(output, page)
     console.show(
-        console.Table(shown.title, HEADINGS, rows, NOTE),
-        *console.warned(f"{name}: {sentence}" for name, sentence in _warnings(runs)),
-        *(escape(f"{name}: {state}, {note}") for name, state, note in _open(runs)),
-        console.listing("written", [console.near(path) for path in (*written[:1], *(output / name for name in texts))]),
+        table,
+        *console.warnings_listing(f"{name}: {sentence}" for name, sentence in _warnings(runs)),
+        *(escape(f"{name}: {state}, {note}") for name, state, note in _without_result(runs)),
+        console.listing("written", [console.short_path(path) for path in (html, *(output / name for name in texts))]),
     )
 
 
-def _page(sweep: Path, runs: Sequence[Run], found: Sequence[Group], rows: Sequence[Sequence[str]]) -> Page:
-    curves = sweep_curves({group.label: _curves(group) for group in found})
+def _page(table: Table, grouped: Sequence[Group], runs: Sequence[Run]) -> Page:
+    curves = sweep_curves({group.label: [run.curve for run in group.runs if run.curve[0]] for group in grouped})
     bound = Picture.of("curves", "validation bound over training, one line a run", curves)
-    last = {group.label: profile for group in found for profile in _profiles(group)[:1]}
-    levels = [
-        Picture.of("profile", "where the bound comes from", profile_figure(last, ordered=False)),
-        Picture.of("variance", "where its one-t estimate varies", variance_figure(last, ordered=False)),
-    ]
-    samples = [
-        Picture(f"samples_{i}", group.label, path.read_bytes())
-        for i, group in enumerate(found)
-        if (path := _samples(group)) is not None
-    ]
-    rest = _open(runs)
+    caption = "of the first finished run, with the same noise for runs of the same seed"
     return Page(
-        _heading(sweep, runs),
-        "",
-        "",
+        table.title,
         [
-            Section("Bound", NOTE, [Cells(HEADINGS, rows)]),
+            Section("Bound", table.caption, [table]),
             warnings_section(_warnings(runs)),
-            Section("Without a result", tables=[Cells((), rest, words=True)] if rest else []),
+            Section("Without a result", tables=text_tables(_without_result(runs))),
             Section("Over training", "metrics.csv of every run", pictures=[bound]),
-            Section("Noise levels", PROFILES, pictures=levels if last else []),
-            Section(
-                "Samples", "of the first finished run, the same noise where runs share a seed", pictures=samples, small=True
-            ),
+            Section("Noise levels", PROFILE_NOTE, pictures=_noise_levels(grouped)),
+            Section("Samples", caption, pictures=_samples(grouped), small=True),
         ],
     )
+
+
+def _noise_levels(grouped: Sequence[Group]) -> list[Picture]:
+    last = {group.label: profile for group in grouped for profile in _profiles(group)[:1]}
+    if not last:
+        return []
+    return [
+        Picture.of("profile", "contribution to the bound by noise level", profile_figure(last, ordered=False)),
+        Picture.of("variance", "variance of its one-t estimate by noise level", variance_figure(last, ordered=False)),
+    ]
+
+
+def _samples(grouped: Sequence[Group]) -> list[Picture]:
+    """Return the samples of each group's first finished run, so that groups with a common seed share the noise."""
+    pictures = []
+    for i, group in enumerate(grouped):
+        paths = [run.folder.pictures / "samples.png" for run in group.finished if run.folder is not None]
+        path = next((path for path in paths if path.exists()), None)
+        if path is not None:
+            pictures.append(Picture(f"samples_{i}", group.label, path.read_bytes()))
+    return pictures
 
 
 def _heading(sweep: Path, runs: Sequence[Run]) -> str:
@@ -92,8 +101,8 @@ def _heading(sweep: Path, runs: Sequence[Run]) -> str:
 
 
 def _row(group: Group) -> list[str]:
-    total, *terms = (("—",) * 3 if (found := group.summary(term)) is None else found.shown() for term in TERMS)
-    variances, seeds = [one_t_variance(profile) for profile in _profiles(group)], len(group.seeds)
+    total, *terms = (("—",) * 3 if (summary := group.summary(term)) is None else summary.shown() for term in TERMS)
+    variances, seeds = [one_t_variance(profile) for profile in _profiles(group)], len(group.one_per_seed)
     return [
         group.name,
         f"{len(group.finished)} of {len(group.runs)}" + (f", seeds: {seeds}" if seeds < len(group.finished) else ""),
@@ -105,67 +114,64 @@ def _row(group: Group) -> list[str]:
 
 
 def _profiles(group: Group) -> list[Profile]:
-    """The last one of each seed's run that has any."""
-    return [run.profile for run in group.seeds if run.profile]
+    """Return the last profile of one run of each seed."""
+    return [run.profile for run in group.one_per_seed if run.profile]
 
 
-def _open(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
-    """(settings, state, note) of the runs that have no result."""
-    return [(_name(run), run.state, run.note) for run in runs if run.state != "finished"]
+def _without_result(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """Return (settings, state, note) of the runs that are not finished."""
+    return [(_settings_text(run), run.state, run.note) for run in runs if run.state != "finished"]
 
 
 def _warnings(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """(settings, sentence) of the finished runs, and what is to be said of all of them."""
-    said = [(_name(run), sentence) for run in runs for sentence in run.warnings]
-    mixed = len({run.data for run in runs if run.state == "finished"}) > 1
-    return [*said, *([("all", "the runs are on different data: compare those on the same only")] if mixed else [])]
+    """Return (settings, sentence) of the finished runs' warnings, and of those on the whole sweep."""
+    warnings = [(_settings_text(run), sentence) for run in runs for sentence in run.warnings]
+    if len({run.data_id for run in runs if run.state == "finished"}) > 1:
+        warnings.append(("all", "the runs are on different data: compare only runs on the same data"))
+    return warnings
 
 
-def _name(run: Run) -> str:
+def _settings_text(run: Run) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
 
 
-def _curves(group: Group) -> list[Curve]:
-    return [run.curve for run in group.runs if run.curve[0]]
-
-
-def _markdown(
-    shown: Page, said: Sequence[tuple[str, str]], rest: Sequence[tuple[str, str, str]], rows: Sequence[Sequence[str]]
-) -> str:
+def _markdown(table: Table, page: Page, runs: Sequence[Run]) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(_literal, cells)) + " |"
+        return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
 
-    table = [line(HEADINGS), line([":--", *["--:"] * (len(HEADINGS) - 1)]), *map(line, rows)]
-    pictures = [f"![{p.caption}]({p.name}.png)" for section in shown.sections if not section.small for p in section.pictures]
-    warnings = "\n".join(f"- {_literal(name)}: {_literal(sentence)}" for name, sentence in said)
-    lines = "\n".join(f"- {_literal(name)}: {state}, {_literal(note)}" for name, state, note in rest)
-    parts = [f"# {_literal(shown.title)}", NOTE, "\n".join(table), warnings, lines, *pictures]
+    def bullets(rows: Rows) -> str:
+        return "\n".join(f"- {_escape_markdown(name)}: {_escape_markdown(', '.join(rest))}" for name, *rest in rows)
+
+    lines = [line(table.headings), line([":--", *["--:"] * (len(table.headings) - 1)]), *map(line, table.rows)]
+    pictures = [f"![{p.caption}]({p.name}.png)" for section in page.sections if not section.small for p in section.pictures]
+    lists = [bullets(_warnings(runs)), bullets(_without_result(runs))]
+    parts = [f"# {_escape_markdown(table.title)}", table.caption, "\n".join(lines), *lists, *pictures]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _literal(text: str) -> str:
-    """Text as Markdown shows it, whatever it contains."""
-    return re.sub(r"[\\`*\[\]<>|&]", lambda found: f"\\{found[0]}", " ".join(text.split()))
+def _escape_markdown(text: str) -> str:
+    """Return ``text`` on one line, so that Markdown shows it as it is."""
+    return re.sub(r"[\\`*\[\]<>|&]", lambda match: f"\\{match[0]}", " ".join(text.split()))
 
 
-def _groups_csv(found: Sequence[Group]) -> str:
-    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", "_se", "_mc_se", "_data_se")]
+def _groups_csv(grouped: Sequence[Group]) -> str:
+    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", "_se", *STANDARD_ERRORS)]
     lines: list[list[object]] = [["group", "runs", "finished", "seeds", *columns]]
-    for group in found:
+    for group in grouped:
         summaries = [group.summary(term) or ("",) * 4 for term in TERMS]
-        counts = map(len, (group.runs, group.finished, group.seeds))
+        counts = map(len, (group.runs, group.finished, group.one_per_seed))
         lines.append([group.name, *counts, *(cell for each in summaries for cell in each)])
     return _csv(lines)
 
 
 def _runs_csv(runs: Sequence[Run]) -> str:
     names = sorted({name for run in runs for name in run.settings})
-    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", "_mc_se", "_data_se")]
+    columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", *STANDARD_ERRORS)]
     lines: list[list[object]] = [[*names, "state", "note", "folder", *columns]]
     for run in runs:
         numbers = [number for term in TERMS if term in run.test for number in run.test[term]]
-        where = "" if run.folder is None else run.folder.root
-        lines.append([*(run.settings.get(name, "") for name in names), run.state, run.note, where, *numbers])
+        folder = "" if run.folder is None else run.folder.root
+        lines.append([*(run.settings.get(name, "") for name in names), run.state, run.note, folder, *numbers])
     return _csv(lines)
 
 
@@ -176,7 +182,7 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Text that a spreadsheet would calculate gets an apostrophe; numbers stay."""
+    """Return a cell that no spreadsheet evaluates: text that looks like a formula gets an apostrophe."""
     text = str(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(text) else value
 
@@ -187,9 +193,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _samples(group: Group) -> Path | None:
-    """The picture of the first finished run, so that all groups show the same sampling noise where they share a seed."""
-    pictures = [run.folder.pictures / "samples.png" for run in group.finished if run.folder is not None]
-    return next((path for path in pictures if path.exists()), None)

@@ -1,4 +1,4 @@
-"""A W&B workspace for a sweep, of panels for what its runs have logged."""
+"""A W&B workspace for a sweep, with a panel for each metric and picture that its runs logged."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ import wandb_workspaces.workspaces as workspaces
 from vdm.config.hints import config_directory
 from vdm.errors import InvalidInput
 from vdm.reports.groups import differing
-from vdm.runs.files import read_yaml
 from vdm.runs.folder import RunFolder
+from vdm.runs.reading import read_yaml
 from vdm.runs.sweeps import Run
-from vdm.runs.tables import STEP, read_rows
+from vdm.runs.tables import STANDARD_ERRORS, STEP, read_rows
 
 SECTIONS = {
     "Bound, by term": r"(val|test)/(bits_per_dim|reconstruction|prior_matching|denoising_matching)$",
@@ -25,18 +25,20 @@ SECTIONS = {
     "Throughput": r"throughput/",
     "Training": r"",
 }
-"""Where a metric or a picture belongs, by its name: to the first that matches."""
-
-STANDARD_ERRORS = ("_mc_se", "_data_se")
+"""Titles of sections, with the pattern of their metrics and pictures; the first match counts."""
 
 
 def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
-    """The runs of W&B's group ``name`` under the settings in which they differ, the seed apart."""
+    """Return the workspace of W&B's group ``name``, its runs grouped by the settings in which they differ besides the seed.
+
+    Raises:
+        InvalidInput: no run was logged to W&B.
+    """
     folders = [run.folder for run in runs if run.folder is not None]
     metrics, pictures = metric_names(folders), picture_names(folders)
     sections = []
-    for title, belongs in by_section([*metrics, *pictures]).items():
-        panels = [_panel(key, key in pictures) for key in belongs]
+    for title, members in by_section([*metrics, *pictures]).items():
+        panels = [_panel(member, member in pictures) for member in members]
         sections.append(workspaces.Section(name=title, panels=panels, is_open=True))
     grouped = [workspaces.Config(_setting(name)) for name in differing([run.settings for run in runs])]
     return workspaces.Workspace(
@@ -50,31 +52,31 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
 
 
 def specification(workspace: workspaces.Workspace) -> str:
-    """The JSON that an upload sends, which the package shows in no other way."""
+    """Return the JSON that an upload sends; wandb-workspaces has no public function for it."""
     return workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
 
 
 def metric_names(folders: Iterable[RunFolder]) -> list[str]:
-    """Of all metrics.csv files, which have W&B's names: in their order, without steps and standard errors."""
-    found = dict.fromkeys(name for folder in folders for name in read_rows(folder.curves)[0])
-    return [name for name in found if name != "step" and not name.endswith(STANDARD_ERRORS)]
+    """Return the columns of all metrics.csv files, without steps and standard errors; W&B has the same names."""
+    names = dict.fromkeys(name for folder in folders for name in read_rows(folder.curves)[0])
+    return [name for name in names if name != "step" and not name.endswith(STANDARD_ERRORS)]
 
 
 def picture_names(folders: Iterable[RunFolder]) -> list[str]:
-    """Of the copies that W&B keeps as ``media/images/NAME_STEP_HASH.png``."""
-    found = set()
+    """Return the names of the pictures logged to W&B, from its copies ``media/images/NAME_STEP_HASH.png``."""
+    names = set()
     for folder in folders:
         for images in folder.root.glob("wandb/*run-*/files/media/images"):
-            found |= {re.sub(r"_\d+_[0-9a-f]+\.png$", "", str(p.relative_to(images))) for p in images.rglob("*.png")}
-    return sorted(found)
+            names |= {re.sub(r"_\d+_[0-9a-f]+\.png$", "", str(p.relative_to(images))) for p in images.rglob("*.png")}
+    return sorted(names)
 
 
 def by_section(names: Iterable[str]) -> dict[str, list[str]]:
-    """In the order of the sections; those of nothing are left out."""
-    belongs: dict[str, list[str]] = {title: [] for title in SECTIONS}
+    """Return metrics and pictures by section, without empty sections."""
+    sections: dict[str, list[str]] = {title: [] for title in SECTIONS}
     for name in names:
-        belongs[next(title for title, pattern in SECTIONS.items() if re.match(pattern, name))].append(name)
-    return {title: members for title, members in belongs.items() if members}
+        sections[next(title for title, pattern in SECTIONS.items() if re.match(pattern, name))].append(name)
+    return {title: members for title, members in sections.items() if members}
 
 
 def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot | reports.LinePlot:
@@ -86,7 +88,7 @@ def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot |
 
 
 def _setting(name: str) -> str:
-    """Where W&B's config has it: a group's option stands under ``choices``."""
+    """Return the name of a setting in W&B's config, where the option of a group is under ``choices``."""
     return f"choices.{name}" if (Path(config_directory()) / name).is_dir() else name
 
 

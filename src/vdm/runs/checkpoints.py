@@ -15,18 +15,25 @@ from vdm.runs.migration import migrate_checkpoint_1
 FORMAT = 2
 
 KEY = "vdm"
+"""Entry of a checkpoint with its format, the run's config and provenance."""
 
 Content = dict[str, Any]
 
 MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: lambda content: migrate_checkpoint_1(content, KEY)}
-"""From the content of a checkpoint of an old format to that of the next."""
+"""By format: the conversion of a checkpoint's content to the next format."""
 
-PROGRESS = {"optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int}
-"""What a run needs to go on, besides its weights; without ``loops`` Lightning would silently begin anew."""
+TRAINING_STATE = {"optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int}
+"""Entries that resuming needs besides the weights; without ``loops`` Lightning would silently start at step 0."""
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds for those who evaluate it."""
+    """The part of a checkpoint that an evaluation needs.
+
+    Attributes:
+        config: the run's resolved config.
+        state: the raw and the averaged weights by their names in the training task.
+        step: optimiser steps taken.
+    """
 
     path: Path
     config: dict[str, Any]
@@ -35,17 +42,16 @@ class Checkpoint(NamedTuple):
     step: int
 
     def weights(self, ema: bool) -> dict[str, Tensor]:
-        """The averaged weights, or the raw ones, by the model's own names."""
+        """Return the averaged weights, or the raw ones, by their names in the model."""
         prefix = "averaged.module." if ema else "model."
         return {name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)}
 
 
-def read_content(path: Path) -> dict[str, Any]:
-    """All that a checkpoint of this project holds: tensors and plain values only, nothing that could run.
+def read_content(path: Path) -> Content:
+    """Return the whole content of a checkpoint of this project: tensors and plain values, no code.
 
     Raises:
-        InvalidInput: a file that is missing, damaged, truncated or foreign, or of another format version; one line says
-            which.
+        InvalidInput: a file that is missing, damaged, truncated, not a checkpoint of vdm, or of another format.
     """
     if path.is_dir():
         raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
@@ -53,11 +59,11 @@ def read_content(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch does not look at the sums of what it reads
+            damaged = archive.testzip()  # torch does not verify the checksums
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file may raise anything
+    except Exception as error:  # a damaged file may raise anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "more in it than tensors and plain values" if isinstance(error, pickle.UnpicklingError) else first
         raise InvalidInput(
@@ -65,45 +71,52 @@ def read_content(path: Path) -> dict[str, Any]:
             "another one"
         ) from error
     if not isinstance(content, dict) or KEY not in content:
-        raise InvalidInput(f"{path} is not a checkpoint of vdm: it carries no {KEY!r} entry")
+        raise InvalidInput(f"{path} is not a checkpoint of vdm: it has no {KEY!r} entry")
     return migrated(content, path, MIGRATIONS, FORMAT)
 
 
 def migrated(content: Content, path: Path, migrations: Mapping[int, Callable[[Content], Content]], latest: int) -> Content:
-    """``content``, taken from its format to the ``latest`` one by one.
+    """Return ``content`` converted from its format to ``latest``, one format at a time.
 
     Raises:
-        InvalidInput: a newer format, or an old one from which no migration leads on; or none.
+        InvalidInput: a newer format, an old one without a migration, or no format.
     """
-    own = content[KEY]
-    found = own.get("format") if isinstance(own, dict) else None
-    if not isinstance(found, int):
+    entry = content[KEY]
+    version = entry.get("format") if isinstance(entry, dict) else None
+    if not isinstance(version, int):
         raise InvalidInput(f"{path} is not a checkpoint of vdm: it names no format")
-    while found != latest:
-        if found not in migrations:
-            about = own.get("provenance")
-            written = about.get("vdm", "another version") if isinstance(about, dict) else "another version"
-            raise InvalidInput(f"{path} has format {found} (vdm {written}), this version reads {latest}: use a matching vdm")
-        content, found = migrations[found](content), found + 1
+    while version != latest:
+        if version not in migrations:
+            provenance = entry.get("provenance")
+            writer = provenance.get("vdm", "another version") if isinstance(provenance, dict) else "another version"
+            raise InvalidInput(
+                f"{path} has format {version} (vdm {writer}), this version reads {latest}: use a matching vdm"
+            )
+        content, version = migrations[version](content), version + 1
     return content
 
 
-def read_checkpoint(path: str | Path, go_on: bool = False) -> Checkpoint:
-    """What ``read_content`` gives, for those who evaluate; it raises the same.
+def read_checkpoint(path: str | Path, for_resuming: bool = False) -> Checkpoint:
+    """Return a checkpoint for an evaluation, or for resuming its run.
 
     Args:
-        go_on: refuse a file from which no run can go on.
+        for_resuming: whether to refuse a checkpoint without training state.
+
+    Raises:
+        InvalidInput: see ``read_content``; an entry that is missing or of the wrong type.
     """
     content = read_content(Path(path))
-    own = content[KEY]
+    entry = content[KEY]
     try:
-        found = Checkpoint(Path(path), own["config"], own["provenance"], content["state_dict"], content["global_step"])
+        checkpoint = Checkpoint(
+            Path(path), entry["config"], entry["provenance"], content["state_dict"], content["global_step"]
+        )
     except KeyError as error:
-        raise InvalidInput(f"{path} is not a whole checkpoint of vdm: it has no {error}") from error
-    kinds = {"config": dict, "provenance": dict, "state": dict, "step": int}
-    for name, kind in (kinds | PROGRESS if go_on else kinds).items():
-        if not isinstance((content | found._asdict()).get(name), kind):
-            raise InvalidInput(f"{path} is not a checkpoint of vdm: its {name} is no {kind.__name__}; use another one")
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in found.state.items()):
+        raise InvalidInput(f"{path} is not a whole checkpoint of vdm: it has no {error}; use another one") from error
+    types = {"config": dict, "provenance": dict, "state": dict, "step": int}
+    for name, expected in (types | TRAINING_STATE if for_resuming else types).items():
+        if not isinstance((content | checkpoint._asdict()).get(name), expected):
+            raise InvalidInput(f"{path} is not a checkpoint of vdm: its {name} is no {expected.__name__}; use another one")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in checkpoint.state.items()):
         raise InvalidInput(f"{path} is not a checkpoint of vdm: its state is more than tensors by name; use another one")
-    return found
+    return checkpoint

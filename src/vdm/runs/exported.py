@@ -1,8 +1,8 @@
-"""A trained model as two files that need neither Hydra nor Lightning: weights, and what to put them into.
+"""Exported models: two files that need neither Hydra nor Lightning, the weights and a description of the model.
 
-``model.safetensors`` holds tensors by the model's own names; ``vdm.json`` the format's version, the tree of constructor
-calls (see ``vdm.construction``), the shape and levels of the data, the weights' SHA-256, where they come from, and its own
-SHA-256.
+``model.safetensors`` holds tensors by their names in the model. ``vdm.json`` holds the format version, the tree of
+constructor calls (see ``vdm.config.instantiate``), shape and levels of the data, the SHA-256 of the weights, the run's
+provenance, and its own SHA-256.
 """
 
 import hashlib
@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.trust import TrustParts
 from vdm.errors import InvalidInput
+from vdm.runs.files import write_atomically
 from vdm.runs.migration import migrate_config
 
 FORMAT = 2
@@ -27,11 +28,15 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "vdm.json"
 
 
 class Description(NamedTuple):
-    """What stands in ``vdm.json``.
+    """The content of ``vdm.json``; the order of the fields is part of the format.
 
-    model: the tree of constructor calls. event_shape, levels: of the data; levels is 0 for real numbers.
-    weights: ``ema`` or ``raw``. sha256: of the file of weights. provenance: of the run. own_sha256: of all of this but
-    itself; None where a person has changed it and means it.
+    Attributes:
+        model: the tree of constructor calls.
+        event_shape, levels: shape and levels of the data; levels is 0 for real numbers.
+        weights: ``ema`` or ``raw``.
+        sha256: SHA-256 of the file of weights.
+        provenance: the run's.
+        own_sha256: SHA-256 of all other fields; None for a file that was edited on purpose.
     """
 
     format: int
@@ -44,24 +49,32 @@ class Description(NamedTuple):
     own_sha256: str | None = None
 
     def digest(self) -> str:
-        """What ``own_sha256`` is to be."""
+        """Return the value that ``own_sha256`` must have."""
         return hashlib.sha256(json.dumps(self._replace(own_sha256=None)).encode()).hexdigest()
 
 
-def encoded(state: dict[str, Tensor]) -> bytes:
-    """The file of weights."""
-    return save({name: value.detach().cpu().clone().contiguous() for name, value in state.items()})
+def write_exported(folder: Path, model: nn.Module, description: Description) -> int:
+    """Write the weights, then the description with their SHA-256; return the size of the weights in bytes.
+
+    A folder with a description is complete.
+    """
+    weights = save({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})
+    complete = description._replace(sha256=hashlib.sha256(weights).hexdigest())
+    complete = complete._replace(own_sha256=complete.digest())
+    write_atomically(folder / WEIGHTS, weights)
+    write_atomically(folder / DESCRIPTION, (json.dumps(complete._asdict(), indent=2) + "\n").encode())
+    return len(weights)
 
 
 def read_description(folder: Path) -> Description:
-    """What ``folder`` holds.
+    """Return the description in ``folder``, with the names that classes have today.
 
     Raises:
-        InvalidInput: a folder that vdm-export did not write, or not to its end, or another version's; or what was changed.
+        InvalidInput: a description that is missing, incomplete, changed, or of another format.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise InvalidInput(f"{folder} holds no exported model: {DESCRIPTION} is not there; vdm-export writes one")
+        raise InvalidInput(f"{folder} holds no exported model: it has no {DESCRIPTION}; vdm-export writes one")
     try:
         content = json.loads(path.read_text())
         version = content["format"]
@@ -74,18 +87,18 @@ def read_description(folder: Path) -> Description:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"{path} is not what vdm-export writes, or was cut short: export the model again") from error
+        raise InvalidInput(f"{path} is not what vdm-export writes, or is incomplete: export the model again") from error
 
 
 def load(folder: str | Path, trust: str | Sequence[str] | None = None) -> nn.Module:
-    """The model in ``folder``, in evaluation mode.
+    """Return the model in ``folder``, in evaluation mode.
 
     Args:
         trust: packages, besides this one, whose classes the description may name.
 
     Raises:
         InvalidInput: see ``read_description``; weights that are missing, changed or of another model; a description that
-            names anything else than parts of this package.
+            names a class outside the trusted packages.
     """
     folder = Path(folder)
     description = read_description(folder)

@@ -21,6 +21,9 @@ SOURCES = ("CIFAR10", "Digits", "FashionMNIST", "ImageFolder", "ImageNetArrays",
 GAMMA_ENDS = {"vdm.data.Toy": (-10.0, 6.0), "vdm.data.Digits": (-8.0, 5.0)}
 """γ_min and γ_max that come with a data set today; (−13.3, 5) for all others. Format 1 may lack them."""
 
+DROPPED = ("leg",)
+"""Settings of format 1 that are no longer part of a config."""
+
 CALLBACKS = {"KeepBest": "BestCheckpoint", "ProfileFile": "ProfileTable"}
 """Callbacks with a state in format 1 checkpoints, and their names today."""
 
@@ -31,7 +34,7 @@ def migrate_config(tree: Any) -> Any:
         return [migrate_config(value) for value in tree]
     if not isinstance(tree, dict):
         return tree
-    found = {key: migrate_config(value) for key, value in tree.items()}
+    found = {key: migrate_config(value) for key, value in tree.items() if key not in DROPPED}
     target = found.get("_target_")
     if not isinstance(target, str):
         return _with_gamma_ends(tree, found)

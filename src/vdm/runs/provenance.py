@@ -1,4 +1,4 @@
-"""What a number depends on besides the config."""
+"""The provenance of a result: its data, seed, code version and machine."""
 
 import platform
 import subprocess
@@ -15,13 +15,13 @@ from vdm.data.overlap import shared
 
 
 def changed_splits(about: Mapping[str, Any], trained: Any) -> list[str]:
-    """Names of the splits that have other bytes than in ``trained``; none where that cannot be read."""
+    """Return the names of the splits whose bytes differ between the ``data`` entries of two provenances."""
     now = fingerprints(about)
     return [name for name, sha256 in fingerprints(trained).items() if now.get(name) != sha256]
 
 
 def fingerprints(about: Any) -> dict[str, str]:
-    """The SHA-256 of each split, of what a provenance says of its data; none where that cannot be read."""
+    """Return the SHA-256 of each split in the ``data`` entry of a provenance; empty if the entry is malformed."""
     try:
         return {str(name): str(split["sha256"]) for name, split in about["splits"].items()}
     except (TypeError, KeyError, AttributeError):
@@ -29,7 +29,7 @@ def fingerprints(about: Any) -> dict[str, str]:
 
 
 def code_version() -> str:
-    """The package's version, and the commit where it runs from a git checkout."""
+    """Return the version of the package, with the commit if it runs from a git checkout."""
     folder = Path(vdm.__file__).parent
     try:
         described = subprocess.run(
@@ -41,7 +41,7 @@ def code_version() -> str:
 
 
 def provenance(data: DataModule, seed: int) -> dict[str, Any]:
-    """What a number depends on besides the config."""
+    """Return data, seed, code version and machine, for metrics.json and checkpoints."""
     splits = data.splits()
     about: dict[str, Any] = dict(data.provenance())
     for name, entry in about["splits"].items():

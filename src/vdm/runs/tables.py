@@ -13,27 +13,27 @@ from vdm.runs.files import write_atomically
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """(columns, rows) of a file, without a last line that was cut short; nothing if there is no file."""
+    """Return (columns, rows) of a CSV file without an incomplete last line; both are empty if there is no file."""
     if not path.exists():
         return [], []
     with path.open(newline="") as file:
-        whole = [line for line in file if line.endswith("\n")]
-    reader = csv.DictReader(whole)
+        complete = [line for line in file if line.endswith("\n")]
+    reader = csv.DictReader(complete)
     return list(reader.fieldnames or []), list(reader)
 
 
 def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """(steps, values) of every column that has any; OverflowError of a step that no figure takes."""
+    """Return (steps, values) of every column of metrics.csv; OverflowError for a step that matplotlib cannot draw."""
     columns, rows = read_rows(path)
     curves = {}
     for name in columns[1:]:
-        found = [(int(np.int64(row["step"])), float(row[name])) for row in rows if row[name]]
-        curves[name] = ([step for step, _ in found], [value for _, value in found])
+        points = [(int(np.int64(row["step"])), float(row[name])) for row in rows if row[name]]
+        curves[name] = ([step for step, _ in points], [value for _, value in points])
     return curves
 
 
 def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
-    """The whole file, or none of it."""
+    """Write a CSV file atomically."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
@@ -42,18 +42,18 @@ def write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> No
 
 
 def append_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
-    """More rows of a file whose columns never change, which is begun if it is not there."""
-    begun = path.exists()
+    """Append rows to a CSV file; a new file gets ``columns`` as its header."""
+    exists = path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
-        if not begun:
+        if not exists:
             writer.writerow(columns)
         writer.writerows(rows)
 
 
 def truncate_after(path: Path, step: int) -> None:
-    """Drop what a run that goes on from the end of ``step`` will log again: later rows, and the test after training."""
+    """Remove the rows that a run resumed at ``step`` will log again: those of later steps, and the final test."""
     columns, rows = read_rows(path)
     if columns:
         tested = [name for name in columns if name.startswith("test/")]
@@ -61,30 +61,33 @@ def truncate_after(path: Path, step: int) -> None:
         write_rows(path, columns, kept)
 
 
+STANDARD_ERRORS = ("_mc_se", "_data_se")
+"""Ends of the names of an estimate's standard errors."""
+
 STEP = "trainer/global_step"
-"""The metric against which loggers draw all others: optimiser steps taken."""
+"""The metric on the x axis of W&B: optimiser steps taken."""
 
 PROFILE_COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
 
 
 def read_profiles(path: Path) -> dict[int, Profile]:
-    """By step, in the order of training; empty if there is no file."""
-    found: dict[int, list[Bin]] = {}
+    """Return the profiles in profile.csv by step, in the order of training; empty if there is no file."""
+    profiles: dict[int, list[Bin]] = {}
     for row in read_rows(path)[1]:
         low, high, draws, mean, variance = (row[name] for name in PROFILE_COLUMNS[1:])
-        each = Bin(float(low), float(high), int(draws), float(mean), float(variance))
-        found.setdefault(int(row["step"]), []).append(each)
-    return dict(found)
+        entry = Bin(float(low), float(high), int(draws), float(mean), float(variance))
+        profiles.setdefault(int(row["step"]), []).append(entry)
+    return dict(profiles)
 
 
 SCHEDULE_COLUMNS = ("step", "t", "gamma", "snr")
 
 
 def read_schedules(path: Path) -> dict[int, Curve]:
-    """(times, γ) by step, in the order of training; empty if there is no file."""
-    found: dict[int, tuple[list[float], list[float]]] = {}
+    """Return (times, γ) in schedule.csv by step, in the order of training; empty if there is no file."""
+    schedules: dict[int, tuple[list[float], list[float]]] = {}
     for row in read_rows(path)[1]:
-        times, gammas = found.setdefault(int(row["step"]), ([], []))
+        times, gammas = schedules.setdefault(int(row["step"]), ([], []))
         times.append(float(row["t"]))
         gammas.append(float(row["gamma"]))
-    return dict(found)
+    return dict(schedules)

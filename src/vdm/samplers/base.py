@@ -1,4 +1,4 @@
-"""From noise to data: what a sampler is, and the loop, once."""
+"""The sampler interface, and the loop from noise to data."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ class Latent(NamedTuple):
     gamma_t: Tensor
 
 
-class Seen(NamedTuple):
-    """What the denoiser said at a noise level: the memory of a multistep sampler."""
+class PreviousStep(NamedTuple):
+    """The denoiser's output one step earlier: the memory of a multistep sampler."""
 
     prediction: Prediction
     gamma_t: Tensor
@@ -33,9 +33,8 @@ class Seen(NamedTuple):
 class Step(NamedTuple):
     """One step from the noisier time t to the cleaner time s.
 
-    x_t: (B, *event). gamma_s, gamma_t: (B,) or (B, *event). prediction: the denoiser's at (x_t, γ_t). noise: draws
-    standard normals like x_t; a deterministic sampler does not call it. before: what the step before this one saw; None at
-    the first.
+    x_t: (B, *event). gamma_s, gamma_t: (B,) or (B, *event). prediction: the denoiser's output at (x_t, γ_t). noise: draws
+    standard normals like x_t; a deterministic sampler does not call it. previous: None at the first step.
     """
 
     x_t: Tensor
@@ -43,23 +42,23 @@ class Step(NamedTuple):
     gamma_t: Tensor
     prediction: Prediction
     noise: Callable[[], Tensor]
-    before: Seen | None = None
+    previous: PreviousStep | None = None
 
 
 class Sampler(ABC):
-    """A rule that carries x_t to x_s."""
+    """A rule that takes x_t to x_s."""
 
     @abstractmethod
     def step(self, denoise: Denoise, step: Step) -> Tensor:
-        """x_s, shape (B, *event); ``denoise`` is for rules that look at a second place."""
+        """Return x_s, (B, *event); ``denoise`` is for rules that call the denoiser a second time."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are drawn: a rule, a grid, and how many steps where time is continuous.
+    """Sampling settings: a rule, a grid of times, and the number of steps in continuous time.
 
     Raises:
-        InvalidInput: no steps, or more than anybody takes.
+        InvalidInput: ``steps`` below 1 or above ten million.
     """
 
     sampler: Sampler
@@ -74,16 +73,16 @@ class Sampling:
 def trajectory(
     sampling: Sampling, schedule: NoiseSchedule, denoise: Denoise, x_T: Tensor, draws: AbstractDraws
 ) -> Iterator[Latent]:
-    """Yields the latent at t = 1, then after each step down to t = 0: ``sampling.steps`` + 1 latents."""
+    """Yield the latent at t = 1, then one after each step down to t = 0: ``sampling.steps`` + 1 latents."""
     grid = sampling.spacing.times(schedule, sampling.steps, x_T.device)
     latent = Latent(x_T, schedule(grid[0].expand(len(x_T))))
-    before: Seen | None = None
+    previous: PreviousStep | None = None
     yield latent
     for number, s in enumerate(grid[1:], 1):
         x_t, gamma_t = latent
         gamma_s = schedule(s.expand(len(x_t)))
-        seen = Seen(denoise(x_t, gamma_t), gamma_t)
+        prediction = denoise(x_t, gamma_t)
         noise = partial(draws.normal, f"step_{number}", x_t)
-        x_s = sampling.sampler.step(denoise, Step(x_t, gamma_s, gamma_t, seen.prediction, noise, before))
-        latent, before = Latent(x_s, gamma_s), seen
+        x_s = sampling.sampler.step(denoise, Step(x_t, gamma_s, gamma_t, prediction, noise, previous))
+        latent, previous = Latent(x_s, gamma_s), PreviousStep(prediction, gamma_t)
         yield latent

@@ -11,11 +11,14 @@ from vdm.samplers.base import Sampler, Step
 class DDIMSampler(Sampler):
     """x_s = √ᾱ_s x̂_0 + σ_s √(1 − η² c) ε̂ + η σ_s √c z, with c = −expm1(γ_s − γ_t) and z standard normal.
 
-    The new noise has η² times the posterior's variance (1.89). η = 1 is the ancestral sampler, path by path; η = 0 draws
-    nothing, and is Euler's rule for the probability-flow ODE in the coordinates x/√ᾱ and σ/√ᾱ, of order one.
+    The new noise has η² times the posterior's variance (1.89). η = 1 is the ancestral sampler, path by path; η = 0 is
+    deterministic: Euler's rule for the probability-flow ODE in the coordinates x/√ᾱ and σ/√ᾱ, of order one.
 
     Args:
         eta: η in [0, 1].
+
+    Raises:
+        InvalidInput: η outside [0, 1].
     """
 
     def __init__(self, eta: float = 0.0) -> None:
@@ -27,5 +30,5 @@ class DDIMSampler(Sampler):
         fresh = self.eta**2 * step_fraction(step.gamma_s, step.gamma_t)
         noise2 = sigma2(step.gamma_s)
         x_0, eps = step.prediction
-        kept = align(alpha_bar(step.gamma_s).sqrt(), x_0) * x_0 + align((noise2 * (1 - fresh)).sqrt(), x_0) * eps
-        return kept if self.eta == 0 else kept + align((noise2 * fresh).sqrt(), x_0) * step.noise()
+        mean = align(alpha_bar(step.gamma_s).sqrt(), x_0) * x_0 + align((noise2 * (1 - fresh)).sqrt(), x_0) * eps
+        return mean if self.eta == 0 else mean + align((noise2 * fresh).sqrt(), x_0) * step.noise()

@@ -9,7 +9,7 @@ from vdm.samplers.base import Sampler, Step
 
 
 class HeunSampler(Sampler):
-    """The trapezoidal rule with an Euler guess, of order two; two calls of the denoiser a step (Karras et al. 2022).
+    """The trapezoidal rule with an Euler predictor; order two, two calls of the denoiser a step (Karras et al. 2022).
 
     In the coordinates y = x/√ᾱ and r = σ/√ᾱ = e^{γ/2} the ODE is dy/dr = ε̂. With h = (γ_t − γ_s)/2, a straight step
     along ε is x_s = √(ᾱ_s/ᾱ_t) x_t − σ_s expm1(h) ε. Here ε is the mean of ε̂ at (x_t, γ_t) and at the end of such a
@@ -17,8 +17,8 @@ class HeunSampler(Sampler):
     """
 
     def step(self, denoise: Denoise, step: Step) -> Tensor:
-        guess = self._straight(step, step.prediction.eps)
-        return self._straight(step, (step.prediction.eps + denoise(guess, step.gamma_s).eps) / 2)
+        predicted = self._straight(step, step.prediction.eps)
+        return self._straight(step, (step.prediction.eps + denoise(predicted, step.gamma_s).eps) / 2)
 
     def _straight(self, step: Step, eps: Tensor) -> Tensor:
         signal = (alpha_bar(step.gamma_s) / alpha_bar(step.gamma_t)).sqrt()

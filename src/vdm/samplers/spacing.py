@@ -1,4 +1,4 @@
-"""Where a sampler stops on its way: grids of times from 1 down to 0."""
+"""Grids of times from 1 down to 0, along which a sampler steps."""
 
 from abc import ABC, abstractmethod
 
@@ -15,7 +15,7 @@ class Spacing(ABC):
 
     @abstractmethod
     def times(self, schedule: NoiseSchedule, steps: int, device: torch.device) -> Tensor:
-        """``steps`` + 1 decreasing times, the first 1 and the last 0."""
+        """Return ``steps`` + 1 decreasing times, the first 1 and the last 0."""
 
 
 class TimeSpacing(Spacing):
@@ -26,9 +26,9 @@ class TimeSpacing(Spacing):
 
 
 class GammaSpacing(Spacing):
-    """Even in γ, whatever the schedule: the same noise levels for every schedule with the same ends.
+    """Even in γ: the same noise levels for every schedule with the same ends.
 
-    For a schedule with one γ a dimension, even in their mean.
+    If γ has one value a dimension, even in its mean over the dimensions.
     """
 
     def times(self, schedule: NoiseSchedule, steps: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""Noise schedules: γ(t) = −log SNR(t), the one thing a schedule defines."""
+"""Noise schedules γ(t) = −log SNR(t)."""
 
 from vdm.schedules.adaptive import AdaptiveSchedule
 from vdm.schedules.base import NoiseSchedule, RestrictedSchedule
@@ -12,21 +12,3 @@ from vdm.schedules.monotone import MonotoneSchedule
 from vdm.schedules.per_pixel import PerPixelSchedule
 from vdm.schedules.sigmoid import SigmoidSchedule
 from vdm.schedules.tabulated import TabulatedSchedule, linear_betas
-
-__all__ = [
-    "AdaptiveSchedule",
-    "CosineSchedule",
-    "DDPMSchedule",
-    "LearnedEnds",
-    "LinearSchedule",
-    "MonotoneSchedule",
-    "NoiseSchedule",
-    "PerPixelSchedule",
-    "RestrictedSchedule",
-    "SigmoidSchedule",
-    "TabulatedSchedule",
-    "endpoint_gradients_only",
-    "inverse",
-    "linear_betas",
-    "path_variance_loss",
-]

@@ -1,4 +1,4 @@
-"""A schedule that follows the loss (the adaptive schedule of Kingma & Gao 2023, VDM++)."""
+"""A schedule that follows the loss (the adaptive schedule of VDM++, Kingma & Gao 2023)."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from vdm.schedules.base import NoiseSchedule
 
 
 class AdaptiveSchedule(NoiseSchedule, LossObserver):
-    """γ(t) by the inverse of a distribution function, with density p(γ) ∝ E w(γ) ‖ε − ε̂‖²: the loss is level in t.
+    """γ(t) as the inverse distribution function of p(γ) ∝ E w(γ) ‖ε − ε̂‖², which makes the loss constant in t.
 
     p is constant on each of K equal bins between the ends, so γ is piecewise linear in t, through γ_k = γ_min + (k/K)
     (γ_max − γ_min) at t_k = Σ_{j<k} p_j, with γ′ = (γ_max − γ_min)/(K p_k). It has no parameters: p is averaged over
-    training and starts even, which is a straight line. The bound of continuous time does not depend on it.
+    training and uniform at first, which is a straight line. The bound in continuous time does not depend on it.
 
     Args:
-        gamma_min, gamma_max: the ends, which do not move.
+        gamma_min, gamma_max: the ends, which are fixed.
         bins: K.
-        memory: what one new value leaves of an old mean of its bin.
+        memory: in [0, 1), the weight of a bin's old mean after one new value.
         floor: the least p_k as a fraction of 1/K; γ′ is at most (γ_max − γ_min)/floor.
     """
 
@@ -27,21 +27,25 @@ class AdaptiveSchedule(NoiseSchedule, LossObserver):
         super().__init__(gamma_min, gamma_max)
         self.profile = LossHistory(bins, memory, floor)
 
+    @property
+    def trainable(self) -> bool:
+        return True
+
     def forward(self, t: Tensor) -> Tensor:
         shares, k, start = self._bin(t)
-        place = (k + ((t - start) / shares[k]).clamp(0, 1)) / self.profile.bins
-        return self.gamma_min * (1 - place) + self.gamma_max * place
+        fraction = (k + ((t - start) / shares[k]).clamp(0, 1)) / self.profile.bins
+        return self.gamma_min * (1 - fraction) + self.gamma_max * fraction
 
     def rate(self, t: Tensor) -> Tensor:
         shares, k, _ = self._bin(t)
         return (self.gamma_max - self.gamma_min) / (self.profile.bins * shares[k])
 
     def update(self, u: Tensor, loss: Tensor) -> None:
-        place = (self(u) - self.gamma_min) / (self.gamma_max - self.gamma_min)
-        self.profile.update(place, loss / self.rate(u))
+        fraction = (self(u) - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        self.profile.update(fraction, loss / self.rate(u))
 
     def _bin(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All p, and for each t its bin's number k and t_k."""
+        """(p, k, t_k): all p (K,), and for each t its bin's number and start."""
         shares = self.profile.shares(1, t)
         ends = shares.cumsum(0)
         k = torch.searchsorted(ends, t.detach(), right=True).clamp(max=self.profile.bins - 1)

@@ -1,8 +1,8 @@
-"""What a noise schedule is: a strictly increasing γ(t) = −log SNR(t) on [0, 1] and its derivative.
+"""The interface of noise schedules: a strictly increasing γ(t) = −log SNR(t) on [0, 1] and its derivative.
 
-Every schedule takes its end points. A curve whose own domain reaches γ = ±∞ (cosine, sigmoid) or some fixed value
-(DDPM's β) is restricted to the part between ``gamma_min`` and ``gamma_max``, mapped affinely to [0, 1] and never clamped:
-two schedules with the same ends differ in shape only, and a sweep compares shapes.
+Every schedule takes its end points. A curve that reaches γ = ±∞ (cosine, sigmoid) or some fixed value (DDPM's β) is
+restricted to the part between ``gamma_min`` and ``gamma_max``, mapped affinely to [0, 1] and never clamped. Two schedules
+with the same ends then differ in shape only, and a sweep compares shapes.
 """
 
 import math
@@ -13,54 +13,75 @@ from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
 
-FURTHEST = 50.0
-"""The largest |γ|: e^{−γ/2} is 1e−11 there, far below the rounding of float32 and of levels, so that no denoiser sees what a
-further end adds, while SNRs and their differences stay small enough to be squared and added up."""
+LARGEST_GAMMA = 50.0
+"""The largest |γ|. The smaller of signal and noise scale is 1e−11 there, far below the rounding of float32 and of levels,
+and SNRs and their differences can still be squared and summed."""
 
 
 class NoiseSchedule(nn.Module, ABC):
     """γ(t), strictly increasing from γ(0) = gamma_min to γ(1) = gamma_max.
 
     Args:
-        gamma_min: γ at t = 0, the least noise; −13.3 for 256 levels, −8 for 17.
-        gamma_max: γ at t = 1, the most noise; 5 leaves a prior term of about 0.001 bits/dim.
+        gamma_min: γ at t = 0, the least noise; for example −13.3 for 256 levels, −8 for 17.
+        gamma_max: γ at t = 1, the most noise; with 5 the prior term is about 0.001 bits/dim.
 
     Raises:
-        InvalidInput: end points that are not finite, beyond ±``FURTHEST``, or not in increasing order.
+        InvalidInput: end points that are not finite, beyond ±``LARGEST_GAMMA``, or not in increasing order.
     """
+
+    learned_ends: bool = False
+    """Whether γ(0) and γ(1) are learned."""
+
+    per_dimension: bool = False
+    """Whether γ(t) has one value a dimension, (B, *event), instead of one an example, (B,)."""
 
     def __init__(self, gamma_min: float, gamma_max: float) -> None:
         super().__init__()
         if not (math.isfinite(gamma_min) and math.isfinite(gamma_max) and gamma_min < gamma_max):
             raise InvalidInput(
                 f"gamma_min must be finite and below gamma_max, got gamma_min={gamma_min} and gamma_max={gamma_max}: "
-                "gamma is -log SNR and grows with the noise, as in gamma_min=-13.3 gamma_max=5"
+                "gamma is -log SNR and grows with the noise; try gamma_min=-13.3 gamma_max=5"
             )
-        if gamma_min < -FURTHEST or gamma_max > FURTHEST:
+        if gamma_min < -LARGEST_GAMMA or gamma_max > LARGEST_GAMMA:
             raise InvalidInput(
-                f"gamma_min and gamma_max must lie between -{FURTHEST:g} and {FURTHEST:g}, got gamma_min={gamma_min} and "
-                f"gamma_max={gamma_max}: beyond, there is no noise or no signal left, as in gamma_min=-13.3 gamma_max=5"
+                f"gamma_min and gamma_max must be between ±{LARGEST_GAMMA:g}, got gamma_min={gamma_min} and "
+                f"gamma_max={gamma_max}: beyond, no noise or no signal is left; try gamma_min=-13.3 gamma_max=5"
             )
         self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
 
     @abstractmethod
     def forward(self, t: Tensor) -> Tensor:
-        """γ(t) for t (B,) in [0, 1], in t's dtype: (B,), or (B, *event) if every dimension has its own."""
+        """Return γ(t) for t (B,) in [0, 1], in t's dtype: (B,), or (B, *event) if ``per_dimension``."""
 
     @abstractmethod
     def rate(self, t: Tensor) -> Tensor:
-        """γ′(t) > 0 in closed form, of γ(t)'s shape."""
+        """Return γ′(t) > 0 in closed form, of γ(t)'s shape."""
 
     @property
     def learned(self) -> bool:
         """Whether gradients train this schedule."""
         return any(parameter.requires_grad for parameter in self.parameters())
 
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes this schedule, by gradients or by the losses that it observes."""
+        return any(True for _ in self.parameters())
+
+    @property
+    def trained_by_bound(self) -> bool:
+        """Whether the bound in continuous time depends on what is learned: on the ends, or on a path a dimension."""
+        return self.learned and (self.learned_ends or self.per_dimension)
+
+    @property
+    def variance_trains_path(self) -> bool:
+        """Whether the loss variance trains the path in continuous time, which the bound of a scalar γ(t) does not."""
+        return self.learned and not self.per_dimension
+
 
 class RestrictedSchedule(NoiseSchedule):
-    """A known curve g(τ), cut to the τ for which g lies between the ends: γ(t) = g(τ_0 + (τ_1 − τ_0) t).
+    """A known curve g(τ), restricted to the τ where g is between the ends: γ(t) = g(τ_0 + (τ_1 − τ_0) t).
 
-    A curve with parameters of its own sets them before it calls this class's ``__init__``, which asks for the inverse.
+    A subclass sets its own parameters before it calls this class's ``__init__``, which calls ``inverse``.
     """
 
     def __init__(self, gamma_min: float, gamma_max: float) -> None:
@@ -70,18 +91,18 @@ class RestrictedSchedule(NoiseSchedule):
 
     @abstractmethod
     def curve(self, tau: Tensor) -> Tensor:
-        """g(τ), strictly increasing."""
+        """Return g(τ), strictly increasing."""
 
     @abstractmethod
     def curve_rate(self, tau: Tensor) -> Tensor:
-        """g′(τ)."""
+        """Return g′(τ)."""
 
     @abstractmethod
     def inverse(self, gamma: Tensor) -> Tensor:
-        """τ with g(τ) = γ.
+        """Return τ with g(τ) = γ.
 
         Raises:
-            InvalidInput: a γ that the curve never reaches.
+            InvalidInput: a γ outside the curve's range.
         """
 
     def forward(self, t: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from vdm.schedules.base import RestrictedSchedule
 
 
 class CosineSchedule(RestrictedSchedule):
-    """ᾱ(τ) = cos²(πτ/2), that is g(τ) = 2 log tan(πτ/2), with g′ = 2π / sin(πτ) and g⁻¹(γ) = (2/π) atan e^{γ/2}."""
+    """ᾱ(τ) = cos²(πτ/2): g(τ) = 2 log tan(πτ/2), with g′ = 2π / sin(πτ) and g⁻¹(γ) = (2/π) atan e^{γ/2}."""
 
     def curve(self, tau: Tensor) -> Tensor:
         return 2 * torch.log(torch.tan(math.pi / 2 * tau))

@@ -12,8 +12,8 @@ class DDPMSchedule(RestrictedSchedule):
     """−log ᾱ(τ) = B(τ) = β_0 τ + ½ (β_1 − β_0) τ², the integral of a rate β that grows linearly.
 
     g = log expm1(B) = B + log(−expm1(−B)), g′ = B′ / (−expm1(−B)), and g⁻¹ solves the quadratic for B = softplus(γ).
-    With β_0 = 0.1 and β_1 = 20 it is the limit of DDPM's 1000 steps from 10⁻⁴ to 0.02. β goes on growing beyond τ = 1,
-    so every γ is reached.
+    With β_0 = 0.1 and β_1 = 20 it is the limit of DDPM's 1000 steps from 10⁻⁴ to 0.02. β grows beyond τ = 1 as well, so
+    every γ is in its range.
 
     Args:
         beta_0, beta_1: the rate at τ = 0 and at τ = 1; 0 ≤ β_0 ≤ β_1, β_1 > 0.

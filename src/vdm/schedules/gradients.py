@@ -1,8 +1,8 @@
-"""What trains a scalar γ in continuous time: the bound its ends, the variance of the loss the path between them.
+"""Gradients of a scalar γ(t) in continuous time: the bound trains its ends, the variance of the loss its path.
 
-With one γ for all dimensions the bound is ½ ∫ E‖ε − ε̂‖² dγ between the ends: the path drops out of it, and what gradient
-reaches the path is noise. The path matters for the variance of the one-t estimate (Kingma et al. 2021, appendix I), so
-that is what it minimises. Both happen in one backward pass, with ordinary autograd.
+With one γ for all dimensions the bound is ½ ∫ E‖ε − ε̂‖² dγ between the ends. It does not depend on the path, whose gradient
+from a one-t estimate is noise. The variance of that estimate depends on the path, which therefore minimises it (Kingma et
+al. 2021, appendix I). Both gradients come from one backward pass of ordinary autograd.
 """
 
 from typing import NamedTuple
@@ -21,12 +21,12 @@ class GammaAndRate(NamedTuple):
 
 
 def endpoint_gradients_only(schedule: NoiseSchedule, t: Tensor) -> GammaAndRate:
-    """γ(t) and γ′(t) as functions of the ends γ_0 and γ_1 alone: γ = γ_0 + (γ_1 − γ_0) s(t) with the path s held fixed.
+    """Return γ(t) and γ′(t) with gradients to the ends γ_0 and γ_1 only: γ = γ_0 + (γ_1 − γ_0) s(t), s without gradient.
 
-    The values are the schedule's own. Where γ has one value a dimension nothing is held: the bound sees the whole path.
+    The values are the schedule's own. If γ has one value a dimension, all gradients stay: the bound depends on the path.
     """
     noise = GammaAndRate(schedule(t), schedule.rate(t))
-    if not _free(schedule, noise.gamma):
+    if not schedule.variance_trains_path:
         return noise
     gamma, rate = (value.detach() for value in noise)
     low, high = _ends(schedule, t)
@@ -38,30 +38,23 @@ def endpoint_gradients_only(schedule: NoiseSchedule, t: Tensor) -> GammaAndRate:
 
 
 def path_variance_loss(schedule: NoiseSchedule, t: Tensor, estimate: Tensor) -> Tensor:
-    """Zero, (B,), with the gradient of the second moment E estimate² with respect to the path; none reaches the ends.
+    """Return zero, (B,), with the gradient of the second moment E estimate² with respect to the path, and none to the ends.
 
-    Zero altogether where γ has one value a dimension.
+    If γ has one value a dimension, the gradient is zero as well.
 
     With ``estimate`` = γ′(t) h at γ(t), t uniform and h a function of γ and of the noise, the second moment is
-    ∫ γ′(t(γ)) E[h² | γ] dγ. Its gradient, E[2 · estimate · ∂ estimate] by the chain rule at fixed t, is at fixed γ
-    E[estimate² ∂ log γ′(t(γ))]: the same number, and no gradient has to pass through the denoiser. That t(γ) moves with
-    the path by ∂t = −∂γ(t)/γ′(t). The mean of the estimate does not depend on the path, so this is also the gradient of
-    the variance.
+    ∫ γ′(t(γ)) E[h² | γ] dγ. Its gradient at fixed t is E[2 · estimate · ∂ estimate]; at fixed γ it is
+    E[estimate² ∂ log γ′(t(γ))], the same number without a gradient through the denoiser. There t(γ) moves with the path by
+    ∂t = −∂γ(t)/γ′(t). The mean of the estimate does not depend on the path, so this is also the gradient of the variance.
     """
-    gamma = schedule(t)
-    if not _free(schedule, gamma):
+    if not schedule.variance_trains_path:
         return torch.zeros_like(estimate)
-    low, high = _ends(schedule, t)
+    gamma, (low, high) = schedule(t), _ends(schedule, t)
     share = (gamma - low) / (high - low)
     slope = (schedule.rate(t) / (high - low)).detach()
     moved = t - (share - share.detach()) / slope
     log_rate = torch.log(schedule.rate(moved) / (high - low))
     return estimate.detach().square() * (log_rate - log_rate.detach())
-
-
-def _free(schedule: NoiseSchedule, gamma: Tensor) -> bool:
-    """Whether there is a learned path that the bound does not see."""
-    return schedule.learned and gamma.ndim == 1
 
 
 def _ends(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""A monotone network for γ (Kingma et al. 2021, appendix H), with pinned ends."""
+"""A monotone network for γ (Kingma et al. 2021, appendix H), with fixed ends."""
 
 import torch
 from torch import Tensor, nn
@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from vdm.schedules.base import NoiseSchedule
 
-STRAIGHT = 0.01
-"""Share of the straight line in every learned path: γ′ never falls below this times γ_max − γ_min."""
+LINEAR_SHARE = 0.01
+"""Share of the straight line in every learned path: γ′ is at least this times γ_max − γ_min."""
 
 
 class MonotoneSchedule(NoiseSchedule):
@@ -18,29 +18,28 @@ class MonotoneSchedule(NoiseSchedule):
     s(0) = 0 and s(1) = 1 whatever the weights are, and s′ ≥ ρ = 0.01. Close to a straight line at first.
 
     Args:
-        gamma_min, gamma_max: the ends, which do not move.
+        gamma_min, gamma_max: the ends, which are fixed.
         hidden: K, the width of the network.
     """
 
     def __init__(self, gamma_min: float, gamma_max: float, hidden: int = 64) -> None:
         super().__init__(gamma_min, gamma_max)
-        places = torch.linspace(-1, 1, hidden)
         self.slope = nn.Parameter(torch.tensor(0.0))
         self.heights = nn.Parameter(torch.full((hidden,), -3.0))
         self.steepness = nn.Parameter(torch.full((hidden,), 8.0))
-        self.offsets = nn.Parameter(-8.0 * places)
+        self.offsets = nn.Parameter(-8.0 * torch.linspace(-1, 1, hidden))
 
     def forward(self, t: Tensor) -> Tensor:
         first, last = self._network(torch.arange(2, dtype=t.dtype, device=t.device))
-        share = STRAIGHT * t + (1 - STRAIGHT) * (self._network(t) - first) / (last - first)
+        share = LINEAR_SHARE * t + (1 - LINEAR_SHARE) * (self._network(t) - first) / (last - first)
         return self.gamma_min * (1 - share) + self.gamma_max * share
 
     def rate(self, t: Tensor) -> Tensor:
         first, last = self._network(torch.arange(2, dtype=t.dtype, device=t.device))
         slope, heights, steepness, offsets = self._weights(t.dtype)
-        open_ = torch.sigmoid(steepness * (2 * t - 1).unsqueeze(-1) + offsets)
-        network_rate = 2 * slope + 2 * (heights * steepness * open_ * (1 - open_)).sum(-1)
-        return (self.gamma_max - self.gamma_min) * (STRAIGHT + (1 - STRAIGHT) * network_rate / (last - first))
+        gate = torch.sigmoid(steepness * (2 * t - 1).unsqueeze(-1) + offsets)
+        network_rate = 2 * slope + 2 * (heights * steepness * gate * (1 - gate)).sum(-1)
+        return (self.gamma_max - self.gamma_min) * (LINEAR_SHARE + (1 - LINEAR_SHARE) * network_rate / (last - first))
 
     def _network(self, t: Tensor) -> Tensor:
         slope, heights, steepness, offsets = self._weights(t.dtype)

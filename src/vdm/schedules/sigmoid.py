@@ -13,14 +13,17 @@ from vdm.schedules.base import RestrictedSchedule
 class SigmoidSchedule(RestrictedSchedule):
     """ᾱ(τ) = (s(h) − s(u)) / (s(h) − s(l)) with s the logistic sigmoid and u = l + (h − l) τ.
 
-    Since s(a) − s(b) = s(a) s(−b) (1 − e^{b−a}), nothing needs to be subtracted: with w = h − l,
+    Since s(a) − s(b) = s(a) s(−b) (1 − e^{b−a}), no subtraction is needed: with w = h − l,
 
         g(τ) = κ + log expm1(w τ) − log(−expm1(−w (1 − τ))),   κ = l + log s(−l) − log s(h),
         g′(τ) = w (1 + 1/expm1(w τ) + 1/expm1(w (1 − τ))),
         g⁻¹(γ) = (softplus(γ − κ) − softplus(γ − κ − w)) / w.
 
     Args:
-        low, high: l < h, the stretch of the sigmoid that is used: the paper's start/τ and end/τ, −3 and 3 by default.
+        low, high: l < h, the part of the sigmoid in use: the paper's start/τ and end/τ, −3 and 3 by default.
+
+    Raises:
+        InvalidInput: ``low`` not below ``high``.
     """
 
     def __init__(self, gamma_min: float, gamma_max: float, low: float = -3.0, high: float = 3.0) -> None:
@@ -39,5 +42,5 @@ class SigmoidSchedule(RestrictedSchedule):
         return self.width * (1 + 1 / torch.expm1(before) + 1 / torch.expm1(after))
 
     def inverse(self, gamma: Tensor) -> Tensor:
-        place = gamma - self.offset
-        return (F.softplus(place) - F.softplus(place - self.width)) / self.width
+        shifted = gamma - self.offset
+        return (F.softplus(shifted) - F.softplus(shifted - self.width)) / self.width

@@ -1,1 +1,1 @@
-"""Studies of single research questions; nothing else imports them."""
+"""Studies of single research questions; only the commands import them."""

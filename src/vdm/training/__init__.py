@@ -1,4 +1,4 @@
-"""Training: the LightningModule, its callbacks and loggers, the average of the weights, and signals."""
+"""The training task with its callbacks, loggers, EMA, learning rates and signal handling."""
 
 from vdm.training.task import VariationalTask
 

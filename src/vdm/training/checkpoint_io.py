@@ -1,4 +1,4 @@
-"""Checkpoints written atomically by the Trainer."""
+"""Atomic checkpoint files for the Trainer."""
 
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,7 @@ from vdm.runs.files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a crash during a save costs no earlier checkpoint."""
+    """Write to a temporary file and rename it, so that a crash during a save leaves the earlier checkpoint intact."""
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_content(Path(path))

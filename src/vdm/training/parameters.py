@@ -1,4 +1,4 @@
-"""Which parameters an optimiser may decay."""
+"""Parameter groups for the optimiser."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from torch import nn
 from vdm.schedules import NoiseSchedule
 
 ParameterGroup = dict[str, Any]
-"""``params`` and the settings in which they differ from the optimiser's own."""
+"""``params`` and the settings that override the optimiser's defaults for them."""
 
 
 def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
-    """The parameters of every ``NoiseSchedule`` without weight decay, and all others; empty groups are left out.
+    """Group ``model``'s parameters: noise schedules get no weight decay. Empty groups are left out.
 
-    Decay pulls γ towards a shape of no meaning wherever its gradient is small.
+    Weight decay on a noise schedule would pull γ(t) to an arbitrary shape wherever its gradient is small.
     """
     schedules = {p for part in model.modules() if isinstance(part, NoiseSchedule) for p in part.parameters()}
     others = [p for p in model.parameters() if p not in schedules]

@@ -1,4 +1,4 @@
-"""Signals that reach a run: heard at once, obeyed when all of its processes can."""
+"""Signal handling for training: store a signal when it arrives, act on it at the end of a step."""
 
 import os
 import signal
@@ -11,17 +11,17 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class Signals:
-    """The signals that came, and nothing done about them: a handler may run in the middle of a collective operation.
+    """Handlers that only store which signals arrived: they may run in the middle of a collective operation.
 
-    SIGTERM and SIGINT are listened to, and those of ``handed_on`` that already have a handler, which is called only when
-    ``hand_on`` says so. A second SIGINT interrupts at once.
+    Handles SIGTERM and SIGINT, and those of ``forwarded`` that already have a handler; ``forward`` calls that handler later.
+    A second SIGINT raises KeyboardInterrupt at once.
     """
 
-    handed_on = (signal.SIGUSR2,)
-    """Where submitit listens for the end of a job's time and for its pre-emption."""
+    forwarded = (signal.SIGUSR2,)
+    """Submitit's signal for the time limit and for pre-emption."""
 
-    by_weight = (*handed_on, signal.SIGTERM, signal.SIGINT)
-    """Which one is obeyed where several came."""
+    by_priority = (*forwarded, signal.SIGTERM, signal.SIGINT)
+    """All handled signals; of several received ones the first is acted on."""
 
     def __init__(self) -> None:
         self.received: set[signal.Signals] = set()
@@ -29,26 +29,26 @@ class Signals:
         self._owner = 0
 
     def listen(self) -> None:
-        """Take the signals over; only possible in a process's main thread."""
+        """Install the handlers. Python allows this in the main thread only."""
         self.received, self._owner = set(), os.getpid()
-        for number in self.by_weight:
+        for number in self.by_priority:
             earlier = signal.getsignal(number)
-            if number in self.handed_on and not callable(earlier):
+            if number in self.forwarded and not callable(earlier):
                 continue
             self._earlier[number] = earlier
-            signal.signal(number, self._note)
+            signal.signal(number, self._receive)
 
     def restore(self) -> None:
-        """Give the signals back to who had them."""
+        """Reinstall the earlier handlers."""
         for number, earlier in self._earlier.items():
             signal.signal(number, earlier)
         self._earlier = {}
 
-    def hand_on(self, number: signal.Signals) -> None:
-        """Call the earlier handler, which queues the job again, and return.
+    def forward(self, number: signal.Signals) -> None:
+        """Call the earlier handler of ``number``, which requeues the job, and return even if it raises.
 
-        What it raises is printed only. SLURM alone knows by then whether the job will start again (a busy controller can
-        obey and not say so), and an exception would be taken for the result of a job that goes on.
+        Exceptions are printed only, since submitit would take one for the result of the job. Whether the job was requeued
+        is known to SLURM alone: a busy controller may requeue it and still report an error.
         """
         earlier: Handler = self._earlier[number]
         try:
@@ -56,18 +56,18 @@ class Signals:
         except SystemExit:
             pass
         except Exception as error:
-            print(f"{number.name} was answered with {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"the {number.name} handler raised {type(error).__name__}: {error}", file=sys.stderr)
 
-    def shut_out(self) -> None:
-        """On the way out: the end of a child, or being told again to end, must not raise where processes still meet.
+    def ignore_during_exit(self) -> None:
+        """Ignore SIGTERM and SIGCHLD from here on, so that neither raises while the processes synchronise to exit.
 
-        ``restore`` keeps to it: before it, SIGTERM was Lightning's, whose handler waits for the other processes.
+        ``restore`` leaves SIGTERM ignored: the earlier handler is Lightning's, which waits for the other processes.
         """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._earlier[signal.SIGTERM] = signal.SIG_IGN
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:  # a forked worker: its parent decides
             return
         if number == signal.SIGINT and number in self.received:

@@ -1,4 +1,4 @@
-"""A run in a job of SLURM, and in one of submitit's."""
+"""Running inside SLURM jobs, directly or through submitit."""
 
 import os
 from importlib import import_module
@@ -7,20 +7,20 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 
 def cluster_environments() -> list[SLURMEnvironment]:
-    """Return SLURM's environment in a SLURM job, without Lightning's handler, which would save inside the handler."""
+    """Return SLURM's environment if in a job, with Lightning's requeueing off, which saves inside the signal handler."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def requeued() -> bool:
-    """Whether SLURM has started this job before: it then goes on, whatever ``resume`` says."""
+    """Return whether SLURM has requeued this job: the run then resumes, whatever the ``resume`` setting."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
 def forget_earlier_result() -> None:
-    """Remove the result that submitit has of this process's earlier start, if it has one.
+    """Delete submitit's result file of this process from before a requeue, if there is one.
 
-    Where SLURM ends the processes one after another (on several nodes; a node that failed), those that are left find the
-    others gone: their exception would be taken for the result of the job that has been queued again.
+    SLURM may end the processes of a job one after another (several nodes, or a failed node). The remaining ones then raise,
+    and submitit would take that exception for the result of the requeued job.
     """
     if requeued() and "SUBMITIT_FOLDER" in os.environ:
         environment = import_module("submitit").JobEnvironment()

@@ -1,4 +1,4 @@
-"""The LightningModule: glue between a model with an ELBO and a Trainer."""
+"""The LightningModule that trains and evaluates a model with an ELBO."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -19,19 +19,19 @@ from vdm.training.parameters import ParameterGroup, parameter_groups
 
 
 class VariationalTask(pl.LightningModule):
-    """Trains ``model`` on its loss, and evaluates the bound of the averaged weights.
+    """Train ``model`` on its loss, and evaluate the bound with the EMA weights.
 
-    Training draws are keyed by (seed, step, part) and evaluation draws by (seed, example, replicate): the parts of a step,
-    which are the batches of all processes whose gradients it adds up, differ, and a resumed run repeats an uninterrupted
-    one.
+    Training draws are keyed by (seed, step, micro-batch) and evaluation draws by (seed, example, replicate). All
+    micro-batches of a step, over processes and gradient accumulation, have different draws, and a resumed run repeats the
+    uninterrupted one.
 
     Args:
-        model: what is trained.
-        optimizer: from groups of parameters to an optimiser.
-        learning_rate: from the optimiser and the number of steps to a learning-rate schedule.
-        ema_decay: of the average that is evaluated.
-        validation, test: how the bound is evaluated.
-        seed: of the training draws.
+        model: model to train.
+        optimizer: builds the optimiser from parameter groups.
+        learning_rate: builds the learning-rate schedule from the optimiser and the number of steps.
+        ema_decay: decay of the EMA weights.
+        validation, test: compute the bound of a batch.
+        seed: seed of the training draws.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class VariationalTask(pl.LightningModule):
 
     @property
     def evaluated(self) -> VariationalModel:
-        """The model that validation, test and pictures look at: the averaged one."""
+        """The EMA model, used for validation, test and samples."""
         return cast(VariationalModel, self.averaged.module)
 
     def draws(self, batch_idx: int) -> Draws:
-        """Those of the part of a step that batch number ``batch_idx`` of this process is."""
-        parts = self.trainer.accumulate_grad_batches
-        part = self.global_rank * parts + batch_idx % parts
-        return Draws(self.seed, self.global_step, part, self.trainer.world_size * parts)
+        """Draws for micro-batch ``batch_idx`` of this process."""
+        accumulated = self.trainer.accumulate_grad_batches
+        micro_batch = self.global_rank * accumulated + batch_idx % accumulated
+        return Draws(self.seed, self.global_step, micro_batch, self.trainer.world_size * accumulated)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | Elbo | None]:
         draws = self.draws(batch_idx)
@@ -80,40 +80,42 @@ class VariationalTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter_groups(self.model))
-        schedule = self.learning_rate(optimizer, steps_of(self.trainer))
+        schedule = self.learning_rate(optimizer, training_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def check_trainer_settings(trainer: pl.Trainer) -> None:
-    """Raises InvalidInput for no epoch, the same one again, a step or a validation of no batches, and a bound on gradients
-    that is no number.
+    """Check the Trainer settings that Lightning accepts and this project cannot train with.
+
+    Raises:
+        InvalidInput: no epochs, the same epoch order repeated, an empty step or validation interval, or a bad clip value.
     """
     at_least(1, **{"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
     clip = trainer.gradient_clip_val
     if clip is not None and not clip >= 0:
-        raise InvalidInput(f"trainer.gradient_clip_val must be a positive number, or null for no clipping, got {clip}")
+        raise InvalidInput(f"trainer.gradient_clip_val must be at least 0, or null for no clipping, got {clip}")
     if trainer.max_epochs == 0:
-        raise InvalidInput("trainer.max_epochs=0 trains nothing: it must be at least 1, or -1 to go by trainer.max_steps")
+        raise InvalidInput("trainer.max_epochs=0 trains nothing: set at least 1, or -1 to train for trainer.max_steps")
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
         raise InvalidInput(
-            "trainer.reload_dataloaders_every_n_epochs would repeat one epoch's order, and never train on what that leaves "
-            "over: leave it out"
+            "trainer.reload_dataloaders_every_n_epochs would repeat one epoch's order and never use its incomplete last "
+            "batch: leave it out"
         )
     if trainer.val_check_interval == 0:
-        raise InvalidInput("trainer.val_check_interval=0 is no number of batches: it must be at least 1")
+        raise InvalidInput("trainer.val_check_interval must be at least 1, got 0")
 
 
-def steps_of(trainer: pl.Trainer) -> int:
-    """How many optimiser steps a run takes.
+def training_steps(trainer: pl.Trainer) -> int:
+    """Return the number of optimiser steps of a run.
 
     Raises:
-        InvalidInput: none, or no end of them; see ``check_trainer_settings``.
+        InvalidInput: the number is 0 or infinite, or ``check_trainer_settings`` refuses.
     """
     check_trainer_settings(trainer)
     steps = trainer.estimated_stepping_batches
     if not 1 <= steps < math.inf:
         raise InvalidInput(
-            f"the learning rate needs to know the number of steps, and trainer.max_steps={trainer.max_steps} gives none: a "
-            "run that a budget ends takes one that it will not reach, such as trainer.max_steps=1000000"
+            f"the learning rate needs the number of steps, and trainer.max_steps={trainer.max_steps} gives none: set at "
+            "least 1, or a number out of reach such as trainer.max_steps=1000000 for a run that a time limit ends"
         )
     return int(steps)

@@ -1,4 +1,4 @@
-"""FID and its relatives: exact answers, torch-fidelity's numbers, and the data's moments measured once."""
+"""FID and sample metrics: exact answers, agreement with torch-fidelity, and the cache of the data's moments."""
 
 import importlib
 
@@ -12,7 +12,6 @@ from support.catalogue import composed, concrete, options, part
 from vdm.data import DataModule, Source, Split
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput
-from vdm.evaluation import ranks
 from vdm.evaluation.samples.features import FeatureNetwork, Inception, RandomConvolutions, as_images
 from vdm.evaluation.samples.fid import FID
 from vdm.evaluation.samples.moments import Moments, moments_file, read_moments, write_moments
@@ -23,7 +22,7 @@ SHAPE = (1, 4, 4)
 
 
 class Pixels(FeatureNetwork):
-    """The bytes themselves."""
+    """The bytes as features."""
 
     name, num_features = "pixels", 16
 
@@ -32,7 +31,7 @@ class Pixels(FeatureNetwork):
 
 
 class Pictures(Source):
-    """Given images."""
+    """A data set of the given images."""
 
     name = "pictures"
 
@@ -48,18 +47,18 @@ class Pictures(Source):
 
 
 class Known(nn.Module):
-    """A model whose sample i is a function of noise keyed by i."""
+    """A model whose samples are a function of their index and noise."""
 
-    def __init__(self, of):
+    def __init__(self, function):
         super().__init__()
-        self.of = of
+        self.function = function
 
     def sample(self, n, event_shape, *, draws, condition=None):
-        return self.of(torch.tensor(draws.index), draws.normal("x", torch.empty(n, *event_shape)))
+        return self.function(torch.tensor(draws.index), draws.normal("x", torch.empty(n, *event_shape)))
 
 
 def rough(index, noise):
-    """Levels 0 … 16 around 9, dark at the top."""
+    """Random levels 0 … 16 around 9, darker at the top."""
     return (3 * noise + 9 - torch.arange(4.0)[:, None]).round().clamp(0, 16).long()
 
 
@@ -67,16 +66,16 @@ def images(n, levels=17, shape=SHAPE, seed=0):
     return torch.randint(0, levels, (n, *shape), generator=torch.Generator().manual_seed(seed))
 
 
-def score(fid, model, x, levels=17, relatives=()):
+def score(fid, model, x, levels=17, metrics=()):
     data = DataModule(Pictures(x), batch_size=1, eval_batch_size=1)
     fid.check(model, data, levels)
     fid.prepare(data, levels, CPU)
-    return fid(model, data, lambda done: None, relatives)
+    return fid(model, data, lambda done: None, metrics)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 8, 17, 256])
-def test_levels_become_the_nearest_bytes(levels):
-    """255 k/(K − 1) in whole numbers: never off by more than a half, so never truncated; 256 levels stay as they are."""
+def test_as_images_rounds_levels_to_bytes(levels):
+    """255 k/(K − 1) is rounded, not truncated: the error is at most a half."""
     k = torch.arange(levels)
     byte = as_images(k.view(-1, 1, 1, 1), levels)
     assert byte.dtype == torch.uint8
@@ -88,8 +87,8 @@ def test_levels_become_the_nearest_bytes(levels):
 
 
 @pytest.mark.parametrize("factor", [1, 2])
-def test_fid_of_shifted_and_scaled_features_is_exact(factor):
-    """Of y = a x + c, Σ_y = a² Σ: |(a − 1) μ + c|² + (a − 1)² tr Σ."""
+def test_fid_of_scaled_features_is_exact(factor):
+    """For y = a x + c, Σ_y = a² Σ and the FID is |(a − 1) μ + c|² + (a − 1)² tr Σ."""
     x, shift = images(40, 100), 7
     model = Known(lambda index, noise: factor * x[index] + shift)
     found = score(FID(Pixels(), 40, batch_size=7), model, x, levels=256)
@@ -98,33 +97,33 @@ def test_fid_of_shifted_and_scaled_features_is_exact(factor):
     assert found["fid_pixels"] == pytest.approx((moved + (factor - 1) ** 2 * features.var(0).sum()).item(), rel=1e-6)
 
 
-def test_fid_does_not_depend_on_the_batches():
+def test_fid_is_independent_of_batch_size():
     values = [score(FID(RandomConvolutions(), 50, batch_size=size), Known(rough), images(60)) for size in (50, 7)]
     assert values[0]["fid_random_conv"] == pytest.approx(values[1]["fid_random_conv"], rel=1e-5)
 
 
-def test_the_random_network_is_the_same_everywhere():
+def test_random_network_weights_are_fixed():
     assert RandomConvolutions().identity()["sha256"] == "8c692138f3137611"
 
 
-def test_the_random_network_tells_good_from_bad():
-    """The more pixels of real digits are replaced by noise, the larger the FID."""
+def test_random_network_fid_rises_with_noise():
+    """The FID rises with the share of pixels replaced by noise."""
     x = part("data", "data=digits").splits()["train"].x.long()
 
-    def spoilt(share):
+    def noisy(share):
         def sample(index, noise):
             other = images(len(x), seed=1, shape=x.shape[1:])[index]
             return torch.where(noise.sigmoid() < share, other, x[index])
 
         return score(FID(RandomConvolutions(), 500), Known(sample), x[500:])["fid_random_conv"]
 
-    values = [spoilt(share) for share in (0.0, 0.1, 0.3, 1.0)]
+    values = [noisy(share) for share in (0.0, 0.1, 0.3, 1.0)]
     assert values == sorted(values)
     assert values[3] > 10 * values[0]
 
 
 class Images(Dataset):
-    """As torch-fidelity takes them."""
+    """Images as a dataset, as torch-fidelity expects."""
 
     def __init__(self, x, levels):
         self.images = as_images(x, levels)
@@ -150,12 +149,12 @@ def by_torch_fidelity(samples, x, levels, **settings):
 
 
 def all_samples(n, shape=SHAPE):
-    """What ``Known(rough)`` draws."""
+    """Return the samples of ``Known(rough)``."""
     return Known(rough).sample(n, shape, draws=ExampleDraws(torch.arange(n)))
 
 
-def test_numbers_are_torch_fidelitys():
-    """FID, KID, precision and recall of the same images and feature network."""
+def test_scores_equal_torch_fidelity():
+    """FID, KID, precision and recall from the same images and feature network."""
     fidelity = importlib.import_module("torch_fidelity")
     base = importlib.import_module("torch_fidelity.feature_extractor_base").FeatureExtractorBase
 
@@ -203,7 +202,7 @@ def test_numbers_are_torch_fidelitys():
 
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory):
-    """The right format with random weights: what torch-fidelity would load."""
+    """A file of random weights in torch-fidelity's format."""
     source = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
@@ -216,7 +215,7 @@ def inception_file(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_inception_gives_torch_fidelitys_numbers(inception_file):
+def test_inception_scores_equal_torch_fidelity(inception_file):
     x, n = images(12), 11
     theirs = by_torch_fidelity(
         all_samples(n),
@@ -240,17 +239,7 @@ def test_inception_gives_torch_fidelitys_numbers(inception_file):
     assert ours["score_inception"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
 
 
-@pytest.mark.parametrize(("n", "batch_size", "world"), [(10, 3, 2), (11, 4, 3), (5, 5, 2), (2, 1, 4)])
-def test_processes_share_out_every_index_once_in_the_batches_of_one(n, batch_size, world, monkeypatch):
-    shares = []
-    for rank in range(world):
-        monkeypatch.setattr(ranks, "rank_and_world_size", lambda rank=rank: (rank, world))
-        shares += [tuple(index.tolist()) for index in ranks.rank_batches(n, batch_size)]
-    whole = [tuple(index.tolist()) for index in torch.arange(n).split(batch_size)]
-    assert sorted(shares) == whole
-
-
-def test_moments_are_exact_and_survive_the_file(tmp_path):
+def test_moments_are_exact_and_read_back(tmp_path):
     features = torch.randn(30, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 100
     moments = Moments.from_sums(30, features.sum(0), features.T @ features)
     assert torch.allclose(moments.covariance, torch.cov(features.T), rtol=1e-9, atol=1e-9)
@@ -261,8 +250,8 @@ def test_moments_are_exact_and_survive_the_file(tmp_path):
     assert torch.allclose(kept.sums()[2], features.T @ features, rtol=1e-12)
 
 
-def test_the_data_are_measured_once(tmp_path, monkeypatch):
-    """Other images, levels or features are measured anew; a broken file is mended."""
+def test_data_moments_are_measured_once(tmp_path, monkeypatch):
+    """Other images, levels or features are measured again; a damaged file is replaced."""
     x, seen = images(60), []
     measure = FID._measure
     monkeypatch.setattr(FID, "_measure", lambda self, x: seen.append(len(x)) or measure(self, x))
@@ -291,12 +280,12 @@ def test_reading_moments_runs_no_code(tmp_path):
     assert read_moments(tmp_path, {}) is None
 
 
-def test_every_network_and_relative_has_a_yaml():
+def test_every_network_and_metric_has_a_yaml():
     named = {composed(f"fid={option}").fid.network._target_ for option in options("fid")}
     assert named == {f"{kind.__module__}.{kind.__name__}" for kind in concrete(FeatureNetwork)}
-    relatives = composed("ckpt=unused", config="evaluate").relatives
-    assert set(relatives) == set(options("relative"))
-    assert {node._target_ for node in relatives.values()} == {f"{k.__module__}.{k.__name__}" for k in concrete(SampleMetric)}
+    metrics = composed("ckpt=unused", config="evaluate").relatives
+    assert set(metrics) == set(options("relative"))
+    assert {node._target_ for node in metrics.values()} == {f"{k.__module__}.{k.__name__}" for k in concrete(SampleMetric)}
 
 
 def test_loading_weights_runs_no_code(tmp_path):
@@ -306,10 +295,10 @@ def test_loading_weights_runs_no_code(tmp_path):
         Inception(str(path), sha256=None)
 
 
-def test_relatives_say_what_they_need():
+def test_metrics_refuse_unsuitable_settings():
     with pytest.raises(InvalidInput, match=r"lower relatives\.kid"):
         KID(subset_size=100).check(Pixels(), 99, 1000)
-    with pytest.raises(InvalidInput, match="knows classes"):
+    with pytest.raises(InvalidInput, match="needs a classifier"):
         InceptionScore().check(Pixels(), 99, 1000)
     with pytest.raises(InvalidInput, match="3 neighbours"):
         PrecisionRecall().check(Pixels(), 3, 1000)

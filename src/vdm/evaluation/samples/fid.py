@@ -1,4 +1,4 @@
-"""The Fréchet distance between the features of samples and of data, on any number of processes."""
+"""The Fréchet distance (FID) between the features of samples and of data, on any number of processes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,36 +10,36 @@ from torch import Tensor, nn
 from vdm.bound import VariationalModel
 from vdm.data import DataModule
 from vdm.draws import ExampleDraws
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Progress, diffusion
 from vdm.evaluation.ranks import all_gather_rows, rank_and_world_size, rank_batches, true_on_all_ranks
-from vdm.evaluation.samples.features import FeatureNetwork, as_images, fingerprint, optional
+from vdm.evaluation.samples.features import FeatureNetwork, as_images, fingerprint, optional_module
 from vdm.evaluation.samples.moments import Moments, read_moments, write_moments
 from vdm.evaluation.samples.sample_metrics import SampleMetric
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 
 SUMS = ("real_features_num_samples", "real_features_sum", "real_features_cov_sum")
-"""How torchmetrics names N, Σ f and Σ f fᵀ of the data."""
+"""Names in torchmetrics of the data's N, Σ f and Σ f fᵀ."""
 
 
 class FID:
     """‖μ − μ_d‖² + tr(Σ + Σ_d − 2 (Σ Σ_d)^½) of n samples against a split of the data (Heusel et al. 2017).
 
-    Sample i is drawn with noise keyed by (seed, i), in batches that the processes take turns at: one process and N see the
-    same n samples. Sums and distance are torchmetrics' FrechetInceptionDistance's, in float64. Every process has to take
-    part in every call.
+    Noise is keyed by (seed, number of the sample) and batches are shared between processes, so that any number of processes
+    draws the same n samples. Sums and distance are those of torchmetrics' FrechetInceptionDistance, in float64. All
+    processes must take part in every call.
 
     Args:
-        network: what makes the features; its name is in the metric's.
-        n: how many samples.
-        split: of the data, to compare with.
-        batch_size: how many images are drawn, or looked at, side by side.
-        steps: of the sampler; null for the model's own.
+        network: computes the features; its name is part of the metric's name.
+        n: number of samples.
+        split: split of the data to compare with.
+        batch_size: number of images in a batch, of samples and of data.
+        steps: number of sampler steps; null for the model's own.
         seed: of the sampling draws.
-        cache: folder where the data's moments are kept; null to measure them in every run.
+        cache: folder for the data's moments; null to measure them in every run.
 
     Raises:
-        InvalidInput: fewer than two samples; no steps; torchmetrics' image metrics cannot be imported.
+        InvalidInput: fewer than two samples; ``batch_size`` or ``steps`` below 1; torchmetrics' FID cannot be imported.
     """
 
     def __init__(
@@ -52,34 +52,32 @@ class FID:
         seed: int = 0,
         cache: str | None = None,
     ) -> None:
-        if n < 2 or batch_size < 1:
-            raise InvalidInput(f"fid.n must be at least 2 and fid.batch_size at least 1, got {n} and {batch_size}")
-        if steps is not None and steps < 1:
-            raise InvalidInput(f"fid.steps must be at least 1, got {steps}; null for the model's own")
+        at_least(2, **{"fid.n": n})
+        at_least(1, **{"fid.batch_size": batch_size, "fid.steps": 1 if steps is None else steps})
         self.network, self.n, self.split, self.batch_size = network.eval().requires_grad_(False), n, split, batch_size
         self.steps, self.seed, self.cache = steps, seed, None if cache is None else Path(cache).expanduser()
-        given = nn.Identity()
-        given.num_features = network.num_features  # type: ignore[assignment]
-        self.metric = optional("torchmetrics.image.fid").FrechetInceptionDistance(given, reset_real_features=False)
+        identity = nn.Identity()  # the metric receives features, not images
+        identity.num_features = network.num_features  # type: ignore[assignment]
+        self.metric = optional_module("torchmetrics.image.fid").FrechetInceptionDistance(identity, reset_real_features=False)
         self.metric.orig_dtype = torch.float64
         self.device, self.reference = torch.device("cpu"), dict[str, Any]()
 
     @property
     def name(self) -> str:
-        """``fid_inception`` and so on: a FID means something only beside others of the same features."""
+        """Name of the metric, such as ``fid_inception``: only FIDs of the same features are comparable."""
         return f"fid_{self.network.name}"
 
     def check(self, model: VariationalModel, data: DataModule, levels: int) -> None:
-        """Raises InvalidInput for data that are no images, a split that is not there, or steps that the model has not."""
+        """Raise InvalidInput if the data are not images, the split does not exist, or the model has no sampler steps."""
         data.ordered(self.split)
         if len(data.event_shape) != 3 or data.event_shape[0] not in (1, 3) or levels < 2:
-            raise InvalidInput(f"a FID is of images with 1 or 3 channels and integer levels, not of {data.name}: fid=null")
+            raise InvalidInput(f"a FID needs images with 1 or 3 channels and integer levels, not {data.name}: set fid=null")
         if self.steps is not None:
             diffusion(model, "fid.steps")
 
     @torch.inference_mode()
     def prepare(self, data: DataModule, levels: int, device: torch.device) -> None:
-        """Have the data's moments: those kept from an earlier run with the same images and network, or new ones."""
+        """Read the data's moments from the cache, or measure them if images, levels or network are new to it."""
         split = data.splits()[self.split]
         reference = {"split": self.split, "examples": len(split.x), "sha256": split.fingerprint(), "levels": levels}
         if self.reference == reference:
@@ -89,8 +87,8 @@ class FID:
         self.metric.to(device)
         about = {"data": reference["sha256"], "levels": levels, "network": self.network.identity()}
         moments = None if self.cache is None else read_moments(self.cache, about)
-        known = true_on_all_ranks(moments is not None, device)  # or all measure, since each has a share
-        if moments is None or not known:
+        cached = true_on_all_ranks(moments is not None, device)  # otherwise all measure, each its share
+        if moments is None or not cached:
             moments = self._measure(split.x)
             if self.cache is not None and rank_and_world_size()[0] == 0:
                 write_moments(self.cache, about, moments)
@@ -98,30 +96,30 @@ class FID:
 
     @torch.inference_mode()
     def __call__(
-        self, model: VariationalModel, data: DataModule, progress: Progress, relatives: Sequence[SampleMetric] = ()
+        self, model: VariationalModel, data: DataModule, progress: Progress, metrics: Sequence[SampleMetric] = ()
     ) -> dict[str, float]:
-        """The distance by its name, and what ``relatives`` make of the same samples; after ``prepare``."""
+        """Return the FID and the other ``metrics`` of the same samples by name; call ``prepare`` first."""
         self.metric.reset()
-        kept = []
+        drawn = []
         for index, x in self._samples(model, data):
             features = self._features(x)
             self.metric.update(features, real=False)
-            if relatives:
-                kept.append((index, features.float().cpu()))
+            if metrics:
+                drawn.append((index, features.float().cpu()))
             progress((int(index[-1]) + 1) / self.n)
         values = {self.name: self.metric.compute().item()}
-        if relatives:
+        if metrics:
             examples = data.splits()[self.split].x
-            seen = [(i, self._features(examples[i]).float().cpu()) for i in rank_batches(len(examples), self.batch_size)]
-            pair = [all_gather_rows(pieces, self.network.num_features, self.device) for pieces in (kept, seen)]
-            for relative in relatives:
-                values |= relative(self.network, *pair)
+            real = [(i, self._features(examples[i]).float().cpu()) for i in rank_batches(len(examples), self.batch_size)]
+            both = [all_gather_rows(pieces, self.network.num_features, self.device) for pieces in (drawn, real)]
+            for metric in metrics:
+                values |= metric(self.network, *both)
         return values
 
     def facts(self, model: VariationalModel) -> dict[str, Any]:
-        """What the numbers depend on, to stand beside them."""
+        """Return the settings and hashes that the values depend on, for metrics.json."""
         facts: dict[str, Any] = {"n": self.n, "seed": self.seed, "weights_sha256": fingerprint(model)}
-        if isinstance(model, VDM):
+        if isinstance(model, DiffusionModel):
             sampler, spacing = model.sampling.sampler, model.sampling.spacing
             settings = ", ".join(f"{name}={value}" for name, value in vars(sampler).items())
             facts["sampler"] = f"{type(sampler).__name__}({settings})"
@@ -130,7 +128,7 @@ class FID:
         facts |= {"data": self.reference, "network": self.network.identity()}
         if min(self.n, self.reference["examples"]) < 10 * self.network.num_features:
             facts["note"] = (
-                f"few images for {self.network.num_features} features: biased upwards; compare at the same n, or by KID"
+                f"few images for {self.network.num_features} features, so biased upwards: compare at the same n, or use KID"
             )
         return facts
 
@@ -138,12 +136,12 @@ class FID:
         return self.network(as_images(x.to(self.device), self.reference["levels"]))
 
     def _samples(self, model: VariationalModel, data: DataModule) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share: (index, samples)."""
+        """Draw this process's share of the samples, as (index, samples)."""
         conditions, shape = data.sampling_condition(self.n), data.event_shape
         for index in rank_batches(self.n, self.batch_size):
             draws = ExampleDraws(index, self.seed)
             condition = None if conditions is None else conditions[index].to(self.device)
-            if isinstance(model, VDM):
+            if isinstance(model, DiffusionModel):
                 yield index, model.sample(len(index), shape, steps=self.steps, draws=draws, condition=condition)
             else:
                 yield index, model.sample(len(index), shape, draws=draws, condition=condition)
@@ -158,7 +156,7 @@ class FID:
             return Moments.from_sums(int(count), total, outer)
 
     def _compare_with(self, moments: Moments) -> None:
-        """The data's sums, held by the first process alone: the metric adds those of all."""
+        """Store the data's sums in the metric of rank 0, and zeros in the others: the metric adds up all ranks."""
         for name, value in zip(SUMS, moments.sums(), strict=True):
-            held = torch.as_tensor(value, device=self.device)
-            setattr(self.metric, name, held if rank_and_world_size()[0] == 0 else torch.zeros_like(held))
+            total = torch.as_tensor(value, device=self.device)
+            setattr(self.metric, name, total if rank_and_world_size()[0] == 0 else torch.zeros_like(total))

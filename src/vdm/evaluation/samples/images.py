@@ -1,4 +1,4 @@
-"""Images of samples, of the path from noise to data, and of latents."""
+"""Draw images of samples, noising and sampling trajectories, and latents."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,13 +12,24 @@ from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime
 from vdm.gamma import event_mean
-from vdm.models import VDM, LatentModel
+from vdm.models import DiffusionModel, LatentModel
 from vdm.plots.images import stack_images, with_captions
 from vdm.samplers import Latent
 
+COLUMNS = 8
+"""Number of steps in time side by side, equal to the columns of a data set's own image grid."""
+
+
+def draw_samples(model: VariationalModel, data: DataModule, n: int, seed: int) -> Image.Image:
+    """Draw ``n`` samples, with noise keyed by (seed, number of the sample)."""
+    draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
+    if condition is not None:
+        condition = condition.to(next(model.parameters()).device)
+    return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition))
+
 
 def draw_reconstructions(model: LatentModel, data: DataModule, seed: int, each: int = 3) -> Image.Image:
-    """Test examples in the first row, below each ``each`` draws of x̃ ~ p(x | z), z ~ q(z | x)."""
+    """Draw test examples in the first row and, below each, ``each`` reconstructions x̃ ~ p(x | z), z ~ q(z | x)."""
     x = data.splits()["test"].x[:COLUMNS].to(next(model.parameters()).device)
     rows = [x]
     for repeat in range(each):
@@ -28,32 +39,18 @@ def draw_reconstructions(model: LatentModel, data: DataModule, seed: int, each: 
 
 
 def draw_traversals(model: LatentModel, data: DataModule, seed: int) -> Image.Image:
-    """One row a layer, z_1 first: the first test example with z_t's most informative coordinate from −3 to 3."""
+    """Draw one row per layer, z_1 first: the first test example with z_t's most informative coordinate from −3 to 3."""
     x = data.splits()["test"].x[:1].repeat(COLUMNS, *[1] * len(data.event_shape)).to(next(model.parameters()).device)
-    draws, reach = (
-        ExampleDraws(torch.zeros(COLUMNS, dtype=torch.long), seed),
-        torch.linspace(-3, 3, COLUMNS, device=x.device),
-    )
+    draws = ExampleDraws(torch.zeros(COLUMNS, dtype=torch.long), seed)
+    reach = torch.linspace(-3, 3, COLUMNS, device=x.device)
     rows = [model.traverse(x, t, reach, draws) for t in range(1, model.layers + 1)]
     return data.picture(torch.cat(rows).cpu())
 
 
-def draw_samples(model: VariationalModel, data: DataModule, n: int, seed: int) -> Image.Image:
-    """A picture of ``n`` samples with draws keyed by (seed, sample)."""
-    draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
-    if condition is not None:
-        condition = condition.to(next(model.parameters()).device)
-    return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition))
-
-
-COLUMNS = 8
-"""Places in time side by side; as many as a data set's own pictures of images have columns."""
-
-
 def images_over_time(data: DataModule, rows: Sequence[Sequence[Tensor]], captions: Sequence[str]) -> Image.Image:
-    """Data (n, *event) at each of ``COLUMNS`` places in time: of images, for every example the given rows over time.
+    """Draw data (n, *event) at ``COLUMNS`` steps in time, with a caption for each step.
 
-    What is no image has a picture a place, one below another, of the last of the rows.
+    Images: for every example, each of ``rows`` from left to right. Points: the last of ``rows``, one picture below another.
     """
     if len(data.event_shape) == 3:
         cells = torch.stack([torch.stack(list(row), 1) for row in rows], 1)
@@ -63,7 +60,7 @@ def images_over_time(data: DataModule, rows: Sequence[Sequence[Tensor]], caption
 
 
 class NoisedExamples(NamedTuple):
-    """Test examples x (n, *event) and latents of one joint trajectory x_1 … x_T ~ q(· | x_0), even in t."""
+    """Test examples x (n, *event) and the latents of one joint trajectory x_1 … x_T ~ q(· | x_0), evenly spaced in t."""
 
     x: Tensor
     condition: Tensor | None
@@ -75,18 +72,18 @@ class NoisedExamples(NamedTuple):
 
 
 def noise_level(latent: Latent) -> str:
-    """γ of the first example, for a caption."""
+    """Return γ of the first example, as a caption."""
     return f"γ = {event_mean(latent.gamma_t)[0]:.1f}".replace("-", "−")
 
 
 def examples_per_image(data: DataModule) -> int:
-    """How many examples one picture holds: few images, or many points."""
+    """Return the number of examples in one picture: few images, or many points."""
     return 4 if len(data.event_shape) == 3 else 500
 
 
 @torch.no_grad()
-def noised_examples(model: VDM, data: DataModule, seed: int) -> NoisedExamples:
-    """(1.33) with T = ``COLUMNS`` − 1, from γ_min to γ_max; each x_t is made of the one before it, as in figure 1.4."""
+def noised_examples(model: DiffusionModel, data: DataModule, seed: int) -> NoisedExamples:
+    """Draw a trajectory of (1.33) with T = ``COLUMNS`` − 1 from γ_min to γ_max, each x_t from x_{t−1} as in figure 1.4."""
     split, device = data.splits()["test"], next(model.parameters()).device
     x = split.x[: examples_per_image(data)].to(device)
     condition = None if split.condition is None else split.condition[: len(x)].to(device)
@@ -95,33 +92,33 @@ def noised_examples(model: VDM, data: DataModule, seed: int) -> NoisedExamples:
     return NoisedExamples(x, condition, [Latent(x_t, time.gamma(model.schedule, i, x_t)) for i, x_t in enumerate(z, 1)])
 
 
-def draw_noising(model: VDM, data: DataModule, noising: NoisedExamples) -> Image.Image:
-    """Figure 1.4: an example and what noise makes of it, step by step, as the data's nearest values."""
+def draw_noising(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
+    """Draw figure 1.4: examples and their noisy versions x_t step by step, rounded to the data's nearest values."""
     return images_over_time(data, [[noising.x, *_nearest(model, noising.latents)]], noising.captions)
 
 
 @torch.no_grad()
-def draw_denoised(model: VDM, data: DataModule, noising: NoisedExamples) -> Image.Image:
-    """Below each x_t of the same trajectory x̂_0(x_t), what the denoiser makes of it."""
-    seen = [model.guess(latent, noising.condition) for latent in noising.latents]
-    rows = [[noising.x, *_nearest(model, noising.latents)], [noising.x, *seen]]
+def draw_denoised(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
+    """Draw each x_t of the trajectory and, below it, the denoiser's prediction x̂_0(x_t)."""
+    predicted = [model.predict_data(latent, noising.condition) for latent in noising.latents]
+    rows = [[noising.x, *_nearest(model, noising.latents)], [noising.x, *predicted]]
     return images_over_time(data, rows, noising.captions)
 
 
 @torch.no_grad()
-def draw_trajectory(model: VDM, data: DataModule, seed: int, steps: int | None = None) -> Image.Image:
-    """Samples on their way from noise, x_t and below it x̂_0(x_t): the first of those that ``model.sample`` draws."""
+def draw_trajectory(model: DiffusionModel, data: DataModule, seed: int, steps: int | None = None) -> Image.Image:
+    """Draw x_t along the sampler and, below it, x̂_0(x_t), for the first samples that ``model.sample`` would return."""
     n, steps = examples_per_image(data), model.default_steps if steps is None else steps
     condition = data.sampling_condition(n)
     condition = None if condition is None else condition.to(next(model.parameters()).device)
-    places = [round(steps * i / (COLUMNS - 1)) for i in range(COLUMNS)]
+    chosen = [round(steps * i / (COLUMNS - 1)) for i in range(COLUMNS)]
     draws = ExampleDraws(torch.arange(n), seed)
     latents = model.trajectory(n, data.event_shape, steps=steps, draws=draws, condition=condition)
-    seen = {number: latent for number, latent in enumerate(latents) if number in places}
-    way = [seen[place] for place in places]
-    rows = [_nearest(model, way), [model.guess(latent, condition) for latent in way]]
-    return images_over_time(data, rows, [noise_level(latent) for latent in way])
+    found = {number: latent for number, latent in enumerate(latents) if number in chosen}
+    shown = [found[number] for number in chosen]
+    rows = [_nearest(model, shown), [model.predict_data(latent, condition) for latent in shown]]
+    return images_over_time(data, rows, [noise_level(latent) for latent in shown])
 
 
-def _nearest(model: VDM, latents: Sequence[Latent]) -> list[Tensor]:
+def _nearest(model: DiffusionModel, latents: Sequence[Latent]) -> list[Tensor]:
     return [model.likelihood.nearest(latent.x_t) for latent in latents]

@@ -1,4 +1,4 @@
-"""Mean and covariance of a data set's features, kept in files so that they are measured once."""
+"""Mean and covariance of a data set's features, cached in files so that they are measured once."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ from vdm.runs.files import write_atomically
 
 
 class Moments(NamedTuple):
-    """Of N features (N, F), in float64: N, their mean (F,), and their covariance (F, F) with N − 1 below."""
+    """Of N feature vectors (N, F) in float64: N, the mean (F,), and the covariance (F, F) with divisor N − 1."""
 
     examples: int
     mean: Tensor
@@ -24,23 +24,23 @@ class Moments(NamedTuple):
 
     @classmethod
     def from_sums(cls, examples: int, total: Tensor, outer: Tensor) -> "Moments":
-        """From Σ f, (F,), and Σ f fᵀ, (F, F)."""
+        """Compute the moments from Σ f (F,) and Σ f fᵀ (F, F)."""
         mean = total / examples
         return cls(examples, mean, (outer - examples * torch.outer(mean, mean)) / (examples - 1))
 
     def sums(self) -> tuple[int, Tensor, Tensor]:
-        """What they are made from: N, Σ f, Σ f fᵀ."""
+        """Return N, Σ f and Σ f fᵀ, the arguments of ``from_sums``."""
         n, mean, covariance = self
         return n, n * mean, (n - 1) * covariance + n * torch.outer(mean, mean)
 
 
 def moments_file(folder: Path, about: Mapping[str, object]) -> Path:
-    """Where the moments of what ``about`` describes are kept: the name is a hash of it."""
+    """Return the cache file for the data, levels and network in ``about``, named by a hash of them."""
     return folder / f"{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]}.npz"
 
 
 def write_moments(folder: Path, about: Mapping[str, object], moments: Moments) -> None:
-    """Keep the moments, whole or not at all, with what they are of."""
+    """Write the moments and their description atomically."""
     buffer, (examples, mean, covariance) = io.BytesIO(), moments
     described = json.dumps(about, sort_keys=True)
     np.savez(buffer, about=described, examples=examples, mean=mean.cpu().numpy(), covariance=covariance.cpu().numpy())
@@ -48,7 +48,7 @@ def write_moments(folder: Path, about: Mapping[str, object], moments: Moments) -
 
 
 def read_moments(folder: Path, about: Mapping[str, object]) -> Moments | None:
-    """The moments kept of what ``about`` describes; None if there are none, or the file is broken."""
+    """Return the cached moments for ``about``, or None if the file is missing, damaged or of something else."""
     try:
         with np.load(moments_file(folder, about), allow_pickle=False) as file:
             if str(file["about"]) != json.dumps(about, sort_keys=True):

@@ -1,34 +1,34 @@
-"""What else is said of samples by their features, in torch-fidelity's own arithmetic."""
+"""Sample metrics other than the FID, computed by torch-fidelity from the same features."""
 
 from abc import ABC, abstractmethod
 
 from torch import Tensor
 
 from vdm.errors import InvalidInput, at_least
-from vdm.evaluation.samples.features import Classifier, FeatureNetwork, optional
+from vdm.evaluation.samples.features import Classifier, FeatureNetwork, optional_module
 
 
 class SampleMetric(ABC):
-    """A number, or several, from the features of samples (n, F) and of data (N, F), both float64 on the CPU."""
+    """One or more numbers from the features of samples (n, F) and of data (N, F), both on the CPU."""
 
     @abstractmethod
     def check(self, network: FeatureNetwork, n: int, examples: int) -> None:
-        """Raises InvalidInput where the network, or the number of samples or of examples, does not do."""
+        """Raise InvalidInput if the network, the number of samples or the number of examples does not suffice."""
 
     @abstractmethod
     def __call__(self, network: FeatureNetwork, samples: Tensor, data: Tensor) -> dict[str, float]:
-        """By name, with the network's in it."""
+        """Return the values by name; names contain the network's."""
 
 
 class KID(SampleMetric):
     """Kernel inception distance (Bińkowski et al. 2018): the squared MMD with kernel (x·y/F + 1)³, unbiased for any n.
 
-    The mean over random subsets, and its spread over them.
+    Reports the mean and the standard deviation over random subsets.
 
     Args:
-        subsets: how many.
-        subset_size: of how many samples and as many examples each.
-        seed: of the subsets.
+        subsets: number of subsets.
+        subset_size: number of samples, and of examples, in each subset.
+        seed: of the choice of subsets.
     """
 
     def __init__(self, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> None:
@@ -39,31 +39,25 @@ class KID(SampleMetric):
     def check(self, network: FeatureNetwork, n: int, examples: int) -> None:
         if self.subset_size > min(n, examples):
             raise InvalidInput(
-                f"KID's subsets of {self.subset_size} need as many samples and examples, and there are {n} and {examples}: "
-                "raise fid.n, or lower relatives.kid.subset_size"
+                f"KID's subsets of {self.subset_size} need as many samples and examples, got {n} and {examples}: raise "
+                "fid.n or lower relatives.kid.subset_size"
             )
 
     def __call__(self, network: FeatureNetwork, samples: Tensor, data: Tensor) -> dict[str, float]:
-        found = optional("torch_fidelity.metric_kid").kid_features_to_metric(
-            samples,
-            data,
-            kid_subsets=self.subsets,
-            kid_subset_size=self.subset_size,
-            rng_seed=self.seed,
-            verbose=False,
-        )
-        name = f"kid_{network.name}"
-        return {
-            name: found["kernel_inception_distance_mean"],
-            f"{name}_subset_sd": found["kernel_inception_distance_std"],
-        }
+        metric, name = optional_module("torch_fidelity.metric_kid").kid_features_to_metric, f"kid_{network.name}"
+        settings = {"kid_subsets": self.subsets, "kid_subset_size": self.subset_size, "rng_seed": self.seed}
+        found = metric(samples, data, **settings, verbose=False)
+        mean, sd = (found[f"kernel_inception_distance_{key}"] for key in ("mean", "std"))
+        return {name: mean, f"{name}_subset_sd": sd}
 
 
 class InceptionScore(SampleMetric):
-    """exp E KL(p(y | x) ‖ p(y)) of the samples' classes (Salimans et al. 2016): the mean over splits, and its spread.
+    """Inception score exp E KL(p(y | x) ‖ p(y)) of the samples' predicted classes (Salimans et al. 2016).
+
+    Reports the mean and the standard deviation over splits of the samples.
 
     Args:
-        splits: how many.
+        splits: number of splits.
         seed: of the order in which samples are split.
     """
 
@@ -73,24 +67,25 @@ class InceptionScore(SampleMetric):
 
     def check(self, network: FeatureNetwork, n: int, examples: int) -> None:
         if not isinstance(network, Classifier):
-            raise InvalidInput(f"an Inception score needs a network that knows classes, and {network.name} does not")
+            raise InvalidInput(f"an Inception score needs a classifier, unlike {network.name}: use fid=inception")
         if n < self.splits:
-            raise InvalidInput(f"an Inception score over {self.splits} splits needs as many samples, got fid.n={n}")
+            raise InvalidInput(f"an Inception score over {self.splits} splits needs as many samples: raise fid.n={n}")
 
     def __call__(self, network: FeatureNetwork, samples: Tensor, data: Tensor) -> dict[str, float]:
         assert isinstance(network, Classifier)
-        score = optional("torch_fidelity.metric_isc").isc_features_to_metric
-        found = score(network.logits(samples), self.splits, True, self.seed)
-        name = f"score_{network.name}"
+        metric, name = optional_module("torch_fidelity.metric_isc").isc_features_to_metric, f"score_{network.name}"
+        found = metric(network.logits(samples), self.splits, True, self.seed)
         return {name: found["inception_score_mean"], f"{name}_split_sd": found["inception_score_std"]}
 
 
 class PrecisionRecall(SampleMetric):
-    """The share of samples within the k-nearest-neighbour balls of the data, and the reverse (Kynkäänniemi et al. 2019).
+    """Improved precision and recall (Kynkäänniemi et al. 2019).
+
+    Precision is the share of samples inside the k-nearest-neighbour balls of the data; recall is the reverse.
 
     Args:
         neighbours: k.
-        rows: how many samples are compared with as many at a time.
+        rows: batch size of the pairwise distances.
     """
 
     def __init__(self, neighbours: int = 3, rows: int = 10_000) -> None:
@@ -99,15 +94,12 @@ class PrecisionRecall(SampleMetric):
 
     def check(self, network: FeatureNetwork, n: int, examples: int) -> None:
         if self.neighbours >= min(n, examples):
-            raise InvalidInput(f"{self.neighbours} neighbours need more samples and examples than {n} and {examples}")
+            raise InvalidInput(
+                f"{self.neighbours} neighbours need more samples and examples than {n} and {examples}: raise fid.n"
+            )
 
     def __call__(self, network: FeatureNetwork, samples: Tensor, data: Tensor) -> dict[str, float]:
-        found = optional("torch_fidelity.metric_prc").prc_features_to_metric(
-            samples,
-            data,
-            prc_neighborhood=self.neighbours,
-            prc_batch_size=self.rows,
-            save_cpu_ram=True,
-            verbose=False,
-        )
+        metric = optional_module("torch_fidelity.metric_prc").prc_features_to_metric
+        settings = {"prc_neighborhood": self.neighbours, "prc_batch_size": self.rows, "save_cpu_ram": True}
+        found = metric(samples, data, **settings, verbose=False)
         return {f"{name}_{network.name}": found[name] for name in ("precision", "recall")}

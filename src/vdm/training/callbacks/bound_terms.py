@@ -1,4 +1,4 @@
-"""The bound and its terms, logged during training and evaluation."""
+"""Logging of the bound and its terms, in training and evaluation."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from vdm.training.loggers.base import log_metrics
 from vdm.training.task import VariationalTask
 
 
-def flat(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
-    """``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
+def metrics_of(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
+    """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
     metrics = {}
     for name, estimate in estimates.items():
         metrics[f"{stage}/{name}"] = estimate.value
@@ -27,11 +27,13 @@ def flat(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
 
 
 class BoundTerms(Callback):
-    """Logs the bound and its three terms in bits/dim: training means every ``every`` steps, and whole evaluations.
+    """Log the bound and its three terms in bits/dim: training means every ``every`` steps, and each validation and test.
 
-    Evaluations have ``layer_1`` … as well, where the bound has one entry a layer.
+    Validation and test also log ``layer_1``, ``layer_2``, … if the bound has one entry per layer.
 
-    ``results`` holds the last validation's and the last test's estimates; ``validated`` is the step of the former.
+    Attributes:
+        results: estimates of the last validation (``val``) and test (``test``).
+        validated: step of the last validation.
 
     Raises:
         InvalidInput: ``every`` below 1.
@@ -82,34 +84,33 @@ class BoundTerms(Callback):
         self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        self._begin(pl_module, pl_module.validation)
+        self._start(pl_module, pl_module.validation)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         assert self._summary is not None
         self._summary.update(outputs)
 
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        metrics, self.validated = self._conclude("val"), trainer.global_step
+        metrics, self.validated = self._finish("val"), trainer.global_step
         for name, value in metrics.items():
             pl_module.log(name, value, logger=False)
         log_metrics(trainer, metrics)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        self._begin(pl_module, pl_module.test)
-
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        self.on_validation_batch_end(trainer, pl_module, outputs)
+        self._start(pl_module, pl_module.test)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        log_metrics(trainer, self._conclude("test"))
+        log_metrics(trainer, self._finish("test"))
 
-    def _begin(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
-        names = term_names(pl_module.evaluated.columns)
+    def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
+        names = term_names(pl_module.evaluated.matching_entries)
         self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
 
-    def _conclude(self, stage: str) -> dict[str, float]:
+    def _finish(self, stage: str) -> dict[str, float]:
         assert self._summary is not None
         self.results[stage] = self._summary.compute()
-        return flat(stage, self.results[stage])
+        return metrics_of(stage, self.results[stage])

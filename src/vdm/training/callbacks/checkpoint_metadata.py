@@ -9,7 +9,7 @@ from vdm.runs.checkpoints import FORMAT, KEY
 
 
 class CheckpointMetadata(Callback):
-    """Puts format version, resolved config and provenance into every checkpoint."""
+    """Add format version, resolved config and provenance to every checkpoint."""
 
     def __init__(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
         self.content = {"format": FORMAT, "config": config, "provenance": provenance}

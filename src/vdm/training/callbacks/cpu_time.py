@@ -1,4 +1,4 @@
-"""A budget of compute: the time of training steps, the same for every model whatever its steps cost."""
+"""Compute budget: a limit on the time spent in training steps."""
 
 import time
 from typing import Any
@@ -12,24 +12,26 @@ from vdm.evaluation.ranks import LaggedAllReduce
 
 
 class CpuTime(Callback):
-    """Counts the CPU-seconds of this process inside training steps, and stops at a limit if there is one.
+    """Measure the CPU-seconds that this process spends in training steps, and stop training at a limit.
 
-    A step is loss, backward, optimiser and average. Validation, pictures and checkpoints are not counted, nor is putting the
-    batch together, which takes 0.02 to 0.2 ms of data in memory. The count is kept in checkpoints. On an accelerator it is
-    GPU-seconds: those on the clock, since a step waits for the one before.
+    A step is loss, backward pass, optimiser and EMA. Data loading, validation, images and checkpoints are excluded. The
+    total is part of checkpoints. On an accelerator it is wall-clock seconds, called ``gpu_seconds``: each step waits for the
+    previous one.
 
     Args:
-        seconds: the limit, of the process that reaches it first; null for none. All stop after the same step, which with
-            several is the one after it was reached.
+        seconds: the limit, null for none. The first process to reach it stops all: a single process after that step, several
+            after the next one.
+
+    Raises:
+        InvalidInput: ``seconds`` not positive.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
         if seconds is not None and not seconds > 0:
-            raise InvalidInput(f"the limit in seconds must be positive, got {seconds}; null for none")
+            raise InvalidInput(f"seconds must be positive, got {seconds}: use null for no limit")
         self.seconds, self.used = seconds, 0.0
         self.unit, self._clock = "cpu_seconds", time.process_time
-        self._start: float | None = None
-        self._votes = LaggedAllReduce()
+        self._start, self._votes = 0.0, LaggedAllReduce()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._votes.forget()
@@ -40,7 +42,6 @@ class CpuTime(Callback):
         self._start = self._clock()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        assert self._start is not None
         self.used += self._clock() - self._start
         if self.seconds is not None:
             reached = torch.tensor(self.used >= self.seconds, dtype=torch.int)

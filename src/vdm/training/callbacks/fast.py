@@ -1,4 +1,4 @@
-"""Running the trained networks faster, without touching what is evaluated."""
+"""Faster training steps: bfloat16 networks, compiled on a GPU."""
 
 import lightning.pytorch as pl
 import torch
@@ -11,27 +11,30 @@ from vdm.training.task import VariationalTask
 
 
 class FastNetworks(Callback):
-    """Training steps with the networks' bodies in bfloat16, and on a GPU compiled block by block.
+    """Run the trunks of the trained networks in bfloat16, and compile their blocks on a GPU.
 
-    γ, the first and the last layer, x̂_0, the loss, the weights and their average stay in float32. Validation, test and
-    pictures look at the averaged model, another object, which runs as it always does: float32, not compiled.
+    γ, stem and head, x̂_0, the loss, the weights and their EMA stay in float32. Validation, test and samples use the EMA
+    model, which this callback does not change.
 
     Args:
-        low_precision: bfloat16 for the bodies; false for float32.
-        compile: whether blocks are compiled where there is a GPU; a CPU is faster with the kernels that torch brings.
+        low_precision: run trunks in bfloat16; false for float32.
+        compile: compile blocks on a GPU. CPUs are faster uncompiled.
     """
 
     def __init__(self, low_precision: bool = True, compile: bool = True) -> None:
         self.low_precision, self.compile = low_precision, compile
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        """
+        """Configure the networks.
+
         Raises:
-            InvalidInput: a model without such networks.
+            InvalidInput: the model has no ``Backbone``.
         """
         networks = [part for part in pl_module.model.modules() if isinstance(part, Backbone)]
         if not networks:
-            raise InvalidInput("trainer=fast is for the networks of diffusion models, and here is none: use trainer=default")
+            raise InvalidInput(
+                "trainer=fast needs a diffusion model's network, and this model has none: use trainer=default"
+            )
         for network in networks:
             network.low_precision = torch.bfloat16 if self.low_precision else None
         if self.compile and pl_module.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Images of the evaluated model, drawn after the result is written."""
+"""Base class for images that are drawn after a run's result is written."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,11 +13,11 @@ from vdm.training.loggers.base import save_image
 
 
 class FinalImages(Callback, ABC):
-    """Pictures of the evaluated model, of a run whose result is already kept: no picture can cost it.
+    """Draw images of the EMA model after metrics.json is written, so that a failure here cannot lose the result.
 
     Args:
-        folder: where they go.
-        seed: of the draws.
+        folder: folder of the image files.
+        seed: seed of the draws.
     """
 
     def __init__(self, folder: str, seed: int = 0) -> None:
@@ -25,9 +25,9 @@ class FinalImages(Callback, ABC):
 
     @abstractmethod
     def draw(self, model: VariationalModel, data: DataModule) -> dict[str, Image.Image]:
-        """By name; none of a model or of data that they are not for."""
+        """Return images by name; empty if the model or the data are of another kind."""
 
     def save(self, trainer: pl.Trainer, model: VariationalModel, data: DataModule) -> None:
-        """Draw them into the folder and for the loggers; for the process that writes."""
-        for name, picture in self.draw(model, data).items():
-            save_image(trainer, self.folder / f"{name}.png", name, picture)
+        """Draw the images and pass them to the folder and the loggers; call it in rank 0 only."""
+        for name, image in self.draw(model, data).items():
+            save_image(trainer, self.folder / f"{name}.png", name, image)

@@ -1,4 +1,4 @@
-"""The norm of the gradient, and how much of it is noise."""
+"""Gradient norm and gradient noise scale."""
 
 from typing import Any
 
@@ -13,49 +13,53 @@ from vdm.errors import InvalidInput
 from vdm.training.loggers.base import log_metrics
 
 
-def inner(a: list[Tensor], b: list[Tensor]) -> float:
-    """⟨a, b⟩ over all tensors of two equally long lists, summed in float64."""
+def inner_product(a: list[Tensor], b: list[Tensor]) -> float:
+    """Return ⟨a, b⟩ over two equally long lists of tensors, summed in float64."""
     return float(sum((x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)))
 
 
 class NoiseScale:
-    """tr Σ/‖G‖², the simple noise scale of McCandlish et al. 2018, from pairs of independent gradients.
+    """Estimate the simple noise scale tr Σ/‖G‖² from pairs of independent gradients.
 
-    A gradient over B examples is G + ξ with tr Cov ξ = tr Σ/B. Of two, at the same weights,
+    A gradient over B examples is G + ξ with tr Cov ξ = tr Σ/B. Two gradients g, g′ at the same weights satisfy
 
-        E ⟨g, g′⟩ = ‖G‖²,    E ½ ‖g − g′‖² = tr Σ/B,
+        E ⟨g, g′⟩ = ‖G‖²,    E ½ ‖g − g′‖² = tr Σ/B.
 
-    without bias. Both are averaged over pairs, the older ones ``memory`` times less than the next, before B times their
-    ratio is taken: it is about the batch size beyond which more examples a step help little.
+    Both are averaged over pairs with exponential weights, then B times their ratio is the noise scale: roughly the batch
+    size beyond which larger batches help little (McCandlish et al. 2018, arXiv 1812.06162).
+
+    Args:
+        memory: decay of the averages per pair, in [0, 1].
+        signal, noise: weighted sums over earlier pairs of ⟨g, g′⟩ and ½ ‖g − g′‖².
     """
 
     def __init__(self, memory: float, signal: float = 0.0, noise: float = 0.0) -> None:
         self.memory, self.signal, self.noise = memory, signal, noise
 
     def add(self, first: list[Tensor], second: list[Tensor]) -> None:
-        """One pair of gradients, each a list with a tensor a parameter."""
-        dot = inner(first, second)
-        half_distance = 0.5 * (inner(first, first) + inner(second, second)) - dot
+        """Add a pair of gradients, each a list with one tensor per parameter."""
+        dot = inner_product(first, second)
+        half_distance = 0.5 * (inner_product(first, first) + inner_product(second, second)) - dot
         self.signal = self.memory * self.signal + dot
         self.noise = self.memory * self.noise + half_distance
 
-    def over(self, batch_size: int) -> float | None:
-        """In examples; None while the noise hides ‖G‖² altogether."""
+    def examples(self, batch_size: int) -> float | None:
+        """Return the noise scale in examples, or None while the estimate of ‖G‖² is not positive."""
         return batch_size * self.noise / self.signal if self.signal > 0 else None
 
 
 class GradientNoise(Callback):
-    """Logs ``train/gradient_norm``, before clipping, and ``train/gradient_noise_scale`` at every ``every``-th step.
+    """Log ``train/gradient_norm``, before clipping, and ``train/gradient_noise_scale`` at every ``every``-th step.
 
-    A pair is the gradients of two steps in succession: their weights differ by one small update, so that ‖G‖² is that of
-    two neighbouring places. With t spread evenly over a batch, Σ is B times the variance that such a batch has.
+    A pair is the gradients of two successive steps, so ‖G‖² is a product of gradients whose weights differ by one small
+    update. With stratified t, Σ is B times the covariance of a batch gradient, stratification included.
 
     Args:
         every: steps between two pairs, at least 2.
-        memory: what one pair leaves of the weight of those before, in [0, 1).
+        memory: decay of the running averages per pair, in [0, 1).
 
     Raises:
-        InvalidInput: values out of range.
+        InvalidInput: ``every`` below 2, or ``memory`` outside [0, 1).
     """
 
     def __init__(self, every: int = 50, memory: float = 0.9) -> None:
@@ -67,16 +71,16 @@ class GradientNoise(Callback):
         self._norm: float | None = None
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
-        place = trainer.global_step % self.every
-        if place < self.every - 2:
+        phase = trainer.global_step % self.every
+        if phase < self.every - 2:
             return
         gradients = [p.grad.detach() for p in pl_module.parameters() if p.grad is not None]
-        if place == self.every - 2:
+        if phase == self.every - 2:
             self._first = [gradient.clone() for gradient in gradients]
             return
-        self._norm = inner(gradients, gradients) ** 0.5
+        self._norm = inner_product(gradients, gradients) ** 0.5
         if self._first is not None and len(self._first) == len(gradients):
-            self._scale.add([each.to(pl_module.device) for each in self._first], gradients)
+            self._scale.add([gradient.to(pl_module.device) for gradient in self._first], gradients)
         self._first = None
 
     def on_train_batch_end(
@@ -85,7 +89,7 @@ class GradientNoise(Callback):
         if self._norm is None:
             return
         metrics = {"train/gradient_norm": self._norm}
-        scale = self._scale.over(len(batch.x) * trainer.world_size * trainer.accumulate_grad_batches)
+        scale = self._scale.examples(len(batch.x) * trainer.world_size * trainer.accumulate_grad_batches)
         if scale is not None:
             metrics["train/gradient_noise_scale"] = scale
         log_metrics(trainer, metrics)

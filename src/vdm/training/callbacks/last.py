@@ -1,4 +1,4 @@
-"""The last checkpoint of a run: written regularly, and when a signal arrives."""
+"""The checkpoint to resume from, saved periodically and when a signal arrives."""
 
 import signal
 import sys
@@ -16,17 +16,17 @@ from vdm.training.signals import Signals
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps one checkpoint from which a run that was stopped goes on as if it had not been.
+    """Save one checkpoint from which a stopped run resumes as if it had not been stopped.
 
-    It is written after every ``every``-th optimiser step, at the end, whatever ends the run, and when a signal came: at the
-    end of a step, after the validation that belongs to it, so that no validation is lost or repeated. Then all processes
-    leave together: on submitit's signal the job is queued again; on SIGTERM and SIGINT the status is 128 + signal (143,
-    130). In a job of SLURM a SIGTERM only saves: SLURM sends it ahead of the end that it puts to the job itself (a
-    pre-emption's time of grace, ``scontrol requeue``, ``scancel``), and does not start again a job that left by itself.
+    It is saved after every ``every``-th optimiser step, at the end of training, and at the end of the step in which a signal
+    arrived. If a validation follows that step, it is saved after the validation, so that none is lost or repeated. After a
+    signal all processes exit together: submitit's signal requeues the job, SIGTERM and SIGINT exit with status 128 + signal
+    (143, 130). In a SLURM job SIGTERM only saves: SLURM sends it before it ends the job itself (a pre-emption's grace time,
+    ``scontrol requeue``, ``scancel``), and does not restart a job that exits by itself.
 
     Args:
-        path: of the checkpoint, which is overwritten.
-        every: steps between two saves: what ``kill -9`` can cost.
+        path: checkpoint file, overwritten by every save.
+        every: steps between two saves, the most that ``kill -9`` can lose.
 
     Raises:
         InvalidInput: ``every`` below 1.
@@ -47,16 +47,16 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         loop = trainer.fit_loop
         if not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
-            self._conclude_step(trainer)
+            self._finish_step(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit":
-            self._conclude_step(trainer)
+            self._finish_step(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._saved:
             trainer.save_checkpoint(self.path)
-        self._obey(trainer, self._told(trainer, now=True))
+        self._act_on(trainer, self._agreed_signal(trainer, now=True))
         self.signals.restore()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -64,47 +64,50 @@ class LastCheckpoint(Checkpoint):
             self.on_test_start(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Nothing is left to save, and submitit hears its signal itself; Lightning's SIGTERM waits for other processes."""
+        """Let SIGTERM end the process at once, in a SLURM job leave that to SLURM: nothing remains to be saved.
+
+        Lightning's SIGTERM handler would wait for the other processes.
+        """
         signal.signal(signal.SIGTERM, signal.SIG_IGN if SLURMEnvironment.detect() else signal.SIG_DFL)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.signals.restore()
 
-    def _conclude_step(self, trainer: pl.Trainer) -> None:
+    def _finish_step(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
         if step == self._step:  # gradients are still being accumulated
             return
         self._step = step
-        told = self._told(trainer)
-        if told or trainer.should_stop or step % self.every == 0 or step == trainer.max_steps:
+        number = self._agreed_signal(trainer)
+        if number or trainer.should_stop or step % self.every == 0 or step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
             self._saved = step
-        self._obey(trainer, told)
+        self._act_on(trainer, number)
 
-    def _obey(self, trainer: pl.Trainer, told: signal.Signals | None) -> None:
-        """Leave, now that all is saved, or go on where SLURM will end the job."""
-        if told and trainer.is_global_zero:
-            print(f"{told.name} at step {trainer.global_step}: saved {self.path}", file=sys.stderr)
-        if told == signal.SIGTERM and SLURMEnvironment.detect():
-            self.signals.received.discard(told)
-            self._votes.forget()  # it tells of the same signal
-        elif told:
-            self._leave(trainer, told)
+    def _agreed_signal(self, trainer: pl.Trainer, now: bool = False) -> signal.Signals | None:
+        """Return the signal to act on, the same in all processes even if only one received it.
 
-    def _told(self, trainer: pl.Trainer, now: bool = False) -> signal.Signals | None:
-        """The signal to obey, the same in all processes, whichever of them it has reached.
-
-        Several processes obey what had reached them a step ago, or at the end ``now``.
+        With several processes it is one received before the previous call; with ``now``, before this one.
         """
-        own = torch.tensor([number in self.signals.received for number in Signals.by_weight], dtype=torch.int)
-        heard = self._votes.exchange(own, trainer.strategy.root_device, now)
-        return next((number for number, told in zip(Signals.by_weight, heard.tolist(), strict=True) if told), None)
+        received = torch.tensor([number in self.signals.received for number in Signals.by_priority], dtype=torch.int)
+        votes = self._votes.exchange(received, trainer.strategy.root_device, now)
+        return next((number for number, vote in zip(Signals.by_priority, votes.tolist(), strict=True) if vote), None)
 
-    def _leave(self, trainer: pl.Trainer, told: signal.Signals) -> None:
-        """``SystemExit``: an exception or a return would tell submitit that the job has ended."""
-        self.signals.shut_out()
-        if trainer.is_global_zero and told in Signals.handed_on:
-            self.signals.hand_on(told)
-        with suppress(RuntimeError):  # where SLURM has already ended the others
+    def _act_on(self, trainer: pl.Trainer, number: signal.Signals | None) -> None:
+        """Exit after the save; keep training after SIGTERM in a SLURM job, which SLURM will end."""
+        if number and trainer.is_global_zero:
+            print(f"{number.name} at step {trainer.global_step}: saved {self.path}", file=sys.stderr)
+        if number == signal.SIGTERM and SLURMEnvironment.detect():
+            self.signals.received.discard(number)
+            self._votes.forget()  # votes under way are about the same signal
+        elif number:
+            self._exit(trainer, number)
+
+    def _exit(self, trainer: pl.Trainer, number: signal.Signals) -> None:
+        """Raise SystemExit, the one ending that submitit does not take for the job's result."""
+        self.signals.ignore_during_exit()
+        if trainer.is_global_zero and number in Signals.forwarded:
+            self.signals.forward(number)
+        with suppress(RuntimeError):  # SLURM may already have ended the other processes
             trainer.strategy.barrier()
-        raise SystemExit(128 + told)
+        raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""Images of a latent-variable model after the test."""
+"""Images of a latent-variable model, drawn after the test."""
 
 from PIL import Image
 
@@ -8,11 +8,9 @@ from vdm.evaluation.samples.images import draw_reconstructions, draw_traversals
 from vdm.models import LatentModel
 from vdm.training.callbacks.final_images import FinalImages
 
-COLUMNS = 8
-
 
 class LatentImages(FinalImages):
-    """reconstructions.png and traversals.png, of models that have latents of images."""
+    """Draw reconstructions.png and traversals.png for latent-variable models of images."""
 
     def draw(self, model: VariationalModel, data: DataModule) -> dict[str, Image.Image]:
         if not (isinstance(model, LatentModel) and len(data.event_shape) == 3):

@@ -1,4 +1,4 @@
-"""The denoising term by noise level, followed through training."""
+"""Profile of the denoising term over noise levels, during training."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from vdm.draws import scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.gamma import event_mean
 from vdm.gamma_profile import GammaProfile, one_t_variance
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.plots.figures import profile_figure
 from vdm.plots.images import render
 from vdm.runs.tables import PROFILE_COLUMNS, append_rows, truncate_after
@@ -22,17 +22,17 @@ from vdm.training.task import VariationalTask
 
 
 class ProfileTable(Callback):
-    """Sorts the one-t estimates of training (first process, raw weights) by γ, and writes them down at each validation.
+    """Bin the one-t estimates of training (rank 0, raw weights) by γ, and append the bins to a CSV file at each validation.
 
-    A row a bin: step, γ's bin, how many draws fell into it since the last rows, their mean and variance; see
-    ``vdm.gamma_profile``. It costs no call of the network. Models without a one-t estimate leave no file.
+    One row per bin: step, bin edges in γ, number of draws since the last rows, their mean and variance; see
+    ``vdm.gamma_profile``. It needs no network calls. Models without a one-t estimate write no file.
 
     Args:
-        path: of the file.
-        bins: K equal bins between the schedule's ends, as they were at the first of the draws.
+        path: CSV file.
+        bins: number of equal bins between the schedule's ends, which are read at the first draw after each write.
 
     Raises:
-        InvalidInput: no bins.
+        InvalidInput: ``bins`` below 1.
     """
 
     def __init__(self, path: str, bins: int = 20) -> None:
@@ -57,7 +57,7 @@ class ProfileTable(Callback):
         if self._profile is None:
             self._profile = GammaProfile.empty(_ends(pl_module).to(gamma), self.bins)  # type: ignore[arg-type]
         self._profile.add(gamma, bits_per_dim(bound.denoising_matching.detach(), bound.dims))
-        if trainer.global_step == trainer.max_steps:  # before the last checkpoint: a run resumed from it trains no more
+        if trainer.global_step == trainer.max_steps:  # before the last checkpoint: a run resumed from it takes no steps
             self._write(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,16 +76,16 @@ class ProfileTable(Callback):
     def _write(self, trainer: pl.Trainer) -> None:
         if self._profile is None:
             return
-        found, self._profile = self._profile.bins(), None
+        bins, self._profile = self._profile.bins(), None
         if trainer.is_global_zero:
-            append_rows(self.path, PROFILE_COLUMNS, [(trainer.global_step, *each) for each in found])
-            log_metrics(trainer, {"profile/one_t_variance": one_t_variance(found)})
-            log_image(trainer, "profile/by_gamma", lambda: render(profile_figure({"": found})))
+            append_rows(self.path, PROFILE_COLUMNS, [(trainer.global_step, *row) for row in bins])
+            log_metrics(trainer, {"profile/one_t_variance": one_t_variance(bins)})
+            log_image(trainer, "profile/by_gamma", lambda: render(profile_figure({"": bins})))
 
 
 @torch.no_grad()
 def _ends(task: VariationalTask) -> torch.Tensor:
-    """(2,), the schedule's γ at t = 0 and t = 1, means over the dimensions where each has its own."""
+    """Return γ at t = 0 and t = 1, shape (2,), averaged over dimensions."""
     model = task.model
-    assert isinstance(model, VDM)
+    assert isinstance(model, DiffusionModel)
     return event_mean(model.schedule(torch.tensor([0.0, 1.0], dtype=scalar_dtype(task.device), device=task.device)))

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 
 class Progress(Callback):
-    """One bar over the whole run, with the time left and the bound so far; one over the test set."""
+    """Show a progress bar over the training steps with the last validation's bound, and one over the test batches."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -32,21 +32,14 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.update()
 
-    def on_train_end(self, *_: Any) -> None:
-        self._close()
-
-    def on_test_end(self, *_: Any) -> None:
-        self._close()
-
-    def on_exception(self, *_: Any) -> None:
-        self._close()
-
-    def _open(self, trainer: pl.Trainer, what: str, total: int, done: int, unit: str) -> None:
+    def _open(self, trainer: pl.Trainer, title: str, total: int, done: int, unit: str) -> None:
         self._close()
         if trainer.is_global_zero:
-            self._bar = tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, mininterval=0.5)
+            self._bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, mininterval=0.5)
 
-    def _close(self) -> None:
+    def _close(self, *_: Any) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    on_train_end = on_test_end = on_exception = _close  # type: ignore[assignment]

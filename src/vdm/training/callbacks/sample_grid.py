@@ -13,13 +13,13 @@ from vdm.training.task import VariationalTask
 
 
 class SampleGrid(Callback):
-    """Draws the same samples (same noise) at every ``every``-th validation into the folder of pictures.
+    """Save a grid of samples, drawn from the same noise each time, at every ``every``-th validation.
 
     Args:
-        folder: where the pictures go.
-        n: how many samples.
-        every: how many validations apart.
-        seed: of the sampling draws.
+        folder: folder of the image files.
+        n: number of samples.
+        every: validations between two grids.
+        seed: seed of the sampling draws.
 
     Raises:
         InvalidInput: ``n`` or ``every`` below 1.
@@ -34,8 +34,8 @@ class SampleGrid(Callback):
         self.validations += 1
         if self.validations % self.every == 0 and trainer.is_global_zero:
             data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
-            picture = draw_samples(pl_module.evaluated, data, self.n, self.seed)
-            save_image(trainer, self.folder / f"samples_step_{trainer.global_step:07d}.png", "samples", picture)
+            image = draw_samples(pl_module.evaluated, data, self.n, self.seed)
+            save_image(trainer, self.folder / f"samples_step_{trainer.global_step:07d}.png", "samples", image)
 
     def state_dict(self) -> dict[str, int]:
         return {"validations": self.validations}

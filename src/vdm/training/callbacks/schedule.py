@@ -1,4 +1,4 @@
-"""The noise schedule as it is learned."""
+"""The noise schedule over training."""
 
 from pathlib import Path
 
@@ -8,8 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from vdm.draws import scalar_dtype
 from vdm.gamma import event_mean, snr
-from vdm.loss_history import LossObserver
-from vdm.models import VDM
+from vdm.models import DiffusionModel
 from vdm.plots.figures import schedule_figure
 from vdm.plots.images import render
 from vdm.runs.tables import SCHEDULE_COLUMNS, append_rows, truncate_after
@@ -17,36 +16,35 @@ from vdm.training.loggers.base import log_image, log_metrics
 from vdm.training.task import VariationalTask
 
 POINTS = 33
-"""Times of one curve, evenly from 0 to 1."""
+"""Number of times t per curve, evenly spaced in [0, 1]."""
 
 
 class ScheduleTable(Callback):
-    """Writes γ(t) and SNR(t) = exp(−γ) of the averaged model: at the start, and if they move at every validation.
+    """Append γ(t) and SNR(t) = exp(−γ) of the EMA model to a CSV file: at the start, and at each validation if they change.
 
-    Where γ has one value a dimension, its mean over the dimensions. Models without a schedule leave no file.
+    γ is averaged over dimensions. Models without a schedule write no file.
 
     Args:
-        path: of the file.
+        path: CSV file.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and isinstance(pl_module.model, VDM):
+        if trainer.is_global_zero and isinstance(pl_module.model, DiffusionModel):
             truncate_after(self.path, trainer.global_step or -1)
             if not trainer.global_step:
                 self._write(trainer, pl_module.evaluated)  # type: ignore[arg-type]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         model = pl_module.evaluated
-        if trainer.state.fn == "fit" and trainer.is_global_zero and isinstance(model, VDM):
-            schedule = model.schedule
-            if isinstance(schedule, LossObserver) or any(True for _ in schedule.parameters()):
-                self._write(trainer, model)
+        fitting = trainer.state.fn == "fit" and trainer.is_global_zero
+        if fitting and isinstance(model, DiffusionModel) and model.schedule.trainable:
+            self._write(trainer, model)
 
     @torch.no_grad()
-    def _write(self, trainer: pl.Trainer, model: VDM) -> None:
+    def _write(self, trainer: pl.Trainer, model: DiffusionModel) -> None:
         device = next(model.parameters()).device
         t = torch.linspace(0, 1, POINTS, dtype=scalar_dtype(device), device=device)
         gamma = event_mean(model.schedule(t))

@@ -1,4 +1,4 @@
-"""The guard against NaN and infinite losses, and the step that it keeps for those who look for the cause."""
+"""Stop training at a NaN or infinite loss or gradient, and save the step for debugging."""
 
 from pathlib import Path
 from typing import Any
@@ -23,31 +23,29 @@ from vdm.training.task import VariationalTask
 
 
 class StopOnNonFinite(Callback):
-    """Stops all processes before a NaN or infinite loss of any reaches the weights, and keeps the step: see
-    ``vdm.training.replay``.
+    """Stop all processes before a NaN or infinite loss in any of them changes the weights, and save the step.
 
-    The loss is looked at when the backward pass has been asked for, so that a device is busy with it meanwhile. Gradients
-    that are not finite though the loss is are found in the next step, or before a save, a validation or the end: they do
-    reach the weights, which then reach nothing else.
+    The loss is read after the backward pass has been launched, so that a device is not idle meanwhile. NaN or infinite
+    gradients of a finite loss are found later: in the next step, or before a save, a validation or the end of training.
+    They change the weights, but those weights are neither saved nor evaluated.
 
-    The file is a checkpoint of the weights and buffers before the step, with the batch, and which part of the step it is of
-    how many (``rank`` and ``world_size`` of its draws). All draws follow from these.
+    The file is a checkpoint of weights and buffers before the step, together with the batch, ``rank`` and ``world_size`` of
+    its draws: enough for ``vdm.training.replay`` to run the step again.
 
     Args:
-        folder: where the step is kept; None for nowhere.
+        folder: folder of the file; None to save nothing.
 
     Raises:
-        InvalidInput: with the step, the term, t, the file, and what to try.
+        InvalidInput: during training, with the step, the term, t, the file and what to try.
     """
 
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
-        self._batch: Batch | None = None
-        self._draws = Draws()
+        self._batch, self._draws = Batch(torch.zeros(0), torch.zeros(0)), Draws()
         self._buffers: dict[str, Tensor] = {}
         self._loss = torch.zeros(())
-        self._bad = AsyncHostCopy(self._loss)
-        self._good_gradient: AsyncHostCopy | None = None
+        self._bad_loss = AsyncHostCopy(self._loss)
+        self._finite_gradient: AsyncHostCopy | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VariationalTask, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
         self._batch, self._draws = batch, pl_module.draws(batch_idx)
@@ -55,65 +53,56 @@ class StopOnNonFinite(Callback):
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: VariationalTask, loss: Tensor) -> None:  # type: ignore[override]
         self._loss = loss.detach()
-        self._bad = AsyncHostCopy(max_all_reduce((~torch.isfinite(self._loss)).int()))
+        self._bad_loss = AsyncHostCopy(max_all_reduce((~torch.isfinite(self._loss)).int()))
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self._check_gradient(trainer)
-        if not self._bad.read():
+        if not self._bad_loss.read():
             return
-        told = [None if torch.isfinite(self._loss) else self._keep(trainer, pl_module)]
+        messages = [None if torch.isfinite(self._loss) else self._save_step(trainer, pl_module)]
         if rank_and_world_size()[1] > 1:
-            own, told = told[0], [None] * rank_and_world_size()[1]
-            distributed.all_gather_object(told, own)
-        raise InvalidInput(next(each for each in told if each is not None))
+            own, messages = messages[0], [None] * rank_and_world_size()[1]
+            distributed.all_gather_object(messages, own)
+        raise InvalidInput(next(message for message in messages if message is not None))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: VariationalTask, optimizer: Optimizer) -> None:  # type: ignore[override]
         gradients = [weight.grad for weight in pl_module.model.parameters() if weight.grad is not None]
-        self._good_gradient = AsyncHostCopy(torch.isfinite(get_total_norm(gradients)))
+        self._finite_gradient = AsyncHostCopy(torch.isfinite(get_total_norm(gradients)))
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._check_gradient(trainer)
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._check_gradient(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._check_gradient(trainer)
-
-    def _check_gradient(self, trainer: pl.Trainer) -> None:
-        good, self._good_gradient = self._good_gradient, None
-        if good is not None and not good.read():
+    def _check_gradient(self, trainer: pl.Trainer, *_: Any) -> None:
+        finite, self._finite_gradient = self._finite_gradient, None
+        if finite is not None and not finite.read():
             raise InvalidInput(
-                f"the gradients of step {trainer.global_step - 1} are not finite, though its loss is. Nothing was saved of "
-                "the weights since: resume=true repeats the step from the last checkpoint; lower optimizer.lr"
+                f"the gradients of step {trainer.global_step - 1} are not finite, though its loss is, and no weights "
+                "were saved since: start again with a lower optimizer.lr, or repeat the step with resume=true"
             )
 
-    def _keep(self, trainer: pl.Trainer, task: VariationalTask) -> str:
-        """Keep the step of this process, and say what was wrong with it."""
-        assert self._batch is not None
-        step, kept = trainer.global_step, ""
-        self._take_back(task.model)
+    on_validation_start = on_save_checkpoint = on_train_end = _check_gradient  # type: ignore[assignment]
+
+    def _save_step(self, trainer: pl.Trainer, task: VariationalTask) -> str:
+        """Save this process's step, and return the error message with its cause."""
+        step, saved = trainer.global_step, ""
+        self._restore_buffers(task.model)
         if self.folder is not None:
             path = Path(self.folder) / f"non_finite_step_{step:07d}_part_{self._draws.rank}.ckpt"
             AtomicCheckpointIO().save_checkpoint(self._content(trainer, task), path)
-            kept = f"; the step is kept in {path}"
-        again = rerun_step(task.model, self._batch, self._draws)
-        cause = locate_non_finite(task.model, self._batch, self._draws, again)
-        self._take_back(task.model)
+            saved = f"; the step is saved in {path}"
+        loss = rerun_step(task.model, self._batch, self._draws)
+        cause = locate_non_finite(task.model, self._batch, self._draws, loss)
+        self._restore_buffers(task.model)
         return (
-            f"the training loss is {self._loss.item()} at step {step}: {cause}. It was not applied to the weights{kept}: "
+            f"the training loss is {self._loss.item()} at step {step}: {cause}. It was not applied to the weights{saved}: "
             "lower optimizer.lr, or check the data"
         )
 
-    def _take_back(self, model: VariationalModel) -> None:
+    def _restore_buffers(self, model: VariationalModel) -> None:
         for name, buffer in model.named_buffers():
             buffer.copy_(self._buffers[name])
 
     def _content(self, trainer: pl.Trainer, task: VariationalTask) -> dict[str, Any]:
-        assert self._batch is not None
-        identity = [callback.content for callback in trainer.callbacks if isinstance(callback, CheckpointMetadata)]  # type: ignore[attr-defined]
+        metadata = [callback.content for callback in trainer.callbacks if isinstance(callback, CheckpointMetadata)]  # type: ignore[attr-defined]
         return {
-            KEY: identity[0] if identity else CheckpointMetadata({}, {}).content,
+            KEY: metadata[0] if metadata else CheckpointMetadata({}, {}).content,
             "state_dict": task.state_dict(),
             "global_step": trainer.global_step,
             "batch": self._batch._asdict(),

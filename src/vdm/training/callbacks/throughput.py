@@ -1,4 +1,4 @@
-"""How fast training goes, and which part of the machine's speed that is."""
+"""Training speed and hardware utilisation."""
 
 import time
 from typing import Any
@@ -16,20 +16,23 @@ from vdm.training.loggers.base import log_metrics
 from vdm.training.task import VariationalTask
 
 BACKWARD = 2
-"""FLOPs of a backward pass, in forward passes: each product of matrices has two of its kind in its derivative."""
+"""FLOPs of a backward pass over those of a forward pass: each matrix product has two in its derivative."""
 
 
 class Throughput(Callback):
-    """Logs ``throughput/steps_per_second`` and ``throughput/examples_per_second`` of all processes together.
+    """Log ``throughput/steps_per_second`` and ``throughput/examples_per_second``, summed over all processes.
 
-    The clock runs over whole steps, the wait for data among them, and stands still in validation, pictures and
-    checkpoints that belong to it. With ``utilisation`` it also logs ``throughput/flops_per_second`` of one process and,
-    as ``throughput/utilisation``, its ratio to ``measured_peak``: FLOPs are those of matrix products, convolutions and
-    attention in one forward pass, times 3 for the backward pass, counted on the averaged model before the first step.
+    Waiting for data counts; validations, with the images and checkpoints they trigger, do not. With ``utilisation`` it also
+    logs ``throughput/flops_per_second`` of one process and, as ``throughput/utilisation``, its ratio to ``measured_peak``.
+    FLOPs are those of matrix products, convolutions and attention in one forward pass, counted on the EMA model before
+    the first step, times 3 to include the backward pass.
 
     Args:
-        every: steps between two reports.
-        utilisation: whether to count and measure; it takes a second or so.
+        every: steps between two logged values.
+        utilisation: count FLOPs and measure the peak, which takes about a second.
+
+    Raises:
+        InvalidInput: ``every`` below 1.
     """
 
     def __init__(self, every: int = 100, utilisation: bool = False) -> None:
@@ -71,46 +74,45 @@ class Throughput(Callback):
         log_metrics(trainer, metrics)
         self._seconds, self._batches, self._step = 0.0, 0, trainer.global_step
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._pause()
-
-    def _pause(self) -> None:
+    def _pause(self, *_: Any) -> None:
         if self._since is not None:
             self._seconds += time.perf_counter() - self._since
             self._since = None
 
+    on_validation_start = _pause  # type: ignore[assignment]
+
 
 @torch.no_grad()
 def forward_flops(task: VariationalTask, batch: Batch) -> int:
-    """Of one training loss of ``batch``; the averaged model does the work, in evaluation mode and with draws of its own."""
+    """Count the FLOPs of the loss of ``batch``, using the EMA model in evaluation mode and separate draws."""
     with FlopCounterMode(display=False) as counter:
         task.evaluated.loss(batch, Draws())
     return counter.get_total_flops()
 
 
 def precision(task: VariationalTask) -> torch.dtype:
-    """What the networks' bodies run in: their own low precision, or the Trainer's."""
+    """Return the dtype of the networks' trunks: their own low precision if set, else the Trainer's."""
     low = (part.low_precision for part in task.model.modules() if isinstance(part, Backbone))
     device = task.device.type
-    given = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.get_default_dtype()
-    return next(filter(None, low), given)
+    default = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.get_default_dtype()
+    return next(filter(None, low), default)
 
 
 @torch.no_grad()
-def measured_peak(device: torch.device, dtype: torch.dtype, least_seconds: float = 0.1) -> float:
-    """FLOP/s of a product of two square matrices of ``dtype``: the best of three, 2n³ each.
+def measured_peak(device: torch.device, dtype: torch.dtype, min_seconds: float = 0.1) -> float:
+    """Measure the peak FLOP/s of n × n matrix products in ``dtype``, 2n³ FLOPs each: the best of three.
 
-    n doubles from 512 until one product takes ``least_seconds``, or to 16384.
+    n doubles from 512 until one product takes ``min_seconds``, or n = 16384.
     """
     n, best = 512, 0.0
     while True:
-        a = torch.randn(n, n, device=device).to(dtype)  # equal numbers would cost a GPU less power
+        a = torch.randn(n, n, device=device).to(dtype)  # random: constant matrices would draw less power on a GPU
         times = []
         for _ in range(3):
             start = time.perf_counter()
             (a @ a)[0, 0].item()
             times.append(time.perf_counter() - start)
         best = max(best, 2 * n**3 / min(times))
-        if min(times) >= least_seconds or n >= 16384:
+        if min(times) >= min_seconds or n >= 16384:
             return best
         n *= 2

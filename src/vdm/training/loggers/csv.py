@@ -1,4 +1,4 @@
-"""The metrics of a run over its steps, in one CSV file."""
+"""Metrics in one CSV file."""
 
 import csv
 import io
@@ -12,12 +12,13 @@ from vdm.training.loggers.base import LocalLogger
 
 
 class CsvLogger(LocalLogger):
-    """``metrics.csv``: a column ``step``, one column a metric, a row each time metrics come; empty where there is none.
+    """Write one row per ``log_metrics`` call, with a column ``step`` and one column per metric; missing values are empty.
 
-    Every row is on disk when ``log_metrics`` returns. Rows that are there already are kept: see ``truncate_after``.
+    The row is on disk when ``log_metrics`` returns. Earlier rows of the file stay; ``truncate_after`` removes those that a
+    resumed run will log again.
 
     Args:
-        path: of the file.
+        path: CSV file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -31,7 +32,7 @@ class CsvLogger(LocalLogger):
         if not self._columns:
             self._columns, _ = read_rows(self.path)
         if set(row) <= set(self._columns):
-            with self.path.open("r+", newline="") as file:  # not "a", which would begin one without a heading
+            with self.path.open("r+", newline="") as file:  # "a" would create a file without a header
                 file.seek(0, io.SEEK_END)
                 csv.DictWriter(file, self._columns).writerow(row)
             return

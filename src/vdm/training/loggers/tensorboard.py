@@ -1,4 +1,4 @@
-"""The numbers and pictures of a run for TensorBoard, in event files that are whole at every moment."""
+"""Metrics and images as TensorBoard event files."""
 
 import io
 from collections.abc import Mapping
@@ -14,31 +14,29 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from vdm.runs.files import write_atomically
-from vdm.runs.folder import RunIdentity
-from vdm.training.loggers.base import ImageLogger, LocalLogger
+from vdm.training.loggers.base import ImageLogger, LocalLogger, RunLogger
 
 
-class TensorBoardLogger(LocalLogger, ImageLogger):
-    """The metrics of ``metrics.csv`` under the same names, and pictures, on disk when the call returns.
+class TensorBoardLogger(LocalLogger, ImageLogger, RunLogger):
+    """Log metrics, under the names of ``metrics.csv``, and images. They are on disk when the call returns.
 
-    A resumed run first cuts the earlier event files back to the step after which it goes on.
+    A resumed run first truncates the earlier event files to the step that it resumes after.
 
     Args:
-        folder: of the event files.
-        leg: where the run goes on.
+        folder: folder of the event files.
     """
 
-    def __init__(self, folder: str, leg: RunIdentity) -> None:
+    def __init__(self, folder: str) -> None:
         super().__init__()
-        self.folder, self.leg = Path(folder), leg
+        self.folder = Path(folder)
         self._writer: SummaryWriter | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> SummaryWriter:
-        """Torch's own writer; the file begins when it is first asked for."""
+        """Torch's summary writer; the first access creates the event file."""
         if self._writer is None:
-            truncate_events_after(self.folder, self.leg.kept)
+            truncate_events_after(self.folder, self.identity.last_valid_step)
             self._writer = SummaryWriter(str(self.folder))
         return self._writer
 
@@ -49,8 +47,8 @@ class TensorBoardLogger(LocalLogger, ImageLogger):
         self.experiment.flush()
 
     @rank_zero_only
-    def log_image(self, name: str, picture: Image.Image, step: int) -> None:
-        self.experiment.add_image(name, np.array(picture), step, dataformats="HWC")
+    def log_image(self, name: str, image: Image.Image, step: int) -> None:
+        self.experiment.add_image(name, np.array(image), step, dataformats="HWC")
         self.experiment.flush()
 
     @rank_zero_only
@@ -60,15 +58,15 @@ class TensorBoardLogger(LocalLogger, ImageLogger):
 
 
 def truncate_events_after(folder: Path, step: int) -> None:
-    """Drop what a run that goes on from the end of ``step`` will log again: later events, and the test after training."""
+    """Remove the events that a run resumed after ``step`` will log again: later steps, and the test results."""
     for path in folder.glob("events.*"):
         content = io.BytesIO()
         for event in RawEventFileLoader(str(path)).Load():
-            if _holds(Event.FromString(event), step):
+            if _survives(Event.FromString(event), step):
                 RecordWriter(content).write(event)
         write_atomically(path, content.getvalue())
 
 
-def _holds(event: Event, step: int) -> bool:
+def _survives(event: Event, step: int) -> bool:
     tags = [value.tag for value in event.summary.value]
     return not tags or (event.step <= step and not any(tag.startswith("test/") for tag in tags))

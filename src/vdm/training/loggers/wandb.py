@@ -1,4 +1,4 @@
-"""A run of Weights & Biases: the same one however often training is stopped, and offline rather than in the way."""
+"""Metrics and images in one Weights & Biases run, online or offline."""
 
 import sys
 import threading
@@ -13,35 +13,31 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from vdm.runs.folder import RunIdentity
 from vdm.runs.tables import STEP
-from vdm.training.loggers.base import ImageLogger
+from vdm.training.loggers.base import ImageLogger, RunLogger
 
-ROWS = 100
-"""W&B's own counter is 100 × step + row, which tells what it has already: the first row of a step is 0, the next one 1."""
+ROWS_PER_STEP = 100
+"""W&B's step counter is 100 × step + row, so that it shows which rows a run already has."""
 
 
-class WandbLogger(ImageLogger):
-    """Metrics under their own names over ``trainer/global_step``, pictures, the config; all of it by rank 0 only.
+class WandbLogger(ImageLogger, RunLogger):
+    """Log metrics under their own names over ``trainer/global_step``, images and the config; rank 0 only.
 
-    A resumed run goes on under its id and shows ``resumed_at``, the step from which it does. What an online run has of later
-    steps it keeps: those rows are not logged twice. It is offline when asked to be, without a key, or when the server
-    does not answer; one line then says why, and which command uploads it later.
+    A resumed run has the same id, and logs ``resumed_at``, the step that it resumes after. An online run cannot delete rows,
+    so rows of later steps that it already has are not logged again. The run is offline on request, without an API key, or
+    if the server does not answer; one line on stderr then gives the reason and the command to upload it later.
 
     Args:
-        project: W&B's project.
-        folder: below which W&B writes, in ``wandb/``.
-        leg: what the run is called, and where it goes on.
-        offline: whether to stay offline whatever there is.
-        lowest: metrics whose least value is the run's summary; of all others it is the last one.
-        patience: seconds that a server without an answer may cost at the start; an upload at the end, ten times that.
+        project: W&B project.
+        folder: W&B writes to its subfolder ``wandb``.
+        offline: stay offline even if the server could be reached.
+        lowest: metrics whose minimum is the run's summary; all others have their last value.
+        patience: seconds to wait for the server at the start; the upload at the end may take ten times as long.
     """
 
-    def __init__(
-        self, project: str, folder: str, leg: RunIdentity, offline: bool, lowest: Sequence[str], patience: float
-    ) -> None:
+    def __init__(self, project: str, folder: str, offline: bool, lowest: Sequence[str], patience: float) -> None:
         super().__init__()
-        self.project, self.folder, self.leg = project, Path(folder), leg
+        self.project, self.folder = project, Path(folder)
         self.offline, self.lowest, self.patience = offline, tuple(lowest), patience
         self._run: wandb.Run | None = None
         self._row = -1
@@ -52,20 +48,20 @@ class WandbLogger(ImageLogger):
 
     @property
     def version(self) -> str | None:
-        return self.leg.id
+        return self.identity.id
 
     @property
     @rank_zero_experiment
     def experiment(self) -> wandb.Run:
-        """W&B's own object; the run begins when it is first asked for."""
+        """The run as W&B's object; the first access starts it."""
         if self._run is None:
-            self._run = self._begin()
+            self._run = self._start()
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
             for name in self.lowest:
                 self._run.define_metric(name, step_metric=STEP, step_sync=True, summary="min")
-            if self.leg.resumed_at is not None:
-                self._go_on(self._run, self.leg.resumed_at)
+            if self.identity.resumed_at is not None:
+                self._mark_resumed(self._run, self.identity.resumed_at)
         return self._run
 
     @rank_zero_only
@@ -75,21 +71,21 @@ class WandbLogger(ImageLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         step, run = step or 0, self.experiment
-        self._row = max(self._row + 1, ROWS * step)
+        self._row = max(self._row + 1, ROWS_PER_STEP * step)
         if self._row >= run.step:
             run.log({**metrics, STEP: step}, step=self._row, commit=True)
 
     @rank_zero_only
-    def log_image(self, name: str, picture: Image.Image, step: int) -> None:
-        self.log_metrics({name: wandb.Image(picture)}, step)
+    def log_image(self, name: str, image: Image.Image, step: int) -> None:
+        self.log_metrics({name: wandb.Image(image)}, step)
 
-    def _go_on(self, run: wandb.Run, step: int) -> None:
-        """Count rows as if none came after ``step``, and leave a mark, which takes no row away from those that follow."""
-        self._row = min(run.step, ROWS * (step + 1)) - 1
-        run.log({"resumed_at": step, STEP: step}, step=max(run.step, ROWS * step), commit=False)
+    def _mark_resumed(self, run: wandb.Run, step: int) -> None:
+        """Count rows as if none came after ``step``, and log ``resumed_at`` without using up a row."""
+        self._row = min(run.step, ROWS_PER_STEP * (step + 1)) - 1
+        run.log({"resumed_at": step, STEP: step}, step=max(run.step, ROWS_PER_STEP * step), commit=False)
 
-    def _begin(self) -> wandb.Run:
-        reason = "as asked" if self.offline else why_offline(self.patience)
+    def _start(self) -> wandb.Run:
+        reason = "logger.wandb.offline=true" if self.offline else why_offline(self.patience)
         if reason is None:
             try:
                 return self._init(None)
@@ -110,16 +106,16 @@ class WandbLogger(ImageLogger):
             project=self.project,
             dir=self.folder,
             mode=mode,
-            id=self.leg.id,
-            name=self.leg.name,
-            group=self.leg.group,
+            id=self.identity.id,
+            name=self.identity.name,
+            group=self.identity.group,
             resume="allow",
             settings=settings,
         )
 
 
 def why_offline(patience: float) -> str | None:
-    """Why W&B cannot be used online, or None: WANDB_MODE, no key, or no answer from its server in ``patience`` seconds."""
+    """Return the reason why W&B is offline, or None: WANDB_MODE, no key, or no answer within ``patience`` seconds."""
     settings = wandb.setup().settings
     if settings.mode == "disabled":
         return None
@@ -127,14 +123,14 @@ def why_offline(patience: float) -> str | None:
         return f"WANDB_MODE={settings.mode}"
     try:
         if not _has_key():
-            return "no key: `wandb login`, or WANDB_API_KEY"
+            return "no key: run `wandb login`, or set WANDB_API_KEY"
     except wandb.errors.Error as error:
         return " ".join(str(error).split())
     return None if _answers(settings.base_url, patience) else f"{settings.base_url} does not answer"
 
 
 def _has_key() -> bool:
-    """Whether there is a key; a login that is not silent would ask the server whose it is."""
+    """Return whether an API key is configured. Only a silent login does not send it to the server."""
     silent = wandb.setup().settings.silent
     wandb.setup(wandb.Settings(silent=True))
     try:
@@ -144,7 +140,7 @@ def _has_key() -> bool:
 
 
 def _answers(url: str, patience: float) -> bool:
-    """Whether anything answers there in time; the look-up of the name is waited for no longer than that either."""
+    """Return whether the server answers within ``patience`` seconds, DNS lookup included."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -156,7 +152,7 @@ def _answers(url: str, patience: float) -> bool:
             return
         answered.set()
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(patience)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(patience)
     return answered.is_set()

@@ -1,4 +1,4 @@
-"""Scoring samples by the commands: refused before training, unnoticed by it, the same in any number of processes."""
+"""Scores of samples in the commands: refusals, unchanged training, and the same scores in two processes."""
 
 import json
 import sys
@@ -12,22 +12,22 @@ from vdm.cli import evaluate
 from vdm.runs.tables import read_rows
 
 REFUSED = {
-    "no weights": (["fid=inception"], "no Inception weights at"),
-    "a truncated file": (["fid=inception", "fid.network.weights=short.pth"], "is truncated or not"),
-    "a file of another kind": (
+    "missing weights": (["fid=inception"], "no Inception weights at"),
+    "truncated file": (["fid=inception", "fid.network.weights=short.pth"], "is truncated or not"),
+    "file of another kind": (
         ["fid=inception", "fid.network.weights=short.pth", "fid.network.sha256=null"],
         "does not hold the weights",
     ),
-    "no images": (["experiment=toy", "fid=random"], "fid=null"),
+    "points": (["experiment=toy", "fid=random"], "fid=null"),
     "one sample": (["fid=random", "fid.n=1"], "fid.n must be at least 2"),
-    "a split that is not there": (["fid=random", "fid.split=tset"], "there is no split 'tset'"),
-    "steps of a model without": (["model=hvae", "fid=random", "fid.steps=3"], "fid.steps needs a diffusion model"),
-    "never": (["fid=random", "callbacks.score_samples.every=0"], "at least 1"),
+    "unknown split": (["fid=random", "fid.split=tset"], "there is no split 'tset'"),
+    "steps of an HVAE": (["model=hvae", "fid=random", "fid.steps=3"], "fid.steps needs a diffusion model"),
+    "every=0": (["fid=random", "callbacks.score_samples.every=0"], "at least 1"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_scored_is_refused_before_training(name, tmp_path, monkeypatch, capsys):
+def test_unusable_settings_are_refused_before_training(name, tmp_path, monkeypatch, capsys):
     overrides, message = REFUSED[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))
@@ -43,7 +43,7 @@ def test_what_cannot_be_scored_is_refused_before_training(name, tmp_path, monkey
     ("option", "module"),
     [("random", "torchmetrics.image.fid"), ("inception", "torch_fidelity.feature_extractor_inceptionv3")],
 )
-def test_a_package_that_does_not_load_is_one_line(option, module, tmp_path, monkeypatch, capsys):
+def test_missing_package_gives_one_line(option, module, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, module, None)
     assert vdm_train(tmp_path / "run", f"fid={option}") == 2
     assert f"{module} cannot be imported" in capsys.readouterr().err
@@ -58,8 +58,8 @@ FID_ON = ("fid=random", "fid.n=23", "fid.batch_size=5", "callbacks.score_samples
 
 
 @pytest.mark.slow
-def test_training_does_not_notice_the_score(tmp_path, monkeypatch):
-    """Same weights; val/ every second validation, test/ at the end, with what it depends on beside it."""
+def test_scores_leave_training_unchanged(tmp_path, monkeypatch):
+    """Weights are equal with and without; val/ at every second validation, test/ with its settings at the end."""
     monkeypatch.chdir(tmp_path)
     off, on = tmp_path / "off", tmp_path / "on"
     assert vdm_train(off) == 0
@@ -80,8 +80,8 @@ def test_training_does_not_notice_the_score(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_score_as_one(tmp_path):
-    """23 samples in 5 batches, 1,350 examples in 270: by the callback of two, then by vdm-evaluate in one and in two."""
+def test_two_processes_score_like_one(tmp_path):
+    """23 samples in 5 batches: scored in training by two processes, then by vdm-evaluate in one and in two."""
     folders = [tmp_path / name for name in ("trained", "one", "two")]
     two = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.max_steps=2", "trainer.val_check_interval=1")
     finish(start("vdm-train", folders[0], *SMALL, *two, *FID_ON))

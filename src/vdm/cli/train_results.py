@@ -1,0 +1,106 @@
+"""What a finished run leaves: metrics.json, images, and the closing tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+
+from vdm.cli.preflight import Plan
+from vdm.estimate import Estimate
+from vdm.evaluation import warnings
+from vdm.evaluation.samples.images import draw_samples
+from vdm.plots.figures import bound_curves
+from vdm.reports import console
+from vdm.runs.checkpoints import read_checkpoint
+from vdm.runs.files import file_sha256
+from vdm.runs.folder import RunFolder, as_metrics
+from vdm.runs.tables import read_curves
+from vdm.training.callbacks.final_images import FinalImages
+from vdm.training.loggers.base import save_image
+
+
+class Results(NamedTuple):
+    """The results of a run.
+
+    Attributes:
+        checkpoint: the one that was tested.
+        bounds: estimates by term, of ``val`` and ``test``.
+        scores: the scores of the final samples, as in metrics.json; empty without ``fid``.
+    """
+
+    plan: Plan
+    folder: RunFolder
+    checkpoint: Path
+    bounds: Mapping[str, Mapping[str, Estimate]]
+    scores: Mapping[str, Any]
+
+
+def write_results(results: Results, effort: Mapping[str, Any]) -> None:
+    """Write metrics.json and the images, close the loggers, and print the closing tables.
+
+    Args:
+        effort: parameters, steps and seconds of training, for the provenance.
+    """
+    plan, folder, checkpoint, bounds, scores = results
+    facts = {**plan.facts, **_evaluated(plan, checkpoint), **effort}
+    metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
+    if scores:
+        metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
+    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
+    folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
+    _save_images(plan, folder)
+    for logger in plan.trainer.loggers:
+        logger.finalize("success")
+    _print(results, sentences)
+
+
+def _evaluated(plan: Plan, checkpoint: Path) -> dict[str, Any]:
+    """Return which weights were evaluated, and with which draws."""
+    test = plan.task.test
+    draws = {"weights": "ema", "repeats": test.repeats, "draws_seed": test.seed}
+    return {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, **draws}
+
+
+def _save_images(plan: Plan, folder: RunFolder) -> None:
+    """Write samples, the bound over training, and the callbacks' own images of the evaluated model."""
+    trainer, data = plan.trainer, plan.data
+    model = plan.task.evaluated.to(trainer.strategy.root_device)  # the Trainer has moved it to the CPU
+    save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, plan.config.seed))
+    if folder.curves.exists():
+        bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, FinalImages):
+            callback.save(trainer, model, data)
+
+
+def _print(results: Results, sentences: list[str]) -> None:
+    """Print the closing table, the images, and commands to try next."""
+    plan, folder, checkpoint, bounds, scores = results
+    known = warnings.above_entropy(bounds["test"]["bits_per_dim"], plan.data, "test")
+    console.show(
+        console.bound_table(f"{plan.data.title}, whole test set, averaged weights of {checkpoint.name}", bounds["test"]),
+        *([known] if known else []),
+        *console.warnings_listing(sentences),
+        console.pictures_listing(folder.pictures),
+        console.listing("next", _next_commands(folder, checkpoint)),
+        *([console.samples_listing(scores)] if scores else []),
+    )
+
+
+def _next_commands(folder: RunFolder, checkpoint: Path) -> list[str]:
+    chosen = choices()
+    again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "rung", "data", "model") if chosen.get(group))
+    other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
+    return [
+        f"{console.sibling_command('vdm-evaluate')} ckpt={console.short_path(checkpoint)}",
+        f"{console.sibling_command('vdm-sample')} ckpt={console.short_path(checkpoint)} n=64",
+        f"{console.sibling_command('vdm-report')} run={console.short_path(folder.root)}",
+        f"{console.sibling_command('vdm-train')} {again} {other[0]}",
+        f"{console.sibling_command('vdm-train')} -m {again} {other[1]}",
+    ]
+
+
+def choices() -> dict[str, str]:
+    """Return the chosen option of each config group: schedule, model, data and so on."""
+    return {group: option for group, option in HydraConfig.get().runtime.choices.items() if not group.startswith("hydra/")}

@@ -1,0 +1,142 @@
+"""Random draws of the bound by stratum, and how many draws each stratum needs (Neyman allocation).
+
+Stratum 0 is the reconstruction term. Stratum h = 1 … H is the denoising term at u in [(h − 1)/H, h/H).
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vdm.batch import Batch
+from vdm.denoiser import with_condition
+from vdm.draws import AbstractDraws, Draws, ExampleDraws, scalar_dtype
+from vdm.elbo import one_time_estimate, reconstruction
+from vdm.errors import InvalidInput
+from vdm.evaluation.estimator import Progress
+from vdm.gamma import event_dims
+from vdm.models import DiffusionModel
+from vdm.terms import bits_per_dim
+
+MOST_CALLS = 10**9
+"""Largest number of network calls in one round; the index tensors of a larger round would not fit in memory."""
+
+
+class Block(NamedTuple):
+    """The draws of one network call, (b,) each: stratum, example index, u that gives the time, number in the round."""
+
+    stratum: Tensor
+    example: Tensor
+    u: Tensor
+    serial: Tensor
+
+
+class StratumSums(NamedTuple):
+    """Sums over the draws y of one round, in bits/dim.
+
+    counts, totals, squares: number, sum and sum of squares of the draws in each stratum, (H + 1,).
+    examples: estimate of each example's reconstruction and denoising term, (n, 2).
+    """
+
+    counts: Tensor
+    totals: Tensor
+    squares: Tensor
+    examples: Tensor
+
+    @classmethod
+    def zeros(cls, counts: Tensor, n: int) -> "StratumSums":
+        """Return empty sums for ``counts`` (H + 1,) draws over n examples, to be filled by ``add``."""
+        counts = counts.double()
+        return cls(counts, torch.zeros_like(counts), torch.zeros_like(counts), torch.zeros(n, 2, dtype=torch.float64))
+
+    def add(self, block: Block, y: Tensor) -> None:
+        """Add the draws y (b,) of one block, in place."""
+        self.totals.index_add_(0, block.stratum, y)
+        self.squares.index_add_(0, block.stratum, y.square())
+        weighted = len(self.examples) * y / self.counts[block.stratum]
+        self.examples.index_put_((block.example, (block.stratum > 0).long()), weighted, accumulate=True)
+
+    @property
+    def calls(self) -> int:
+        """Number of network calls."""
+        return int(self.counts.sum().item())
+
+    @property
+    def means(self) -> Tensor:
+        """Mean of y in each stratum, (H + 1,)."""
+        return self.totals / self.counts
+
+    @property
+    def variances(self) -> Tensor:
+        """v_h, the sample variance of one draw in each stratum, (H + 1,)."""
+        spread = self.squares / self.counts - self.means.square()
+        return spread.clamp(min=0) * self.counts / (self.counts - 1)
+
+    @property
+    def squared_se(self) -> Tensor:
+        """Squared standard error of each stratum's mean, (H + 1,)."""
+        return self.variances / self.counts
+
+
+def neyman_allocation(known: StratumSums, weight: float, variance: float) -> Tensor:
+    """Return the numbers of draws n_h ∝ √v_h with weight² Σ v_h/n_h = ``variance``, at least 4 each, (H + 1,).
+
+    Raises:
+        InvalidInput: draws that are not finite; more than ``MOST_CALLS`` network calls.
+    """
+    sd = known.variances.sqrt()
+    calls = weight**2 * sd.sum().square().item() / variance
+    if not math.isfinite(calls):
+        raise InvalidInput("the bound's draws are not finite, so no number of draws reaches target_se: set target_se=null")
+    if calls > MOST_CALLS:
+        raise InvalidInput(f"this target_se would take {calls:.1e} calls of the network: ask for a larger one")
+    return (weight**2 * sd * sd.sum() / variance).ceil().clamp(min=4).long()
+
+
+class StratumSampler:
+    """Draws of the bound of ``data`` at the model's own time, keyed by (seed, round, serial number).
+
+    Args:
+        rows: how many draws one network call may hold.
+    """
+
+    def __init__(self, vdm: DiffusionModel, data: Batch, seed: int, rows: int) -> None:
+        self.vdm, self.data, self.seed, self.rows = vdm, data, seed, rows
+
+    def draw(self, counts: Tensor, number: int, progress: Progress) -> StratumSums:
+        """Draw round ``number``: ``counts`` (H + 1,) times in the strata."""
+        sums, total = StratumSums.zeros(counts, len(self.data.x)), int(counts.sum())
+        for block in self._blocks(counts, Draws(self.seed, number)):
+            draws = ExampleDraws(block.serial, self.seed, number)
+            nats = self._nats(block, len(counts) - 1, draws)
+            sums.add(block, bits_per_dim(nats, event_dims(self.data.x)).double().cpu())
+            progress((int(block.serial[-1]) + 1) / total)
+        return sums
+
+    def _blocks(self, counts: Tensor, stream: Draws) -> Iterator[Block]:
+        """All draws of a round: u evenly spaced over each stratum, examples in a random order."""
+        n, strata = len(self.data.x), len(counts) - 1
+        order = stream.uniform("order", torch.empty(n)).argsort()
+        turn, offset = (stream.uniform(name, torch.empty(strata + 1)) for name in ("turn", "offset"))
+        starts, denoising = counts.cumsum(0) - counts, int(counts[0])
+        for low, high in ((0, denoising), (denoising, int(counts.sum()))):
+            for serial in torch.arange(low, high).split(self.rows):
+                stratum = torch.searchsorted(starts, serial, right=True) - 1
+                within = serial - starts[stratum]
+                example = order[((turn[stratum] * n).long() + within) % n]
+                fraction = (offset[stratum] + within) % counts[stratum] / counts[stratum]
+                yield Block(stratum, example, ((stratum - 1 + fraction) / strata).clamp(max=1 - 1e-12), serial)
+
+    def _nats(self, block: Block, strata: int, draws: AbstractDraws) -> Tensor:
+        """y in nats, (b,): −log p(x | x_1), or the stratum's share of the denoising term."""
+        x = self.data.x[block.example]
+        condition = None if self.data.condition is None else self.data.condition[block.example]
+        u = block.u.to(self.data.x.device, scalar_dtype(self.data.x.device))
+        vdm, x_0, denoise = self.vdm, self.vdm.likelihood.encode(x), with_condition(self.vdm.denoiser, condition)
+        if block.stratum[0] == 0:
+            gamma_1 = vdm.schedule(torch.zeros_like(u))
+            return -reconstruction(vdm.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
+        eps, density = draws.normal("x_t", x_0), torch.full_like(u, strata)
+        return one_time_estimate(vdm.time, vdm.schedule, x_0, eps, u, density, denoise).matching()

@@ -1,0 +1,151 @@
+"""A trained run, loaded from its checkpoint: the model, and on request its data and other parts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from vdm.bound import VariationalModel
+from vdm.config.composed import to_plain
+from vdm.config.instantiate import check_calls, instantiate, require_resolved
+from vdm.config.signatures import check_value
+from vdm.config.trust import TrustParts
+from vdm.data import DataModule
+from vdm.errors import InvalidInput
+from vdm.networks.embedding import check_condition
+from vdm.runs.checkpoints import Checkpoint, read_checkpoint
+
+PARTS = ("model", "data", "test")
+"""The parts of a run's config that are built for an evaluation."""
+
+
+@contextmanager
+def describing(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn any error caused by a malformed config into one InvalidInput."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InvalidInput(f"{checkpoint.path}: its config describes no run ({reason}): use another checkpoint") from error
+
+
+class LoadedRun:
+    """A model with its trained weights; the data are built and read at the first use of ``data``.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        checkpoint: path, resolved config, provenance and step.
+        weights: ``ema`` or ``raw``, the weights that ``model`` holds.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, config: Mapping[str, Any], trust: TrustParts, weights: str) -> None:
+        self.checkpoint, self.weights = checkpoint, weights
+        self._config, self._trust = config, trust
+        self.model: VariationalModel = self.part("model")
+
+    def part(self, name: str) -> Any:
+        """Build one of ``PARTS`` from the run's config."""
+        with describing(self.checkpoint):
+            return instantiate(self._config[name], self._trust, name)
+
+    @cached_property
+    def data(self) -> DataModule:
+        """The run's data module, which reads files at the first use of a split, and downloads nothing."""
+        data: DataModule = self.part("data")
+        data.source.download = False
+        return data
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.model.parameters(), torch.empty(0)).device
+
+    @property
+    def seed(self) -> int:
+        """The seed of the training draws."""
+        return int(self._config["seed"])
+
+    @property
+    def levels(self) -> int:
+        """Levels of the data; 0 for real numbers."""
+        return int(self._config["levels"])
+
+
+def load_run(
+    path: str,
+    ema: bool = True,
+    changes: Mapping[str, Any] | None = None,
+    trust: str | Sequence[str] | None = None,
+    finite: bool = True,
+) -> LoadedRun:
+    """Load the model of a checkpoint: no optimiser, no training task, no data.
+
+    Args:
+        path: a checkpoint of ``vdm-train``.
+        ema: whether to load the averaged weights; the raw ones otherwise.
+        changes: settings, by dotted path, that replace the run's own; None values are skipped.
+        trust: packages, besides this one, that the checkpoint's config may name.
+        finite: whether to refuse weights with NaN or infinity.
+
+    Raises:
+        InvalidInput: see ``read_checkpoint``; a config that is malformed, or names a class outside the trusted packages;
+            weights that do not fit it, or that are not finite.
+    """
+    checkpoint, trusted = read_checkpoint(path), TrustParts(trust)
+    with describing(checkpoint):
+        config = _changed(checkpoint.config, changes or {})
+        for name in ("levels", "seed"):
+            check_value(config[name], int, name)
+        check_calls({name: config[name] for name in PARTS}, trusted)
+    run = LoadedRun(checkpoint, config, trusted, "ema" if ema else "raw")
+    load_weights(run.model, checkpoint, ema, finite)
+    run.model.eval()
+    return run
+
+
+def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, finite: bool = True) -> None:
+    """Put a checkpoint's averaged or raw weights into ``model``.
+
+    Raises:
+        InvalidInput: weights of another model; with ``finite``, weights with NaN or infinity.
+    """
+    try:
+        model.load_state_dict(checkpoint.weights(ema))
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise InvalidInput(f"{checkpoint.path}: the weights do not fit the config beside them: {first}") from error
+    for name, value in model.state_dict().items():
+        if finite and not torch.isfinite(value).all():
+            raise InvalidInput(
+                f"{checkpoint.path}: the weights are not finite ({name} holds NaN or infinity): use an earlier one"
+            )
+
+
+def check_data(model: VariationalModel, data: DataModule) -> None:
+    """Read all splits and check them against the model.
+
+    Raises:
+        InvalidInput: values of probability zero under the model; conditions that are missing or not expected.
+    """
+    for split in data.splits().values():
+        model.check(split.x)
+        check_condition(model, split.condition)
+
+
+def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a checkpoint with ``changes`` applied."""
+    changed = deepcopy(dict(config))
+    for name, value in changes.items():
+        if value is not None:
+            *parents, last = name.split(".")
+            node = changed
+            for depth, key in enumerate(parents):
+                node = node.setdefault(key, {}) if depth else node[key]
+            node[last] = to_plain(value)
+    require_resolved(changed)
+    return changed

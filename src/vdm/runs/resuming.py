@@ -1,0 +1,35 @@
+"""The settings that a run must keep when it is resumed."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vdm.errors import InvalidInput
+
+CHANGEABLE = (
+    *("resume", "output_dir", "callbacks", "fid", "logger", "data.cache", "data.device", "data.workers"),
+    *("trainer.accelerator", "trainer.default_root_dir", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+)
+"""Settings that may change when a run is resumed: hardware, loggers and callbacks."""
+
+
+def check_same_settings(place: Path, recorded: Mapping[str, Any], config: DictConfig) -> None:
+    """Raise InvalidInput if a setting of ``config`` outside ``CHANGEABLE`` differs from the run at ``place``."""
+    before, now = dict(leaves(recorded)), dict(leaves(OmegaConf.to_container(config, resolve=True)))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in CHANGEABLE):
+            raise InvalidInput(
+                f"{place} holds a run with {name}={before.get(name)}, not {now.get(name)}: resume it with its own "
+                "settings, or choose another hydra.run.dir="
+            )
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted path, value) of every leaf of a tree of dictionaries."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
