@@ -6,7 +6,7 @@ from dataclasses import InitVar
 from functools import partial
 from textwrap import shorten
 from types import NoneType, UnionType
-from typing import Any, Literal, ParamSpecKwargs, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpecArgs, ParamSpecKwargs, Union, get_args, get_origin, get_type_hints
 
 from vdm.errors import InvalidInput, did_you_mean
 
@@ -53,6 +53,7 @@ def accepted(target: Callable[..., Any], named: Mapping[str, Any]) -> tuple[insp
     """
     signature, hints = inspect.signature(target), _hints(target)
     specs = [hint.__origin__ for hint in hints.values() if isinstance(hint, ParamSpecKwargs)]
+    hints = {name: hint for name, hint in hints.items() if not isinstance(hint, ParamSpecArgs | ParamSpecKwargs)}
     inner = next((named.get(name) for name, hint in hints.items() if specs and get_args(hint)[:1] == (*specs,)), None)
     if not callable(inner):
         return signature, hints
