@@ -23,7 +23,7 @@ class Source(ABC):
     name: str
     release: str
     sizes: Mapping[str, int] | None = None
-    """Number of examples of each split, for a source that is told."""
+    """Number of examples of each split, for a source with this setting."""
     download = False
     """Whether to fetch missing files, for a source that can."""
     can_flip = False
