@@ -87,6 +87,15 @@ def test_train_writes_metrics_with_errors_and_provenance(run):
     assert metrics["provenance"]["weights"] == "ema"
 
 
+def test_evaluate_takes_a_run_of_any_optimiser(call, tmp_path):
+    optimiser = ("optimizer._target_=torch.optim.Adagrad", "~optimizer.betas")
+    assert call(train, *SMALL, *optimiser, f"hydra.run.dir={tmp_path}/run")[0] == 0
+    best = f"ckpt={tmp_path}/run/checkpoints/best.ckpt"
+    assert call(evaluate, best, "accelerator=cpu", f"hydra.run.dir={tmp_path}/again")[0] == 0
+    first, again = (json.loads((tmp_path / name / "metrics.json").read_text())["test"] for name in ("run", "again"))
+    assert first == again
+
+
 @pytest.mark.parametrize("more", [[], ["estimator=[]", "relative=[]"]], ids=["", "and nothing else"])
 def test_evaluate_repeats_the_number_of_training(run, call, tmp_path, more):
     words = (f"ckpt={run}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}", "accelerator=cpu", *more)
