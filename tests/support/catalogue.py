@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from vdm.config.composed import instantiate_own
 from vdm.config.hints import config_directory
 
 CONFIGS = Path(config_directory())
@@ -30,7 +30,7 @@ def part(path: str, *overrides: str) -> Any:
     node = composed(*overrides)
     for key in path.split("."):
         node = node[key]
-    return instantiate(node)
+    return instantiate_own(node, path)
 
 
 def concrete(base: type) -> set[type]:
