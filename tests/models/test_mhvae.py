@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from support.linear_gaussian import GaussianDecoder
 from support.oracles import GaussianData
 from vdm.batch import Batch
 from vdm.draws import Draws
 from vdm.elbo import DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.likelihoods import GaussianLikelihood
-from vdm.models import MHVAE, VDM, Decoder, MarkovKernels, StandardNormal
+from vdm.models import MHVAE, VDM, MarkovKernels, StandardNormal
 from vdm.process import isotropic
 from vdm.schedules import LinearSchedule
 
@@ -27,28 +28,15 @@ class Scaled(MarkovKernels):
         return isotropic(self.slope * z, z.new_full((len(z),), self.variance))
 
 
-class Noisy(Decoder):
+class Noisy(GaussianDecoder):
     """p(x | z_1) = N(z_1, variance I)."""
 
     def __init__(self, variance):
         super().__init__()
         self.variance = variance
 
-    def check(self, x):
-        if not torch.isfinite(x).all():
-            raise InvalidInput("not finite")
-
-    def encode(self, x):
-        return x
-
-    def log_prob(self, x, z, condition=None):
-        return self._given(z[0]).log_prob(x)
-
-    def decode(self, z, draws, condition=None):
-        return z[0] + self.variance**0.5 * draws.normal("decode", z[0])
-
-    def _given(self, z_1):
-        return isotropic(z_1, z_1.new_full((len(z_1),), self.variance))
+    def distribution(self, z):
+        return isotropic(z[0], z[0].new_full((len(z[0]),), self.variance))
 
 
 def ladder(layers, up=0.8, down=0.6):

@@ -5,7 +5,7 @@ import torch
 from vdm.errors import InvalidInput
 from vdm.models import HVAE, MHVAE, BottomUp, ConditionalPrior, MarkovKernels, StandardNormal, TopDown, TopDownHVAE
 from vdm.models.latent import Decoder
-from vdm.process import isotropic
+from vdm.process import isotropic, reparameterised_sample
 
 
 class Joint:
@@ -101,10 +101,8 @@ class ExactDown(MarkovKernels):
         return self.joint.kernel(t - 1, [t], [z])
 
 
-class ExactDecoder(Decoder):
-    def __init__(self, joint):
-        super().__init__()
-        self.joint = joint
+class GaussianDecoder(Decoder):
+    """p(x | z) = ``distribution(z)``, a Gaussian over unscaled real data."""
 
     def check(self, x):
         if not torch.isfinite(x).all():
@@ -114,13 +112,18 @@ class ExactDecoder(Decoder):
         return x
 
     def log_prob(self, x, z, condition=None):
-        return self._distribution(z).log_prob(x)
+        return self.distribution(z).log_prob(x)
 
     def decode(self, z, draws, condition=None):
-        normal = self._distribution(z)
-        return normal.mean + normal.stddev * draws.normal("decode", z[0])
+        return reparameterised_sample(self.distribution(z), draws, "decode")
 
-    def _distribution(self, z):
+
+class ExactDecoder(GaussianDecoder):
+    def __init__(self, joint):
+        super().__init__()
+        self.joint = joint
+
+    def distribution(self, z):
         return self.joint.kernel(0, list(range(1, len(z) + 1)), z)
 
 

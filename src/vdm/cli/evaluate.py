@@ -85,7 +85,7 @@ def evaluate(config: DictConfig) -> float:
 
 
 def _prepare(config: DictConfig) -> Request:
-    """Load the run and build what is asked for; whatever is refused is refused here."""
+    """Load the run and build what is asked for; all refusals happen here, before any work."""
     estimators = {
         name: instantiate_own(node, f"estimators.{name}")
         for name, node in _group(config, "estimators")

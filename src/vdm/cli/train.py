@@ -93,7 +93,7 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
 
 
 def _prepare(config: DictConfig, folder: RunFolder) -> Session:
-    """Build all parts of the run; whatever is refused is refused here."""
+    """Build all parts of the run; all refusals happen here, before training."""
     check_calls(to_plain(config), OWN_CONFIG)
     data, task = build(config)
     facts = provenance(data, config.seed)

@@ -1,7 +1,7 @@
 """Worker processes of a DataLoader: how they start, and which signals they obey.
 
 SLURM sends signals to every process of a job, a terminal to its whole process group. Only the training process may decide
-what they mean: its workers, and the server that forks them, go on until it ends them.
+what they mean: its workers, and the server that forks them, keep running until it ends them.
 """
 
 import multiprocessing
