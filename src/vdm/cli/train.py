@@ -26,9 +26,8 @@ from vdm.runs.provenance import provenance
 from vdm.runs.tables import truncate_after
 from vdm.training.build import build
 from vdm.training.callbacks.bound_terms import BoundTerms
-from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from vdm.training.callbacks.score_samples import ScoreSamples
-from vdm.training.checkpoint_io import AtomicCheckpointIO
+from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
 from vdm.training.loggers.base import RunLogger
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vdm.data.image_files import PIXELS
 from vdm.errors import InvalidInput, printable
-from vdm.plots.studies import ladder_figure
+from vdm.plots.figures import ladder_figure
 from vdm.reports import console
 from vdm.reports.groups import differing, mark_flips, settings_label
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page

@@ -12,8 +12,7 @@ from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.runs.load import check_data
-from vdm.training.parameters import parameter_groups
-from vdm.training.task import VariationalTask
+from vdm.training.task import VariationalTask, parameter_groups
 
 PARTS = ("data", "model", "optimizer", "learning_rate", "validation", "test")
 """Parts of a run's config, in the order in which they are built."""
