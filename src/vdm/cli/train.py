@@ -78,7 +78,7 @@ class Session(NamedTuple):
     def scores(self) -> dict[str, Any]:
         """The scores of the final samples, as in metrics.json; empty without ``fid``."""
         scores: ScoreSamples | None = self.plan.callbacks.get("score_samples")
-        return {} if scores is None else scores.entry
+        return {} if scores is None else scores.scores.entry
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float:

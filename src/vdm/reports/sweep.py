@@ -34,8 +34,6 @@ NOTE = (
 
 PROFILE_NOTE = "last profile in profile.csv of the first finished run: training draws since the previous validation"
 
-Rows = Sequence[Sequence[str]]
-
 
 def report(sweep: Path, output: Path) -> None:
     """Write report.html and its pictures, report.md, groups.csv and runs.csv to ``output``, and print the table."""
@@ -139,7 +137,7 @@ def _markdown(table: Table, page: Page, runs: Sequence[Run]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
 
-    def bullets(rows: Rows) -> str:
+    def bullets(rows: Sequence[Sequence[str]]) -> str:
         return "\n".join(f"- {_escape_markdown(name)}: {_escape_markdown(', '.join(rest))}" for name, *rest in rows)
 
     lines = [line(table.headings), line([":--", *["--:"] * (len(table.headings) - 1)]), *map(line, table.rows)]

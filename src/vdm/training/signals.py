@@ -2,11 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
-
-Handler = Callable[[int, FrameType | None], Any]
 
 
 class Signals:
@@ -48,9 +45,8 @@ class Signals:
         Exceptions are printed only, since submitit would take one for the result of the job. Whether the job was requeued
         is known to SLURM alone: a busy controller may requeue it and still report an error.
         """
-        earlier: Handler = self._earlier[number]
         try:
-            earlier(number, None)
+            self._earlier[number](number, None)
         except SystemExit:
             pass
         except Exception as error:

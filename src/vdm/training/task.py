@@ -40,12 +40,9 @@ class VariationalTask(pl.LightningModule):
     uninterrupted one.
 
     Args:
-        model: model to train.
         optimizer: builds the optimiser from parameter groups.
         learning_rate: builds the learning-rate schedule from the optimiser and the number of steps.
-        ema_decay: decay of the EMA weights.
         validation, test: compute the bound of a batch.
-        seed: seed of the training draws.
     """
 
     def __init__(

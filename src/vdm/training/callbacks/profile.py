@@ -28,7 +28,6 @@ class ProfileTable(Callback):
     ``vdm.gamma_profile``. It needs no network calls. Models without a one-t estimate write no file.
 
     Args:
-        path: CSV file.
         bins: number of equal bins between the schedule's ends, which are read at the first draw after each write.
 
     Raises:

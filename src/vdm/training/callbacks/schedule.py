@@ -23,9 +23,6 @@ class ScheduleTable(Callback):
     """Append γ(t) and SNR(t) = exp(−γ) of the EMA model to a CSV file: at the start, and at each validation if they change.
 
     γ is averaged over dimensions. Models without a schedule write no file.
-
-    Args:
-        path: CSV file.
     """
 
     def __init__(self, path: str) -> None:

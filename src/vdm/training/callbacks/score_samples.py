@@ -1,7 +1,6 @@
 """Score samples (FID and sample metrics) during a run and at its end."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -22,8 +21,6 @@ class ScoreSamples(Callback):
 
     Args:
         fid: None to do nothing.
-        levels: number of levels of the data.
-        every: number of validations between two scores.
         relatives: sample metrics to compute from the same samples.
 
     Raises:
@@ -34,11 +31,6 @@ class ScoreSamples(Callback):
         if every < 1:
             raise InvalidInput(f"score_samples.every counts validations and must be at least 1, got {every}")
         self.scores, self.fid, self.every, self.validations = SampleScores(fid, levels, relatives), fid, every, 0
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """The latest scores and the settings they depend on, as written to metrics.json; empty before the first."""
-        return self.scores.entry
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         data: DataModule = trainer.datamodule  # type: ignore[attr-defined]

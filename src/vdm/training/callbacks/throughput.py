@@ -54,9 +54,7 @@ class Throughput(Callback):
         if self._since is None:
             self._since = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         self._pause()
         self._since = time.perf_counter()
         self._batches += 1
