@@ -19,9 +19,6 @@ TERM_COLOURS = {"reconstruction": "C0", "prior matching": "C1", "denoising match
 WIDE = (11, 3.6)
 """Inches of a figure with two pairs of axes side by side."""
 
-ENOUGH = 10
-"""Smallest number of draws in a bin whose variance is drawn."""
-
 
 def evenly_spaced(steps: Sequence[int], most: int = 6) -> list[int]:
     """Return at most ``most`` of ``steps``, evenly spaced and with the first and the last."""
@@ -71,8 +68,8 @@ def profile_figure(profiles: Mapping[str, Profile], ordered: bool = True) -> Fig
 
 
 def variance_figure(profiles: Mapping[str, Profile], ordered: bool = True) -> Figure:
-    """Return the variance of the one-t estimate by noise level, in (bits/dim)², in bins of at least ``ENOUGH`` draws."""
-    known = {label: [each for each in profile if each.draws >= ENOUGH] for label, profile in profiles.items()}
+    """Return the variance of the one-t estimate by noise level, in (bits/dim)², in bins of at least 10 draws."""
+    known = {label: [each for each in profile if each.draws >= 10] for label, profile in profiles.items()}
     curves = {label: ([each.middle for each in bins], [each.variance for each in bins]) for label, bins in known.items()}
     palette = sequential if ordered else cycle
     return line_figure(curves, "variance of the one-t estimate", GAMMA_LABEL, "(bits/dim)²", "log", palette)

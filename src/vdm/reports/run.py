@@ -160,10 +160,6 @@ def _noise_levels(folder: RunFolder) -> Section:
     return Section("Noise levels", "profile.csv, schedule.csv", pictures=pictures)
 
 
-PNG = b"\x89PNG\r\n\x1a\n"
-"""The first bytes of a PNG file."""
-
-
 def _pictures(folder: RunFolder) -> Iterator[Section]:
     """Yield the section of the final pictures, and that of the samples over training."""
     paths = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
@@ -173,7 +169,7 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
 
     def section(title: str, captions: Mapping[str, str]) -> Section:
         contents = {name: paths[name].read_bytes() for name in captions}
-        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
+        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(b"\x89PNG")]
         return Section(title, "pictures/", pictures=pictures)
 
     yield section("Pictures", {name: CAPTIONS[name] for name in named} | {name: name.replace("_", " ") for name in rest})

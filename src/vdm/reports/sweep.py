@@ -182,12 +182,8 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
 def _cell(value: object) -> object:
     """Return a cell that no spreadsheet evaluates: text that looks like a formula gets an apostrophe."""
     text = str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(text) else value
-
-
-def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return False
-    return True
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return value

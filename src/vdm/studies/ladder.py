@@ -20,9 +20,6 @@ from vdm.terms import TERMS
 
 SWEEPS = Path("logs/lineage")
 
-MAX_SIDE = 1024
-"""Most pixels a side of a picture, more than the figure has room for."""
-
 HEADINGS = ("model", "total", "mc_se", "data_se", "reconstruction", "prior", "matching", "parameters", "steps", "CPU-s")
 
 TITLE = "the ladder, bits/dim of the test set"
@@ -119,12 +116,12 @@ def layers_of(run: Run) -> list[float]:
 
 
 def read_picture(path: Path) -> Image.Image | None:
-    """Return a PNG file, scaled down to ``MAX_SIDE``; None if it is missing, damaged or enormous."""
+    """Return a PNG file, scaled down to 1024 pixels a side; None if it is missing, damaged or enormous."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG",)) as image:
             if image.width * image.height > PIXELS:  # PIL would only warn
                 return None
-            image.thumbnail((MAX_SIDE, MAX_SIDE))
+            image.thumbnail((1024, 1024))  # more than the figure has room for
             return image.convert("L" if image.mode in ("1", "L") else "RGB")
     except Exception:  # a damaged file may raise anything
         return None

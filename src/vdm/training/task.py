@@ -17,9 +17,6 @@ from vdm.evaluation import BoundEvaluation
 from vdm.schedules import NoiseSchedule
 from vdm.training.ema import ExponentialAverage
 
-ParameterGroup = dict[str, Any]
-"""``params`` and the settings that override the optimiser's defaults for them."""
-
 
 class EvaluationTask(pl.LightningModule):
     """Evaluate the bound of ``evaluated`` on test batches, for ``Trainer.test`` and the ``BoundTerms`` callback."""
@@ -40,7 +37,7 @@ class VariationalTask(pl.LightningModule):
     uninterrupted one.
 
     Args:
-        optimizer: builds the optimiser from parameter groups.
+        optimizer: builds the optimiser from ``parameter_groups``.
         learning_rate: builds the learning-rate schedule from the optimiser and the number of steps.
         validation, test: compute the bound of a batch.
     """
@@ -48,7 +45,7 @@ class VariationalTask(pl.LightningModule):
     def __init__(
         self,
         model: VariationalModel,
-        optimizer: Callable[[Iterable[ParameterGroup]], Optimizer],
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         learning_rate: Callable[[Optimizer, int], LRScheduler],
         ema_decay: float,
         validation: BoundEvaluation,
@@ -95,7 +92,7 @@ class VariationalTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Group ``model``'s parameters: noise schedules get no weight decay. Empty groups are left out.
 
     Weight decay on a noise schedule would pull γ(t) to an arbitrary shape wherever its gradient is small.
@@ -103,7 +100,7 @@ def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
     schedules = {p for part in model.modules() if isinstance(part, NoiseSchedule) for p in part.parameters()}
     others = [p for p in model.parameters() if p not in schedules]
     learned = [p for p in model.parameters() if p in schedules]
-    groups: list[ParameterGroup] = [{"params": others}, {"params": learned, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": learned, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 

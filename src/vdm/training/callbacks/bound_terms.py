@@ -35,7 +35,7 @@ class BoundTerms(Callback):
         self.every = every
         self.results: dict[str, dict[str, Estimate]] = {}
         self.validated: int | None = None
-        self._summary: BoundSummary | None = None
+        self._summary: BoundSummary  # of the evaluation under way
         self._sums: Tensor | None = None
         self._count = self._step = 0
 
@@ -76,7 +76,6 @@ class BoundTerms(Callback):
         self._start(pl_module, pl_module.validation)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        assert self._summary is not None
         self._summary.update(outputs)
 
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
@@ -101,7 +100,6 @@ class BoundTerms(Callback):
 
     def _finish(self, stage: str) -> dict[str, float]:
         """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
-        assert self._summary is not None
         self.results[stage] = terms = self._summary.compute()
         ends = ("", *STANDARD_ERRORS)
         return {f"{stage}/{name}{end}": value for name, each in terms.items() for end, value in zip(ends, each, strict=True)}

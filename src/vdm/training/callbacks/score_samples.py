@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from vdm.data import DataModule
-from vdm.errors import InvalidInput
+from vdm.errors import at_least
 from vdm.evaluation.samples.fid import FID
 from vdm.evaluation.samples.sample_metrics import SampleMetric
 from vdm.evaluation.samples.scores import SampleScores
@@ -28,8 +28,7 @@ class ScoreSamples(Callback):
     """
 
     def __init__(self, fid: FID | None, levels: int, every: int = 5, relatives: Sequence[SampleMetric] = ()) -> None:
-        if every < 1:
-            raise InvalidInput(f"score_samples.every counts validations and must be at least 1, got {every}")
+        at_least(1, **{"score_samples.every": every})
         self.scores, self.fid, self.every, self.validations = SampleScores(fid, levels, relatives), fid, every, 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
