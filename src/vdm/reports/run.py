@@ -53,7 +53,6 @@ def report(root: Path, output: Path) -> None:
 
 
 def _status(run: Run) -> str:
-    """Return one line on the state of a run."""
     if run.state != "finished":
         return f"{run.state}: {run.note}"
     return f"finished: {console.bound_sentence('test', run.test['bits_per_dim'])}"
