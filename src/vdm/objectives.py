@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vdm.errors import InvalidInput, finite
 from vdm.gamma import snr
-from vdm.schedules import NoiseSchedule, inverse
+from vdm.schedules import NoiseSchedule, time_of
 
 
 class Objective(nn.Module, ABC):
@@ -67,7 +67,7 @@ class ReferencedObjective(Objective):
         """Return the weight of ‖ε − ε̂‖² at a uniform t of the reference."""
 
     def weight(self, gamma: Tensor) -> Tensor:
-        t = inverse(self.reference, gamma.detach().flatten())
+        t = time_of(self.reference, gamma.detach().flatten())
         return self.factor(gamma) / self.reference.rate(t).view_as(gamma)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vdm.errors import InvalidInput
 from vdm.schedules import MonotoneSchedule
-from vdm.schedules.monotone import LINEAR_SHARE
+from vdm.schedules.learned import LINEAR_SHARE
 
 MODULES = {
     r"dense0": "embedding.layers.0",
