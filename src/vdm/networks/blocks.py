@@ -147,13 +147,12 @@ def u_trunk(h: Tensor, level: Tensor, down: nn.ModuleList, middle: nn.ModuleList
     return h
 
 
-COMPILED_SHAPES = 64
-"""The most shapes of blocks and batches that torch compiles; the rest runs uncompiled."""
-
-
 def compile_blocks(model: nn.Module) -> None:
-    """Compile U-Nets block by block, in place: blocks of one shape share their code, and the weights keep their names."""
-    torch._dynamo.config.recompile_limit = max(COMPILED_SHAPES, torch._dynamo.config.recompile_limit)
+    """Compile U-Nets block by block, in place: blocks of one shape share their code, and the weights keep their names.
+
+    At least 64 shapes of blocks and batches are compiled; the rest runs uncompiled.
+    """
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for part in model.modules():
         if isinstance(part, Block):
             part.compile(dynamic=False)

@@ -15,9 +15,6 @@ from vdm.networks.backbone import Backbone
 from vdm.networks.blocks import AttentionBlock, Block, Dropout, conv, image_head, u_trunk, zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
-MOST_PLAIN_LEVELS = 32
-"""The most levels for which ``FourierFeatures.for_levels`` gives none: the features resolve finer levels."""
-
 
 class FourierFeatures:
     """x (B, C, H, W) ↦ (x, sin 2π 2ⁿ x, cos 2π 2ⁿ x), (B, (1 + 2N) C, H, W), for N exponents n.
@@ -31,8 +28,8 @@ class FourierFeatures:
     @classmethod
     @buildable
     def for_levels(cls, levels: int, exponents: Sequence[int] = (6, 7)) -> "FourierFeatures | None":
-        """Return features for data with so many levels; None for 32 levels or fewer."""
-        return cls(exponents) if levels > MOST_PLAIN_LEVELS else None
+        """Return features for data with so many levels; None for 32 levels or fewer, which need no finer resolution."""
+        return cls(exponents) if levels > 32 else None
 
     def channels(self, channels: int) -> int:
         """Return the channels of the features of an image with ``channels`` channels."""

@@ -18,9 +18,6 @@ LARGEST_GAMMA = 50.0
 """The largest |γ|. The smaller of signal and noise scale is 1e−11 there, far below the rounding of float32 and of levels,
 and SNRs and their differences can still be squared and summed."""
 
-BISECTIONS = 53
-"""The bits of a float64's fraction: more bisections of [0, 1] change nothing."""
-
 
 class NoiseSchedule(nn.Module, ABC):
     """γ(t), strictly increasing from γ(0) = gamma_min to γ(1) = gamma_max.
@@ -89,7 +86,7 @@ def time_of(schedule: NoiseSchedule, gamma: Tensor) -> Tensor:
     A γ beyond an end gives that end. If γ(t) has one value a dimension, its mean over the dimensions is inverted.
     """
     low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
-    for _ in range(BISECTIONS):
+    for _ in range(53):  # the bits of a float64: more bisections of [0, 1] change nothing
         middle = (low + high) / 2
         above = event_mean(schedule(middle)) > gamma
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)

@@ -22,7 +22,6 @@ class MonotoneSchedule(NoiseSchedule):
     s(0) = 0 and s(1) = 1 whatever the weights are, and s′ ≥ ρ = 0.01. Close to a straight line at first.
 
     Args:
-        gamma_min, gamma_max: the ends, which are fixed.
         hidden: K, the width of the network.
     """
 
@@ -68,7 +67,6 @@ class PerPixelSchedule(NoiseSchedule):
     paths between the ends, since x̂_0 sees all dimensions at once (Sahoo et al. 2024), so the bound trains them.
 
     Args:
-        gamma_min, gamma_max: the ends, which are fixed and the same for all dimensions.
         event_shape: the shape of one example.
         degree: n, at least 1.
     """
