@@ -55,7 +55,7 @@ class DecodedImages(ImageSource):
     """Images of 256 levels whose files are decoded once, into a folder below ``cache``.
 
     The folder's name depends on ``root`` and ``key()``: other files or settings have another folder. It is written beside
-    its place and renamed, by one process while others wait, so it is whole or not there. Changes of its files are refused;
+    its path and renamed, by one process while others wait, so it is whole or not there. Changes of its files are refused;
     training images, which may be many, are read through for that only if their file's stamp has changed.
 
     Args:
@@ -106,8 +106,8 @@ class DecodedImages(ImageSource):
         Raises:
             InvalidInput: a cache that cannot be written; a folder whose facts cannot be read.
         """
-        place = str(self.root.resolve())  # files unpacked elsewhere may have the same names, sizes and times
-        key = {"decoding": DECODING, "root": place, "shape": self.event_shape, **self.key()}
+        root = str(self.root.resolve())  # files unpacked elsewhere may have the same names, sizes and times
+        key = {"decoding": DECODING, "root": root, "shape": self.event_shape, **self.key()}
         name = f"{self.name}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
         folder, part = self.cache / name, self.cache / f".{name}.part"
         if not folder.exists():

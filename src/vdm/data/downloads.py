@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vdm.data.source import ImageSource
-from vdm.data.split import Split, cut
+from vdm.data.split import Split
 from vdm.errors import InvalidInput
 
 
@@ -78,7 +78,9 @@ class DownloadedImages(ImageSource):
         files = self._fetched() if self.download else self._read()
         size = self.sizes["train"]
         train = self._counted("train", files, size + self.sizes["val"])
-        return cut(train, self._counted("test", files, self.sizes["test"]), size, self.labels)
+        test = self._counted("test", files, self.sizes["test"])
+        parts = {"train": [part[:size] for part in train], "val": [part[size:] for part in train], "test": test}
+        return {name: Split(x, label.long() if self.labels else None) for name, (x, label) in parts.items()}
 
     def check_digest(self, key: str, file: File) -> None:
         """Raise InvalidInput if the file has another digest than the known one."""

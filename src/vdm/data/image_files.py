@@ -90,9 +90,9 @@ def fit_name(fit: Fit) -> str:
     """
     call = fit if isinstance(fit, partial) else partial(fit)
     name = getattr(call.func, "__qualname__", repr(call.func))
-    place = getattr(call.func, "__module__", __name__)
+    module = getattr(call.func, "__module__", __name__)
     arguments = ", ".join([*map(repr, call.args), *(f"{key}={value!r}" for key, value in call.keywords.items())])
-    return (name if place == __name__ else f"{place}.{name}") + (f"({arguments})" if arguments else "")
+    return (name if module == __name__ else f"{module}.{name}") + (f"({arguments})" if arguments else "")
 
 
 def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
@@ -196,12 +196,12 @@ class Folder(ImageFiles):
 def _visible(root: Path) -> Iterator[str]:
     """Yield image files, also through links to folders; a folder met twice would be trained on and tested on."""
     met: dict[str, str] = {}
-    for place, folders, files in os.walk(root, onerror=_not_listed, followlinks=True):
+    for path, folders, files in os.walk(root, onerror=_not_listed, followlinks=True):
         folders[:] = [folder for folder in folders if not folder.startswith(".") and folder != "lost+found"]
-        twin = met.setdefault(os.path.realpath(place), place)
-        if twin != place:
-            raise InvalidInput(f"{place} and {twin} are one folder: remove the link, so that its images count once")
-        start = Path(place).relative_to(root)
+        twin = met.setdefault(os.path.realpath(path), path)
+        if twin != path:
+            raise InvalidInput(f"{path} and {twin} are one folder: remove the link, so that its images count once")
+        start = Path(path).relative_to(root)
         yield from (
             (start / file).as_posix() for file in files if file.lower().endswith(ENDINGS) and not file.startswith(".")
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vdm.buildable import buildable
 from vdm.data.batches import OrderedBatches, ShuffledBatches, check_shares
-from vdm.data.source import Source, check_sizes
+from vdm.data.source import Source
 from vdm.data.split import Split, fits
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.terms import bits_per_dim
@@ -106,8 +106,11 @@ class DataModule(LightningDataModule):
             InvalidInput: sizes for other splits; an empty split; examples of another shape than ``event_shape``.
         """
         if not self._splits:
-            if self.source.sizes is not None:
-                check_sizes(self.source.sizes)
+            sizes = self.source.sizes
+            if sizes is not None:
+                if sizes.keys() != {"train", "val", "test"}:
+                    raise InvalidInput(f"data.sizes must be those of train, val and test, got {', '.join(sizes) or 'none'}")
+                at_least(1, **{f"data.sizes.{name}": size for name, size in sizes.items()})
             splits = self.source.load()
             for name, split in splits.items():
                 if not len(split.x):

@@ -7,7 +7,6 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.data.split import Split
-from vdm.errors import InvalidInput, at_least
 from vdm.plots.images import image_grid
 
 
@@ -60,10 +59,3 @@ class ImageSource(Source):
 
     def picture(self, x: Tensor) -> Image.Image:
         return image_grid(x, self.levels)
-
-
-def check_sizes(sizes: Mapping[str, int]) -> None:
-    """Raise InvalidInput unless there is a positive size for each of the three splits and for no other."""
-    if sizes.keys() != {"train", "val", "test"}:
-        raise InvalidInput(f"data.sizes must be those of train, val and test, got {', '.join(sizes) or 'none'}")
-    at_least(1, **{f"data.sizes.{name}": size for name, size in sizes.items()})

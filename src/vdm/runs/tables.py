@@ -64,7 +64,7 @@ def truncate_after(path: Path, step: int) -> None:
 STANDARD_ERRORS = ("_mc_se", "_data_se")
 """Ends of the names of an estimate's standard errors."""
 
-STEP = "trainer/global_step"
+WANDB_STEP = "trainer/global_step"
 """The metric on the x axis of W&B: optimiser steps taken."""
 
 PROFILE_COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
