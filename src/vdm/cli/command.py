@@ -23,15 +23,11 @@ from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.folder import RunFolder
 
-USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
-"""Errors in the input, which end a command with one line and status 2."""
-
+USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)  # which end a command with one line and status 2
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 """Error numbers of a full disk, a missing permission, or a file in the place of a folder."""
 
-SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}
-"""Types of settings of several commands."""
-
+SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}  # types of settings of several commands
 Task = Callable[[DictConfig], Any]
 
 
@@ -108,11 +104,7 @@ def _line(config_name: str, error: BaseException) -> str:
 
 
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:
-    """Parse ``name=value`` arguments of a command without a config, values as text.
-
-    Raises:
-        InvalidInput: an unknown name, or a name without a value.
-    """
+    """Parse ``name=value`` arguments of a command without a config; raise InvalidInput for an unknown name or no value."""
     given = {}
     for argument in arguments:
         name, _, value = argument.partition("=")

@@ -174,9 +174,13 @@ def _conclude(request: Request, measured: Measured) -> None:
     sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
     folder = RunFolder(config.output_dir)
     folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))
-    known = warnings.above_entropy(measured.own["bits_per_dim"], run.data, config.split)
+    bound, scores = measured.own["bits_per_dim"], request.scores.entry
+    known = warnings.above_entropy(bound, run.data, config.split)
+    title = f"{run.data.title}, whole {config.split} set, {run.weights} weights of step {run.checkpoint.step}"
     console.show(
-        *_tables(request, measured, facts),
+        console.bound_table(title, measured.own),
+        *([console.estimates_table(bound, facts, measured.results)] if measured.results else []),
+        *([console.samples_listing(scores)] if scores else []),
         *([known] if known else []),
         *console.warnings_listing(sentences),
         f"written to {console.short_path(folder.metrics)}",
@@ -199,17 +203,6 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
     if request.scores.entry:
         metrics["samples"] = request.scores.entry | {"checkpoint_sha256": file_sha256(request.run.checkpoint.path)}
     return metrics
-
-
-def _tables(request: Request, measured: Measured, facts: Mapping[str, Any]) -> list[object]:
-    run, split = request.run, request.config.split
-    title = f"{run.data.title}, whole {split} set, {run.weights} weights of step {run.checkpoint.step}"
-    tables: list[object] = [console.bound_table(title, measured.own)]
-    if measured.results:
-        tables.append(console.estimates_table(measured.own["bits_per_dim"], facts, measured.results))
-    if request.scores.entry:
-        tables.append(console.samples_listing(request.scores.entry))
-    return tables
 
 
 def main() -> None:

@@ -84,11 +84,7 @@ def check_plan(plan: Plan) -> None:
 
 
 def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None:
-    """Refuse a run without a measured bound, anything but callbacks, and a best checkpoint by an unmeasured metric.
-
-    Raises:
-        InvalidInput: the first of these.
-    """
+    """Raise InvalidInput for an unmeasured bound, anything but callbacks, and a best checkpoint by an unmeasured metric."""
     if not isinstance(callbacks.get("bound_terms"), BoundTerms):
         raise InvalidInput("callbacks.bound_terms measures the bound, which is a run's result: it cannot be left out")
     for name, callback in callbacks.items():

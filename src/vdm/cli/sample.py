@@ -74,11 +74,7 @@ def _step_by_step(model: DiffusionModel, run: LoadedRun, config: DictConfig, ste
 
 
 def _in_batches(run: LoadedRun, config: DictConfig) -> Tensor:
-    """Draw samples (n, *event) of any other model, with a progress bar over the batches.
-
-    Raises:
-        InvalidInput: ``steps``, which only a diffusion model takes.
-    """
+    """Draw samples (n, *event) of any other model, which takes no ``steps``, with a progress bar over the batches."""
     if config.steps is not None:
         raise InvalidInput(f"steps= is for diffusion models, and this is a {type(run.model).__name__}: leave it out")
     conditions, finished = run.data.sampling_condition(config.n), []

@@ -31,9 +31,7 @@ from vdm.training.loggers.base import RunLogger
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 
 STAGES = {"test": "test", "val": "validation"}
-
-LONGEST_NAME = 128
-"""Characters of a run's name that W&B shows."""
+LONGEST_NAME = 128  # characters of a run's name that W&B shows
 
 
 def train(config: DictConfig) -> float:

@@ -22,8 +22,7 @@ from vdm.data.source import ImageSource
 from vdm.data.split import Split, mapped
 from vdm.errors import InvalidInput
 
-DECODING = 2
-"""Version of the decoder; raise it when the same files decode to other bytes."""
+DECODING = 2  # version of the decoder; raise it when the same files decode to other bytes
 
 
 class Block(NamedTuple):
@@ -151,14 +150,14 @@ class DecodedImages(ImageSource):
         empty = [name for name, count in counts.items() if not count]
         if empty:
             raise InvalidInput(f"{self.name}: there is no image for {', '.join(empty)} in {self.root}: give it more images")
-        splits = {name: self._facts(part, name, count)._asdict() for name, count in counts.items()}
+        splits = {}
+        for name, count in counts.items():
+            split, label = self._mapped(part, name, count)
+            stamps = [*stamp(part / f"{name}.x")]
+            splits[name] = SplitFacts(count, split.fingerprint(), Split(label).fingerprint(), stamps)._asdict()
         facts = json.dumps({"splits": splits, "notes": self.notes()}, indent=2) + "\n"
         with self._writing():
             _append(part / "facts.json", np.frombuffer(facts.encode(), np.uint8))
-
-    def _facts(self, folder: Path, name: str, count: int) -> SplitFacts:
-        split, label = self._mapped(folder, name, count)
-        return SplitFacts(count, split.fingerprint(), Split(label).fingerprint(), [*stamp(folder / f"{name}.x")])
 
     def _mapped(self, folder: Path, name: str, count: int) -> tuple[Split, Tensor]:
         """Return a split without conditions, and its classes."""

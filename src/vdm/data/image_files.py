@@ -21,25 +21,13 @@ from vdm.data.decoded import stamp
 from vdm.errors import InvalidInput
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-
-MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
-"""Modes of at most 8 bits a channel, without transparency."""
-
-ALPHA = ("RGBA", "LA", "PA")
-"""Modes with transparency."""
-
-PIXELS = 100_000_000
-"""Most pixels of a picture; larger ones are refused before decoding, since a small file may fill the memory."""
-
+MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")  # modes of at most 8 bits a channel, without transparency
+ALPHA = ("RGBA", "LA", "PA")  # modes with transparency
+PIXELS = 100_000_000  # most pixels of a picture; a larger one, even of a small file, may fill the memory
 TOO_MANY = "of too many pixels"
-
-AT_ONCE = 1024
-"""Images decoded per block."""
-
-Fit = Callable[[Image.Image, tuple[int, int]], Image.Image]
-"""A function from a picture of any size to one of (width, height)."""
+AT_ONCE = 1024  # images decoded per block
+Fit = Callable[[Image.Image, tuple[int, int]], Image.Image]  # from a picture of any size to one of (width, height)
 
 
 class Unusable(Exception):
@@ -60,11 +48,7 @@ def stretched(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @buildable
 def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Crop the central pixels, without resizing.
-
-    Raises:
-        Unusable: a picture smaller than ``size``.
-    """
+    """Crop the central pixels, without resizing; raise Unusable for a picture smaller than ``size``."""
     left, top = ((have - want) // 2 for have, want in zip(image.size, size, strict=True))
     if left < 0 or top < 0:
         raise Unusable("too small")
@@ -73,11 +57,7 @@ def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @buildable
 def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return the picture unchanged.
-
-    Raises:
-        Unusable: a picture of another size.
-    """
+    """Return the picture unchanged; raise Unusable for one of another size."""
     if image.size != size:
         raise Unusable("of another size")
     return image
@@ -134,8 +114,7 @@ def more_than_8_bits(opened: Image.Image) -> bool:
 class ImageFiles(ABC):
     """Image files by name."""
 
-    names: list[str]
-    """Sorted."""
+    names: list[str]  # sorted
 
     @abstractmethod
     def read(self, name: str) -> bytes:

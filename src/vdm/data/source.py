@@ -21,12 +21,9 @@ class Source(ABC):
 
     name: str
     release: str
-    sizes: Mapping[str, int] | None = None
-    """Number of examples of each split, for a source with this setting."""
-    download = False
-    """Whether to fetch missing files, for a source that can."""
-    can_flip = False
-    """Whether an example mirrored left to right is still an example."""
+    sizes: Mapping[str, int] | None = None  # number of examples of each split, for a source with this setting
+    download = False  # whether to fetch missing files, for a source that can
+    can_flip = False  # whether an example mirrored left to right is still an example
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from vdm.errors import InvalidInput
 
-SHARE = 0.25
-"""Share of an accelerator's free memory that a split may take."""
+SHARE = 0.25  # share of an accelerator's free memory that a split may take
 
 
 class Split(NamedTuple):

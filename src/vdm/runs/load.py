@@ -18,8 +18,7 @@ from vdm.networks.embedding import check_condition
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
 from vdm.runs.reading import reading
 
-PARTS = ("model", "data", "test")
-"""The parts of a run's config that are built for an evaluation."""
+PARTS = ("model", "data", "test")  # the parts of a run's config that are built for an evaluation
 
 
 MALFORMED = "its config describes no run: use another checkpoint"

@@ -13,8 +13,7 @@ from torch import Tensor
 import vdm
 from vdm.data import DataModule
 
-LIMIT = 2**30
-"""Bytes of training examples above which other splits are not compared with them."""
+LIMIT = 2**30  # bytes of training examples above which other splits are not compared with them
 
 
 def changed_splits(about: Mapping[str, Any], trained: Any) -> list[str]:
