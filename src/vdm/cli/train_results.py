@@ -1,11 +1,13 @@
 """What a finished run leaves: metrics.json, images, and the closing tables."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from vdm.bound import VariationalModel
 from vdm.cli.preflight import Plan
 from vdm.evaluation import warnings
 from vdm.evaluation.samples.images import draw_examples, draw_samples
@@ -28,7 +30,12 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     """
     bounds, test = plan.terms.results, plan.task.test
     tested = {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, "weights": "ema"}
-    facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort}
+    made = {
+        "model": kind_of(plan.task.evaluated),
+        "device": str(plan.trainer.strategy.root_device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort, **made}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
     if plan.scores is not None and plan.scores.scores.entry:
         metrics["samples"] = {**plan.scores.scores.entry, "checkpoint_sha256": file_sha256(checkpoint)}
@@ -38,6 +45,11 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     for logger in plan.trainer.loggers:
         logger.finalize("success")
     _print(plan, checkpoint, sentences)
+
+
+def kind_of(model: VariationalModel) -> str:
+    """Return the class of a model, and that of its schedule if it has one: "VDM, LinearSchedule"."""
+    return ", ".join(type(each).__name__ for each in (model, getattr(model, "schedule", None)) if each is not None)
 
 
 def _save_images(plan: Plan) -> None:

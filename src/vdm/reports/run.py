@@ -82,7 +82,16 @@ def page_of(run: Run) -> Page:
         _settings(run, folder),
         Section("Provenance", "metrics.json: provenance", _flat(run.metrics.get("provenance", {}))),
     ]
-    return Page(folder.root.resolve().name, sections, run.state, _status(run))
+    return Page(folder.root.resolve().name, sections, run.state, _status(run), about(run.metrics.get("provenance", {})))
+
+
+def about(facts: Mapping[str, Any]) -> str:
+    """Return what a provenance says in one line: data set, model, steps, date, device, version of the code."""
+    named = facts.get("data", {}).get("name", ""), facts.get("model", "")
+    steps = f"{facts['steps']:,} steps" if isinstance(facts.get("steps"), int) else ""
+    machine = facts.get("gpu") or facts.get("machine", "")
+    version = f"vdm {facts['vdm']}" if "vdm" in facts else ""
+    return " · ".join(str(each) for each in (*named, steps, str(facts.get("finished", ""))[:10], machine, version) if each)
 
 
 def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
