@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
@@ -87,7 +88,7 @@ def evaluate(config: DictConfig) -> float:
 def _prepare(config: DictConfig) -> Request:
     """Load the run and build what is asked for; all refusals happen here, before any work."""
     estimators = {
-        name: instantiate_own(node, f"estimators.{name}")
+        name: instantiate_own(_with_draws(node, name, config), f"estimators.{name}")
         for name, node in _group(config, "estimators")
         if _is_asked(config[name])
     }
@@ -112,6 +113,16 @@ def _prepare(config: DictConfig) -> Request:
 def _group(config: DictConfig, group: str) -> list[tuple[str, Any]]:
     """Return (name, config) of each part of a group; none if all were left out."""
     return list((OmegaConf.select(config, group) or {}).items())
+
+
+def _with_draws(node: DictConfig, name: str, config: DictConfig) -> DictConfig:
+    """Return an estimator's config with the command's ``repeats`` and ``seed``, unless it was given its own."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    own = {override.lstrip("+").partition("=")[0] for override in given}
+    for key in ("repeats", "seed"):
+        if config[key] is not None and key in node and f"estimators.{name}.{key}" not in own:
+            OmegaConf.update(node, key, config[key])
+    return node
 
 
 def _is_asked(setting: object) -> bool:
@@ -183,8 +194,8 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
 def _conclude(request: Request, measured: Measured) -> None:
     """Write metrics.json and print the tables."""
     config, run, facts = request.config, request.run, request.provenance
-    others = [result.terms["bits_per_dim"] for result in measured.results]
-    trained = {"trained_on": run.checkpoint.provenance.get("data")}
+    others = {result.name: result.terms for result in measured.results}
+    trained = {"trained_on": run.checkpoint.provenance.get("data"), "samples": request.scores.entry}
     sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
     folder = RunFolder(config.output_dir)
     folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))

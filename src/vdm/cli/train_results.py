@@ -47,7 +47,8 @@ def write_results(results: Results, effort: Mapping[str, Any]) -> None:
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
     if scores:
         metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
-    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
+    about = {**facts, "split": "test", "samples": scores}
+    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], {}, plan.data, about)
     folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
     _save_images(plan, folder)
     for logger in plan.trainer.loggers:
