@@ -118,6 +118,10 @@ class LatentModel(Loadable, VariationalModel, ABC):
         """Return the part of (z_1, …, z_T) that p(x | …) depends on."""
 
     @property
+    def independent_draws(self) -> bool:
+        return True
+
+    @property
     def matching_entries(self) -> int:
         """T − 1: the layers below the prior's."""
         return self.layers - 1
