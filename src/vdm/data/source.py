@@ -44,6 +44,10 @@ class Source(ABC):
     def picture(self, x: Tensor) -> Image.Image:
         """Draw examples or samples (n, *event_shape)."""
 
+    def file_names(self, split: str) -> list[str]:
+        """Return the names of a split's image files in their order; empty for data that are no files of their own."""
+        return []
+
     def log_prob(self, x: Tensor) -> Tensor | None:
         """Return log p(x) of examples in nats, (N,), or None where the density is unknown."""
         return None
