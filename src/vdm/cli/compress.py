@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from vdm.cli import command
 from vdm.codec import Encoded, Images, Settings, encode
 from vdm.codec.account import LABELS, account
-from vdm.codec.files import png_names, read_images
+from vdm.codec.files import check_new, png_names, read_images
 from vdm.config.composed import instantiate_own
-from vdm.errors import InvalidInput, at_least
+from vdm.errors import at_least
 from vdm.networks.embedding import check_condition
 from vdm.reports import console
 from vdm.reports.table import Table
@@ -53,8 +53,7 @@ def compress(config: DictConfig) -> None:
 def _prepare(config: DictConfig) -> Request:
     """Load the run and the images; all refusals of settings happen here."""
     folder = Path(config.folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(f"{folder} is not empty: name a new folder")
+    check_new(folder)
     settings = Settings(config.timesteps, instantiate_own(config.grid, "grid"), config.batch_size, config.ramp, config.block)
     run = load_run(config.ckpt, config.ema, trust=config.trust)
     if config.images is not None:
@@ -123,5 +122,5 @@ def _advance(bar: tqdm, share: float) -> None:
 
 def main() -> None:
     settings = {"ckpt": str, "folder": str, "ema": bool, "images": str | None, "examples": int | None}
-    numbers = {"batch_size": int, "ramp": int, "block": int, "timesteps": int | None, "repeats": int | None}
+    numbers = {"batch_size": int, "ramp": int | None, "block": int, "timesteps": int | None, "repeats": int | None}
     command.run("compress", compress, settings | numbers)

@@ -11,7 +11,7 @@ from vdm.cli import command
 from vdm.cli.compress import ACCOUNT
 from vdm.codec import decode
 from vdm.codec.container import read
-from vdm.codec.files import write_images
+from vdm.codec.files import check_new, write_images
 from vdm.codec.identity import differences
 from vdm.errors import InvalidInput, printable
 from vdm.reports import console
@@ -21,6 +21,7 @@ from vdm.runs.load import load_run
 def decompress(config: DictConfig) -> None:
     """Write the images into a new folder, all of them or none."""
     path = Path(config.file)
+    check_new(Path(config.folder))
     try:
         content = path.read_bytes()
         header, _ = read(content)

@@ -112,7 +112,7 @@ class BatchCoder:
         given = step.conditional(known)
         if isinstance(given, Tensor):
             return Levels(given)
-        return BinnedGaussian(given, self.chain.width(step.variable), escapes=not step.draws)
+        return BinnedGaussian(given, self.chain.width(step.variable))
 
     def _reals(self, given: Conditional, values: Integers, t: int) -> Tensor:
         """Return z_t of its bins, or x_0 of levels, (B, *shape) in float64."""

@@ -1,7 +1,5 @@
 """A block: images whose batches are coded one after the other on one stack."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -10,14 +8,20 @@ from vdm.codec.batches import BatchCoder, Progress, Spent
 from vdm.codec.chain import Chain
 from vdm.codec.conditionals import Integers
 from vdm.codec.container import Block, Header, checksum
-from vdm.codec.stack import Exhausted, Stack
+from vdm.codec.stack import WORD, Exhausted, Stack
 from vdm.errors import InvalidInput
 
 SLACKS = (1, 8, 64)
 """Factors of the words kept ready for draws, tried one after the other until no draw reaches the bottom of the stack."""
 
-UNDECODABLE = (FloatingPointError, Exhausted, KeyError, ValueError, OverflowError, IndexError)
+UNDECODABLE = (FloatingPointError, Exhausted, KeyError, ValueError, OverflowError, IndexError, RuntimeError)
 """What a stack raises that another computation has written: values without probability, and too few or too many bits."""
+
+
+PROBED = 4
+"""Images that are coded one by one before the ramp is chosen."""
+
+LARGEST_RAMP = 1000
 
 
 class BlockCoder:
@@ -29,11 +33,20 @@ class BlockCoder:
         start: number of the block's first image.
         condition: (n, …) or None.
         progress: called with the share of the block.
+        ramp: see ``Settings``; only the encoder needs it.
     """
 
-    def __init__(self, chain: Chain, header: Header, start: int, condition: Tensor | None, progress: Progress) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        header: Header,
+        start: int,
+        condition: Tensor | None,
+        progress: Progress,
+        ramp: int | None = None,
+    ) -> None:
         self.chain, self.header, self.start, self.condition, self.progress = chain, header, start, condition, progress
-        self.images = min(header.block, header.images - start)
+        self.ramp, self.images = ramp, min(header.block, header.images - start)
 
     def encode(self, x: Tensor) -> tuple[Block, Spent]:
         """Return the block of the levels x (n, *event), without names and conditions, and the bits of each image.
@@ -51,15 +64,18 @@ class BlockCoder:
         raise InvalidInput("the model's draws need more bits than it expects at every attempt: train it further")
 
     def _encode(self, x: Tensor, slack: int) -> tuple[Block, Spent]:
-        stack = Stack(None, f"{self.start}")
-        levels = x.flatten(1).cpu().numpy().astype(np.int64)
-        net, path = np.zeros(len(x)), np.zeros(len(x))
-        for chosen, coder in reversed([*self._batches(slack)]):
-            finished = self.images - chosen.stop
-            report = self._reporter(finished, chosen)
-            net[chosen], path[chosen] = coder.encode(stack, x[chosen], f"{chosen.start}", report)
-        checksums = bytes(checksum(row) for row in levels)
-        return Block(stack.initial, slack, stack.words(), checksums), Spent(net, path)
+        stack, ramp = Stack(None, f"{self.start}"), self.ramp
+        net, path, done = np.zeros(len(x)), np.zeros(len(x)), 0
+        while done < len(x):
+            if ramp is None and done == PROBED:
+                ramp = paying_ramp(stack.initial * WORD, net.sum() / done)
+            size = batch_size(done, len(x), self.header.batch, PROBED if ramp is None else ramp)
+            chosen = slice(len(x) - done - size, len(x) - done)
+            report = self._reporter(done, size)
+            net[chosen], path[chosen] = self._coder(chosen, slack).encode(stack, x[chosen], f"{chosen.start}", report)
+            done += size
+        checksums = bytes(checksum(row) for row in x.flatten(1).cpu().numpy().astype(np.int64))
+        return Block(stack.initial, slack, PROBED if ramp is None else ramp, stack.words(), checksums), Spent(net, path)
 
     def decode(self, block: Block) -> Integers:
         """Return the levels (n, D) of a block.
@@ -69,9 +85,10 @@ class BlockCoder:
                 empty at the end.
         """
         stack, decoded = Stack(block.words, f"{self.start}"), []
-        for chosen, coder in self._batches(block.slack):
+        for chosen in self._batches(block.ramp):
+            report = self._reporter(chosen.start, chosen.stop - chosen.start)
             try:
-                levels = coder.decode(stack, f"{chosen.start}", self._reporter(chosen.start, chosen))
+                levels = self._coder(chosen, block.slack).decode(stack, f"{chosen.start}", report)
             except UNDECODABLE as error:
                 raise self._refusal(block, chosen.start, "cannot be decoded") from error
             for number, row in enumerate(levels, chosen.start):
@@ -82,35 +99,43 @@ class BlockCoder:
             raise self._refusal(block, self.images - 1, "or one before it is not the image that was compressed")
         return np.concatenate(decoded)
 
-    def _batches(self, slack: int) -> Iterator[tuple[slice, BatchCoder]]:
-        """Yield the images and the coder of each batch, in the order of decoding."""
-        start = 0
-        for size in batch_sizes(self.images, self.header.batch, self.header.ramp):
-            chosen = slice(start, start + size)
-            condition = None if self.condition is None else self.condition[chosen]
-            yield chosen, BatchCoder(self.chain, (size, *self.header.shape), condition, slack)
-            start += size
+    def _batches(self, ramp: int) -> list[slice]:
+        """Return the images of each batch in the order of decoding, which is the encoder's backwards."""
+        batches, done = [], 0
+        while done < self.images:
+            size = batch_size(done, self.images, self.header.batch, ramp)
+            batches.append(slice(self.images - done - size, self.images - done))
+            done += size
+        return batches[::-1]
 
-    def _reporter(self, finished: int, chosen: slice) -> Progress:
-        return lambda share: self.progress((finished + share * (chosen.stop - chosen.start)) / self.images)
+    def _coder(self, chosen: slice, slack: int) -> BatchCoder:
+        condition = None if self.condition is None else self.condition[chosen]
+        return BatchCoder(self.chain, (chosen.stop - chosen.start, *self.header.shape), condition, slack)
+
+    def _reporter(self, finished: int, size: int) -> Progress:
+        return lambda share: self.progress((finished + share * size) / self.images)
 
     def _refusal(self, block: Block, number: int, what: str) -> InvalidInput:
         name = f" ({block.names[number]})" if block.names else ""
         return InvalidInput(f"image {self.start + number}{name} {what}")
 
 
-def batch_sizes(images: int, batch: int, ramp: int) -> list[int]:
-    """Return the sizes of a block's batches in the order of decoding; the encoder goes through them backwards.
+def batch_size(done: int, images: int, batch: int, ramp: int) -> int:
+    """Return the size of the encoder's next batch after ``done`` of ``images``: one for each ``ramp`` done, at least one.
 
-    The encoder's batches grow with the number of images that are on the stack already, whose bits pay for the draws.
+    A ramp of 0 stands for full batches at once.
     """
-    sizes: list[int] = []
-    done = 0
-    while done < images:
-        most = min(batch, max(1, done // ramp)) if ramp else batch
-        sizes.append(min(most, images - done))
-        done += sizes[-1]
-    return sizes[::-1]
+    return min(images - done, batch, max(1, done // ramp) if ramp else batch)
+
+
+def paying_ramp(initial: float, net: float) -> int:
+    """Return how many images have to be on the stack for each image of a batch, so that their bits pay for its draws.
+
+    Args:
+        initial: bits that one image needs before its first store.
+        net: mean bits of an image.
+    """
+    return int(np.clip(np.rint(initial / max(net, 1.0)), PROBED // 2, LARGEST_RAMP))
 
 
 def as_dtype(levels: Integers, shape: tuple[int, ...], dtype: str) -> NDArray:

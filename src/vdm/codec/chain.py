@@ -22,7 +22,7 @@ from vdm.schedules import NoiseSchedule
 EIGHTHS = 8
 """Bin widths are powers of 2^(1/8), written as whole numbers."""
 
-BINS = 4.0
+BINS = 2.0
 """Bins in the narrower standard deviation of a latent's two conditionals."""
 
 NARROW = 0.05

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vdm.bound import VariationalModel
 from vdm.codec.batches import Progress, Spent
-from vdm.codec.blocks import BlockCoder, as_dtype
+from vdm.codec.blocks import LARGEST_RAMP, BlockCoder, as_dtype
 from vdm.codec.chain import Chain, diffusion_chain, latent_chain, measured_exponents, one_thread, prepared
-from vdm.codec.container import Header, Writer, read
+from vdm.codec.container import Header, Writer, check_size, read
 from vdm.codec.identity import check_model, machine, model_digest
 from vdm.codec.spacing import Grid, LeastExcess, spaced_time
 from vdm.codec.stack import WORD
@@ -37,21 +37,23 @@ class Settings:
         timesteps: T of a diffusion model; None for its own, or 100 if it has continuous time.
         grid: where a diffusion model's latents lie.
         batch: the most images in one network call.
-        ramp: a batch holds at most one image for each ``ramp`` images that are on the stack already, so that their bits pay
-            for its draws, and at least one; 0 for full batches at once, which is faster and needs more initial bits.
+        ramp: a batch holds one image for each ``ramp`` images that are coded already, and at least one. None: as many as
+            pay with their bits for the batch's first draws; 0: full batches at once, faster and with more initial bits.
         block: the most images on one stack.
     """
 
     timesteps: int | None = None
     grid: Grid = field(default_factory=LeastExcess)
     batch: int = 32
-    ramp: int = 8
+    ramp: int | None = None
     block: int = 4096
 
     def __post_init__(self) -> None:
         at_least(1, batch=self.batch, block=self.block)
-        at_least(0, ramp=self.ramp)
-        at_most(batch=self.batch, block=self.block, ramp=self.ramp)
+        at_most(batch=self.batch, block=self.block)
+        if self.ramp is not None:
+            at_least(0, ramp=self.ramp)
+            at_most(LARGEST_RAMP, ramp=self.ramp)
 
 
 class Images(NamedTuple):
@@ -105,13 +107,14 @@ def encode(model: VariationalModel, images: Images, settings: Settings, progress
             that are not finite; ``timesteps`` for a model with its own number of latents.
     """
     model.check(images.x)
+    check_size(images.x.shape[1:], settings.batch)
     own, writer, initial, spent = prepared(model), Writer(), 0, []
     with one_thread():
         header = _header(model, own, images, settings)
         chain, parts = chain_of(own, header), [writer.header(header)]
         for start in range(0, len(images.x), header.block):
             chosen = images.part(slice(start, start + header.block))
-            coder = BlockCoder(chain, header, start, chosen.condition, _portion(progress, header, start))
+            coder = BlockCoder(chain, header, start, chosen.condition, _portion(progress, header, start), settings.ramp)
             block, costs = coder.encode(chosen.x)
             conditions = None if chosen.condition is None else chosen.condition.cpu().numpy()
             parts.append(writer.block(block._replace(names=chosen.names, conditions=conditions)))
@@ -197,7 +200,6 @@ def _header(model: VariationalModel, own: DiffusionModel | LatentModel, images: 
         dtype=images.dtype or images.x[:1].cpu().numpy().dtype.str,
         images=len(images.x),
         batch=settings.batch,
-        ramp=settings.ramp,
         block=settings.block,
         timesteps=timesteps,
         spacing=spacing,

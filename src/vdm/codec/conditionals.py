@@ -33,11 +33,17 @@ PROBABILITY_GRID = 2.0**30
 SCALES = (-6.0, 17.0)
 """Least and largest coded standard deviation, as powers of two of a bin: beyond, the coder's 24 bits are too few."""
 
-DRAWN, STORED = 5, 7
-"""Standard deviations up to which values are drawn, and up to which they are stored without an escape."""
+CORE = 4.25
+"""Standard deviations up to which the coder's 24 bits give a bin its mass; a value beyond is coded in a second step."""
 
-ESCAPE = 2**20
-"""An escaped value's distance is two digits of this base."""
+TAIL = 8.0
+"""Standard deviations of a tail, beyond the core, in which each bin has its mass; a value beyond has a third step."""
+
+FAR = 2**20
+"""A value beyond the tail is its distance, two digits of this base."""
+
+CLASSES = 4
+"""Classes of standard deviations in a factor of two, each with its own reach of the core."""
 
 GAUSSIAN_BITS = 0.5 * np.log2(2 * np.pi * np.e)
 """Bits of a Gaussian with a standard deviation of one bin."""
@@ -78,39 +84,39 @@ class Conditional(ABC):
 class BinnedGaussian(Conditional):
     """N(μ, σ²) over bins of ``width``: value b is the bin of reals within half a width of b · width.
 
-    Each row's dimensions are coded in classes with standard deviations of the same power of two, so that no class has
-    many more bins than mass.
+    Each row's dimensions are coded in classes of similar standard deviation, so that the coder's least counts, one a bin,
+    stay far below the mass. Values in the tails, some in a million, are coded by the tail's own masses in a second step.
 
     Args:
         kernel: of B rows.
         width: of the bins.
-        escapes: whether any value can be stored, the far ones by an escape; otherwise only those that ``draw`` returns.
 
     Raises:
         FloatingPointError: a mean or standard deviation that is not finite.
     """
 
-    def __init__(self, kernel: Independent, width: float, escapes: bool) -> None:
+    def __init__(self, kernel: Independent, width: float) -> None:
         self.mean, self.scale = (_rows(part) / width for part in (kernel.mean, kernel.stddev))
         if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all() and abs(self.mean).max() < 2.0**50):
             raise FloatingPointError("a mean or standard deviation is not finite")
-        self.escapes = escapes
         self.centre = np.rint(self.mean)
         self.offset = np.rint((self.mean - self.centre) * MEAN_GRID) / MEAN_GRID
-        exponent = np.clip(np.log2(self.scale), *SCALES)
-        self.exponent = np.rint(exponent * SCALE_GRID) / SCALE_GRID
-        self.coded_scale = np.exp2(self.exponent)
-        self.size, self.shape = np.ceil(self.exponent).astype(int), kernel.mean.shape
-        self.expected_bits = float((self.exponent + GAUSSIAN_BITS).clip(0).sum())
+        exponent = np.rint(np.clip(np.log2(self.scale), *SCALES) * SCALE_GRID) / SCALE_GRID
+        self.coded_scale, self.size = np.exp2(exponent), np.ceil(CLASSES * exponent).astype(int)
+        self.shape = kernel.mean.shape
+        self.expected_bits = float((exponent + GAUSSIAN_BITS).clip(0).sum())
 
     def draw(self, coder: Any, row: int) -> Integers:
-        offsets = np.empty(self.mean.shape[1], np.int64)
+        offsets = np.empty(self.dims, np.int64)
         for chosen, family, reach in self._classes(row):
             drawn = coder.decode(family, self.offset[row][chosen], self.coded_scale[row][chosen]).astype(np.int64)
-            if self.escapes:
-                for i in np.flatnonzero(abs(drawn) == reach):
-                    high, low = (int(digit) for digit in coder.decode(Uniform(ESCAPE), 2))
-                    drawn[i] += np.sign(drawn[i]) * (high * ESCAPE + low)
+            for i in np.flatnonzero(abs(drawn) == reach):
+                probabilities = self._tail(row, chosen[i], int(drawn[i]))
+                distance = int(coder.decode(Categorical(probabilities, perfect=False)))
+                if distance == len(probabilities) - 1:
+                    high, low = (int(digit) for digit in coder.decode(Uniform(FAR), 2))
+                    distance += high * FAR + low
+                drawn[i] += np.sign(drawn[i]) * distance
             offsets[chosen] = drawn
         return self.centre[row].astype(np.int64) + offsets
 
@@ -118,11 +124,14 @@ class BinnedGaussian(Conditional):
         offsets = values - self.centre[row].astype(np.int64)
         for chosen, family, reach in reversed(self._classes(row)):
             stored = offsets[chosen]
-            within = stored.clip(-reach, reach)
-            if self.escapes:
-                for i in np.flatnonzero(abs(within) == reach)[::-1]:
-                    coder.encode_reverse(_digits(int(abs(stored[i] - within[i]))), Uniform(ESCAPE))
-            coder.encode_reverse(within.astype(np.int32), family, self.offset[row][chosen], self.coded_scale[row][chosen])
+            core = stored.clip(-reach, reach)
+            for i in np.flatnonzero(abs(core) == reach)[::-1]:
+                probabilities = self._tail(row, chosen[i], int(core[i]))
+                distance, last = int(abs(stored[i] - core[i])), len(probabilities) - 1
+                if distance >= last:
+                    coder.encode_reverse(_digits(distance - last), Uniform(FAR))
+                coder.encode_reverse(min(distance, last), Categorical(probabilities, perfect=False))
+            coder.encode_reverse(core.astype(np.int32), family, self.offset[row][chosen], self.coded_scale[row][chosen])
 
     def bits(self, values: Integers) -> Reals:
         distance = values - self.mean
@@ -132,15 +141,23 @@ class BinnedGaussian(Conditional):
         far = log_ndtr(np.where(reflect, -upper, lower))
         return -(near + np.log(-np.expm1(far - near))).sum(1) / np.log(2)
 
-    def _classes(self, row: int) -> list[tuple[Any, Any, int]]:
-        """Return (dimensions, the coder's model, its largest value) for each class of one row."""
+    def _classes(self, row: int) -> list[tuple[NDArray[np.intp], Any, int]]:
+        """Return (dimensions, the coder's model, the reach of its core) for each class of one row."""
         sizes, scales = self.size[row], self.coded_scale[row]
         found = []
         for size in np.unique(sizes):
-            chosen = sizes == size
-            reach = int(np.ceil((STORED if self.escapes else DRAWN) * scales[chosen].max())) + 1
+            chosen = np.flatnonzero(sizes == size)
+            reach = int(np.ceil(CORE * scales[chosen].max()))
             found.append((chosen, QuantizedGaussian(-reach, reach), reach))
         return found
+
+    def _tail(self, row: int, dim: int, end: int) -> Reals:
+        """Return the probabilities of the bins from ``end`` = ±reach outwards, given that the value is there or beyond."""
+        scale, reach = self.coded_scale[row, dim], abs(end)
+        bins = np.arange(int(np.ceil(TAIL * scale)) + 1)
+        beyond = log_ndtr(-(reach - 0.5 + bins - np.sign(end) * self.offset[row, dim]) / scale)
+        shares = np.exp(beyond - beyond[0])
+        return np.rint(np.append(shares[:-1] - shares[1:], shares[-1]) * PROBABILITY_GRID) / PROBABILITY_GRID
 
 
 class Levels(Conditional):
@@ -172,9 +189,9 @@ class Levels(Conditional):
 
 
 def _digits(distance: int) -> NDArray[np.int32]:
-    if distance >= ESCAPE**2:
+    if distance >= FAR**2:
         raise FloatingPointError("a latent is too far from where the model expects it")
-    return np.array(divmod(distance, ESCAPE), np.int32)
+    return np.array(divmod(distance, FAR), np.int32)
 
 
 def _rows(value: Tensor) -> Reals:

@@ -18,6 +18,7 @@ size of the file before memory is asked for.
 import hashlib
 import io
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,10 @@ from vdm.errors import InvalidInput
 
 MAGIC, FORMAT, DIGEST = b"vdmc", 1, 16
 
-FRONT, BLOCK = struct.Struct("<4sHI"), struct.Struct("<IIIIIB")
+LARGEST = 2**28
+"""Numbers in one batch: a header with more is refused before memory is asked for."""
+
+FRONT, BLOCK = struct.Struct("<4sHI"), struct.Struct("<IIIIIBH")
 
 
 class Header(NamedTuple):
@@ -41,7 +45,7 @@ class Header(NamedTuple):
         model: first 16 hexadecimal digits of ``model_digest``.
         shape, dtype: of an image, and numpy's name of the array's type.
         images: how many there are.
-        batch, ramp: images in a network call; see ``batch_sizes``.
+        batch: the most images in a network call.
         block: images in a block, at most.
         timesteps: T of a diffusion model; 0 for other models.
         spacing: density over γ of a diffusion model's latents; see ``vdm.codec.spacing.Density``.
@@ -54,7 +58,6 @@ class Header(NamedTuple):
     dtype: str
     images: int
     batch: int
-    ramp: int
     block: int
     timesteps: int
     spacing: str
@@ -70,6 +73,7 @@ class Block(NamedTuple):
     Attributes:
         initial: words with which the stack began.
         slack: factor of the words that were kept ready for draws.
+        ramp: images coded before a batch held one more; see ``vdm.codec.blocks.batch_size``.
         words: the stack.
         checksums: one byte an image.
         names: of the images' files; empty for an array.
@@ -78,10 +82,19 @@ class Block(NamedTuple):
 
     initial: int
     slack: int
+    ramp: int
     words: Words
     checksums: bytes
     names: Sequence[str] = ()
     conditions: NDArray[Any] | None = None
+
+
+def check_size(shape: Sequence[int], batch: int) -> None:
+    """Raise InvalidInput for batches of images that are too large for memory."""
+    if math.prod(shape) * batch > LARGEST:
+        raise InvalidInput(
+            f"{batch} images of shape {tuple(shape)} in a network call are too many: use a smaller batch_size"
+        )
 
 
 def checksum(levels: NDArray[np.int64]) -> int:
@@ -102,7 +115,8 @@ class Writer:
     def block(self, block: Block) -> bytes:
         names = zlib.compress(json.dumps([*block.names]).encode(), 9) if block.names else b""
         conditions = b"" if block.conditions is None else zlib.compress(_saved(block.conditions), 9)
-        front = BLOCK.pack(len(block.checksums), block.initial, len(block.words), len(names), len(conditions), block.slack)
+        lengths = len(block.checksums), block.initial, len(block.words), len(names), len(conditions)
+        front = BLOCK.pack(*lengths, block.slack, block.ramp)
         return self._add(front + names + conditions + block.checksums + block.words.astype("<u4").tobytes())
 
     def end(self) -> bytes:
@@ -141,14 +155,15 @@ def _header(content: bytes) -> Header:
         header = Header(*json.loads(content))
         header = header._replace(shape=tuple(header.shape), widths=tuple(header.widths))
         counts = [header.images, header.batch, header.block, *header.shape]
-        numbers = [*counts, header.ramp, header.timesteps, *header.widths]
+        numbers = [*counts, header.timesteps, *header.widths]
         texts = [header.spacing, header.model, header.dtype, header.torch, header.constriction, header.cpu]
         fits = all(type(n) is int and abs(n) < 2**31 for n in numbers) and all(type(text) is str for text in texts)
         fits = fits and not set(header.spacing) - set("0123456789abcdef")
-        if not fits or min(counts) < 1 or min(header.ramp, header.timesteps) < 0 or np.dtype(header.dtype).kind not in "iuf":
+        if not fits or min(counts) < 1 or header.timesteps < 0 or np.dtype(header.dtype).kind not in "iuf":
             raise ValueError("a value out of its range")
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInput("its header is not what vdm-compress writes: compress the images again") from error
+    check_size(header.shape, header.batch)
     return header
 
 
@@ -158,7 +173,7 @@ def _blocks(header: Header, content: memoryview) -> Iterator[Block]:
         expected = min(header.block, left)
         if len(content) < BLOCK.size:
             raise InvalidInput(f"{left} of its images are missing: compress them again")
-        images, initial, words, names, conditions, slack = BLOCK.unpack_from(content)
+        images, initial, words, names, conditions, slack, ramp = BLOCK.unpack_from(content)
         size = BLOCK.size + names + conditions + images + 4 * words
         if images != expected or size > len(content) or initial > words + 1:
             raise InvalidInput("the lengths in it do not fit together: compress the images again")
@@ -166,7 +181,8 @@ def _blocks(header: Header, content: memoryview) -> Iterator[Block]:
         for length in (names, conditions, images, 4 * words):
             parts.append(bytes(content[start : start + length]))
             start += length
-        yield Block(initial, slack, read_words(parts[3]), parts[2], _names(parts[0], images), _conditions(parts[1], images))
+        named, given = _names(parts[0], images), _conditions(parts[1], images)
+        yield Block(initial, slack, ramp, read_words(parts[3]), parts[2], named, given)
         left, content = left - images, content[size:]
     if len(content):
         raise InvalidInput("there is more in it than its images: compress them again")

@@ -59,6 +59,12 @@ def png_names(names: Sequence[str]) -> list[str]:
     return plain if len(set(plain)) == len(plain) else [f"{name}.png" for name in names]
 
 
+def check_new(folder: Path) -> None:
+    """Raise InvalidInput if ``folder`` is a file, or a folder with anything in it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput(f"{folder} is not empty: name a new folder")
+
+
 def write_images(folder: Path, blocks: Iterable[Decoded], images: int) -> Path:
     """Write decoded images into a new folder and return the folder, or the file of their array in it.
 
@@ -68,8 +74,7 @@ def write_images(folder: Path, blocks: Iterable[Decoded], images: int) -> Path:
         InvalidInput: a folder that is not empty, or that cannot be written; names that are no paths below it; whatever
             ``blocks`` raises.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(f"{folder} is not empty: name a new folder")
+    check_new(folder)
     part = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)  # of a process that was killed

@@ -60,7 +60,7 @@ class LeastExcess(Grid):
         InvalidInput: fewer than one of either.
     """
 
-    def __init__(self, parts: int = 24, examples: int = 64) -> None:
+    def __init__(self, parts: int = 24, examples: int = 32) -> None:
         at_least(1, parts=parts, examples=examples)
         at_most(1000, parts=parts)
         self.parts, self.examples = parts, examples
@@ -93,9 +93,14 @@ def edges(schedule: NoiseSchedule, parts: int) -> Tensor:
 
 @torch.no_grad()
 def spaced_time(schedule: NoiseSchedule, timesteps: int, density: Density) -> DiscreteTime:
-    """Return T latents with the given density over γ."""
+    """Return T latents with the given density over γ.
+
+    Raises:
+        InvalidInput: a T that is no number of latents.
+    """
+    by_time = DiscreteTime(timesteps)
     if not density:
-        return DiscreteTime(timesteps)
+        return by_time
     part = torch.tensor([DIGITS.index(digit) for digit in density], dtype=torch.float64).div(2).exp2()
     reached = torch.cat([part.new_zeros(1), part.cumsum(0) / part.sum()])
     even = torch.arange(1, timesteps - 1, dtype=torch.float64) / (timesteps - 1)
