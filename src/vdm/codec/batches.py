@@ -29,10 +29,12 @@ class Spent(NamedTuple):
     Attributes:
         net: by the coder's own state: stores less draws.
         path: −(1.46) on the very latents, from the exact masses of their bins.
+        start: bits that were drawn ahead of the stores, at most; an equal share of the batch's.
     """
 
     net: Reals
     path: Reals
+    start: Reals
 
 
 class BatchCoder:
@@ -60,7 +62,7 @@ class BatchCoder:
         """
         known = {DATA_LIKE: self.like, 0: self.chain.encode(x)}
         values = {0: x.flatten(1).cpu().numpy().astype(np.int64)}
-        net, path = np.zeros(len(self.rows)), np.zeros(len(self.rows))
+        net, path, start = np.zeros(len(self.rows)), np.zeros(len(self.rows)), 0.0
         for number, step in enumerate(self.steps):
             given, t = self._conditional(step, known), step.variable
             if step.draws:
@@ -81,8 +83,9 @@ class BatchCoder:
                 known[t] = self._reals(given, values[t], t)
             else:
                 del known[t], values[t]
+            start = max(start, -net.mean())
             progress((number + 1) / len(self.steps))
-        return Spent(net, path)
+        return Spent(net, path, np.full(len(net), start))
 
     @torch.no_grad()
     def decode(self, stack: Stack, name: str, progress: Progress) -> Integers:

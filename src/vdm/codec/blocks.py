@@ -8,7 +8,7 @@ from vdm.codec.batches import BatchCoder, Progress, Spent
 from vdm.codec.chain import Chain
 from vdm.codec.conditionals import Integers
 from vdm.codec.container import Block, Header, checksum
-from vdm.codec.stack import WORD, Exhausted, Stack
+from vdm.codec.stack import Exhausted, Stack
 from vdm.errors import InvalidInput
 
 SLACKS = (1, 8, 64)
@@ -65,17 +65,19 @@ class BlockCoder:
 
     def _encode(self, x: Tensor, slack: int) -> tuple[Block, Spent]:
         stack, ramp = Stack(None, f"{self.start}"), self.ramp
-        net, path, done = np.zeros(len(x)), np.zeros(len(x)), 0
+        spent, done = Spent(*np.zeros((3, len(x)))), 0
         while done < len(x):
             if ramp is None and done == PROBED:
-                ramp = paying_ramp(stack.initial * WORD, net.sum() / done)
+                ramp = paying_ramp(spent.start.sum() / done, spent.net.sum() / done)
             size = batch_size(done, len(x), self.header.batch, PROBED if ramp is None else ramp)
             chosen = slice(len(x) - done - size, len(x) - done)
             report = self._reporter(done, size)
-            net[chosen], path[chosen] = self._coder(chosen, slack).encode(stack, x[chosen], f"{chosen.start}", report)
+            found = self._coder(chosen, slack).encode(stack, x[chosen], f"{chosen.start}", report)
+            for column, values in zip(spent, found, strict=True):
+                column[chosen] = values
             done += size
         checksums = bytes(checksum(row) for row in x.flatten(1).cpu().numpy().astype(np.int64))
-        return Block(stack.initial, slack, PROBED if ramp is None else ramp, stack.words(), checksums), Spent(net, path)
+        return Block(stack.initial, slack, PROBED if ramp is None else ramp, stack.words(), checksums), spent
 
     def decode(self, block: Block) -> Integers:
         """Return the levels (n, D) of a block.
@@ -128,14 +130,14 @@ def batch_size(done: int, images: int, batch: int, ramp: int) -> int:
     return min(images - done, batch, max(1, done // ramp) if ramp else batch)
 
 
-def paying_ramp(initial: float, net: float) -> int:
+def paying_ramp(start: float, net: float) -> int:
     """Return how many images have to be on the stack for each image of a batch, so that their bits pay for its draws.
 
     Args:
-        initial: bits that one image needs before its first store.
+        start: bits that an image draws ahead of its stores, in the mean.
         net: mean bits of an image.
     """
-    return int(np.clip(np.rint(initial / max(net, 1.0)), PROBED // 2, LARGEST_RAMP))
+    return int(np.clip(np.rint(start / max(net, 1.0)), PROBED // 2, LARGEST_RAMP))
 
 
 def as_dtype(levels: Integers, shape: tuple[int, ...], dtype: str) -> NDArray:

@@ -90,7 +90,7 @@ class Encoded(NamedTuple):
         content: the file's bytes.
         header: as it stands in the file.
         initial: bits with which the stacks began.
-        spent: net bits and −(1.46) of each image, (N,) each.
+        spent: by image, (N,) each.
     """
 
     content: bytes
