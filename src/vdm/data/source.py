@@ -48,6 +48,10 @@ class Source(ABC):
         """Draw examples (n, *event_shape) over time: one column for each caption, each row with its label."""
         return labelled(tile([[self.picture(x, levels) for x in row] for row in rows.values()]), captions, list(rows))
 
+    def file_names(self, split: str) -> list[str]:
+        """Return the names of a split's image files in their order; empty for data that are no files of their own."""
+        return []
+
     def log_prob(self, x: Tensor) -> Tensor | None:
         """Return log p(x) of examples in nats, (N,), or None where the density is unknown."""
         return None
