@@ -23,6 +23,9 @@ COLLECTIONS = ("experiment", "rung", "sweep", "model")
 DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")
 """Arguments that say the default, and that Hydra refuses."""
 
+DATA_FACTS = ("levels", "sigma_data", "gamma_min", "gamma_max")
+"""Settings that come with ``data=``, at the top of a config."""
+
 PLURAL = ("estimator", "logger", "relative")
 """Groups of which several options, or by [] none, may be chosen."""
 

@@ -28,6 +28,7 @@ class Source(ABC):
     """Whether to fetch missing files, for a source that can."""
     can_flip = False
     """Whether an example mirrored left to right is still an example."""
+    has_examples = True
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)
@@ -60,6 +61,26 @@ class ImageSource(Source):
 
     def picture(self, x: Tensor) -> Image.Image:
         return image_grid(x, self.levels)
+
+
+class NoData(ImageSource):
+    """The place of the data of an exported model, which brings none: shape and levels only.
+
+    Args:
+        levels: K, or 0 for real numbers.
+    """
+
+    name, release, has_examples = "no data", "none", False
+
+    def __init__(self, event_shape: Sequence[int], levels: int) -> None:
+        super().__init__(event_shape)
+        self.levels = levels
+
+    def load(self) -> dict[str, Split]:
+        raise InvalidInput("a model folder brings no data: add data=… to the command, such as data=cifar10")
+
+    def picture(self, x: Tensor) -> Image.Image:
+        return image_grid(x, self.levels) if self.levels else image_grid(((x + 1) * 127.5).clamp(0, 255).long(), 256)
 
 
 def check_sizes(sizes: Mapping[str, int]) -> None:
