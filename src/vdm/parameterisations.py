@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2, signal_and_noise, snr
-from vdm.levels import level_centres, level_logits, level_mean, level_prior, nearby_level_mean
+from vdm.levels import (
+    Levels,
+    LevelScale,
+    level_centres,
+    level_logits,
+    level_mean,
+    level_prior,
+    nearby_level_mean,
+    scale_of,
+)
 from vdm.process import q_sample
 
 
@@ -128,11 +137,11 @@ class PreconditionedParameterisation(LinearParameterisation):
         return noise2.sqrt() / (s * total), -signal2.sqrt() * s / total
 
 
-def check_levels(levels: int) -> int:
-    """Return ``levels``; raise InvalidInput for fewer than two, or None."""
-    if levels is None or levels < 2:
+def check_levels(levels: Levels) -> LevelScale:
+    """Return the scale of ``levels``; raise InvalidInput for fewer than two, or None."""
+    if levels is None or (isinstance(levels, int) and levels < 2):
         raise InvalidInput(f"this parameterisation needs data with at least two levels, got {levels}: use preconditioned")
-    return int(levels)
+    return scale_of(levels)
 
 
 class RoundedParameterisation(Parameterisation):
@@ -146,19 +155,20 @@ class RoundedParameterisation(Parameterisation):
 
     Args:
         sigma_data: s, as for ``preconditioned``.
-        levels: K.
+        levels: K, or the scale.
 
     Raises:
         InvalidInput: fewer than two levels.
     """
 
-    def __init__(self, sigma_data: float, levels: int) -> None:
-        self.linear, self.levels = PreconditionedParameterisation(sigma_data), check_levels(levels)
+    def __init__(self, sigma_data: float, levels: Levels) -> None:
+        self.linear, self.scale = PreconditionedParameterisation(sigma_data), check_levels(levels)
 
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         """Find m for any real x_0 by bisection: x̂_0 increases with m and is within half a step of it."""
         x_t = q_sample(x_0, eps, gamma)
-        low, high = x_0 - 1 / self.levels, x_0 + 1 / self.levels
+        half = 0.5 / self.scale.density
+        low, high = x_0 - half, x_0 + half
         for _ in range(60):
             middle = (low + high) / 2
             above = self._round(middle, gamma) > x_0
@@ -169,7 +179,7 @@ class RoundedParameterisation(Parameterisation):
         return Prediction.from_x_0(self._round(self.linear.predict(y, x_t, gamma).x_0, gamma), x_t, gamma)
 
     def _round(self, mean: Tensor, gamma: Tensor) -> Tensor:
-        return nearby_level_mean(mean, align(snr(gamma) + 1 / self.linear.sigma_data**2, mean), self.levels)
+        return nearby_level_mean(mean, align(snr(gamma) + 1 / self.linear.sigma_data**2, mean), self.scale)
 
 
 class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisation):
@@ -186,15 +196,16 @@ class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisat
     and y has to become large: a linear parameterisation is ahead for a long time (``docs/results.md``).
 
     Args:
-        levels: K.
+        levels: K, or the scale.
 
     Raises:
         InvalidInput: fewer than two levels.
     """
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: Levels) -> None:
         super().__init__()
-        self.outputs = check_levels(levels)
+        self.scale = check_levels(levels)
+        self.outputs = self.scale.levels
         self.prior: Tensor
         self.register_buffer("prior", torch.full((self.outputs,), -math.log(self.outputs)))
 
@@ -204,11 +215,11 @@ class LevelPosteriorParameterisation(nn.Module, DataDependentInit, Parameterisat
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         """Return one of many solutions: weights on the two levels next to x_0, and 10⁻³⁰ on the others."""
         x_t = q_sample(x_0, eps, gamma)
-        distance = (x_0.unsqueeze(-1) - level_centres(self.outputs, x_0)).abs() * (self.outputs / 2)
-        return (1 - distance).clamp(min=1e-30).log() - level_logits(x_t, gamma, self.outputs) - self.prior.to(x_0)
+        distance = (x_0.unsqueeze(-1) - level_centres(self.scale, x_0)).abs() * self.scale.density
+        return (1 - distance).clamp(min=1e-30).log() - level_logits(x_t, gamma, self.scale) - self.prior.to(x_0)
 
     def predict(self, y: Tensor, x_t: Tensor, gamma: Tensor) -> Prediction:
-        return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t), y), x_t, gamma)
+        return Prediction.from_x_0(level_mean(x_t, gamma, self.prior.to(x_t), y, self.scale), x_t, gamma)
 
 
 PRIOR_EXAMPLES = 10_000

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
-from vdm.levels import level_to_real, real_to_level
+from vdm.levels import Levels, scale_of
 
 
 class Likelihood(nn.Module, ABC):
@@ -44,23 +44,28 @@ class Likelihood(nn.Module, ABC):
 
 
 class LevelLikelihood(Likelihood):
-    """A likelihood of integer levels 0 … K − 1, encoded as level centres in (−1, 1): k ↦ 2(k + ½)/K − 1.
+    """A likelihood of integer levels 0 … K − 1, encoded as level centres: k ↦ 2(k + ½)/K − 1 unless a scale says otherwise.
 
     Args:
-        levels: K, at least 2; 256 for 8-bit images.
+        levels: K, at least 2; 256 for 8-bit images. Or the scale of the levels.
+
+    Attributes:
+        levels: K.
+        scale: where the levels lie.
 
     Raises:
         InvalidInput: fewer than two levels.
     """
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: Levels) -> None:
         super().__init__()
-        if levels < 2:
+        if isinstance(levels, int) and levels < 2:
             raise InvalidInput(
                 f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; for real numbers use "
                 "likelihood=gaussian"
             )
-        self.levels = int(levels)
+        self.scale = scale_of(levels)
+        self.levels = self.scale.levels
 
     def check(self, x: Tensor) -> None:
         if x.dtype == torch.uint8 and self.levels >= 256:  # no pass over data that may not fit into memory
@@ -77,7 +82,7 @@ class LevelLikelihood(Likelihood):
             )
 
     def encode(self, x: Tensor) -> Tensor:
-        return level_to_real(x, self.levels)
+        return self.scale.to_real(x)
 
     def nearest(self, x_0: Tensor) -> Tensor:
-        return real_to_level(x_0, self.levels)
+        return self.scale.to_level(x_0)

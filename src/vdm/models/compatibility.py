@@ -2,6 +2,7 @@
 
 from vdm.elbo import ContinuousTime, Time
 from vdm.errors import InvalidInput
+from vdm.levels import check_same_scale
 from vdm.likelihoods import DensityLikelihood, Likelihood
 from vdm.objectives import ElboObjective, Objective
 from vdm.schedules import NoiseSchedule
@@ -15,6 +16,12 @@ def check_likelihood(schedule: NoiseSchedule, likelihood: Likelihood) -> None:
             "a learned schedule needs a likelihood of levels, since with a Gaussian density the bound has no optimum in "
             "gamma_min: use a fixed schedule such as schedule=linear"
         )
+
+
+def check_scale(denoiser: object, likelihood: Likelihood) -> None:
+    """Raise InvalidInput for a denoiser that has the data's levels on another scale than the likelihood."""
+    for part in (denoiser, getattr(denoiser, "parameterisation", None)):
+        check_same_scale(part, likelihood)
 
 
 def check_training(schedule: NoiseSchedule, time: Time, times: TimeSampler, objective: Objective) -> None:

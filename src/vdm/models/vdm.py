@@ -11,7 +11,7 @@ from vdm.elbo import OneTimeEstimate, Time, all_timestep_kls, one_time_estimate,
 from vdm.gamma import event_dims
 from vdm.likelihoods import Likelihood
 from vdm.loss_history import LossObserver
-from vdm.models.compatibility import check_likelihood, check_training
+from vdm.models.compatibility import check_likelihood, check_scale, check_training
 from vdm.models.diffusion_model import DiffusionModel
 from vdm.models.loading import Loadable
 from vdm.objectives import ElboObjective, Objective
@@ -55,6 +55,7 @@ class VDM(Loadable, DiffusionModel):
         self.objective = objective or ElboObjective()
         self.sampling = sampling or Sampling(AncestralSampler())
         check_likelihood(schedule, likelihood)
+        check_scale(denoiser, likelihood)
         check_training(schedule, time, self.times, self.objective)
 
     def check(self, x: Tensor) -> None:
