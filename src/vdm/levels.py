@@ -1,8 +1,8 @@
 """Integer levels as reals: the position of level k of K on the data scale, and posteriors of noisy levels.
 
 Two scales are in use, and a model fed the other one gives a wrong number: :class:`CentredScale` is the VDM's and this
-project's, :class:`EndpointScale` that of DDPM, OpenAI's models and diffusers. Functions take a scale, or the number K for the
-first one.
+project's, :class:`EndpointScale` that of DDPM, OpenAI's models and diffusers. Functions take a scale, or the number K for
+the first one.
 """
 
 import math
@@ -84,7 +84,7 @@ class CentredScale(LevelScale):
 
 
 class EndpointScale(LevelScale):
-    """v_k = 2k/(K − 1) − 1, with bins v_k ± 1/(K − 1): the first and last level at −1 and 1 (Ho et al. 2020, section 3.3)."""
+    """v_k = 2k/(K − 1) − 1, with bins v_k ± 1/(K − 1): the outer levels at −1 and 1 (Ho et al. 2020, section 3.3)."""
 
     @property
     def density(self) -> float:
