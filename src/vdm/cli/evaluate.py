@@ -27,7 +27,7 @@ from vdm.runs.load import LoadedRun, check_data, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
-from vdm.training.evaluation_task import EvaluationTask
+from vdm.training.task import EvaluationTask
 
 
 class Request(NamedTuple):
