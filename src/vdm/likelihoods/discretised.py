@@ -16,6 +16,7 @@ from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.levels import Levels, scale_of
 from vdm.likelihoods.base import LevelLikelihood
+from vdm.parameterisations import Prediction
 
 
 def log_ndtr(z: Tensor) -> Tensor:
@@ -79,6 +80,10 @@ class ReconstructionVariance(nn.Module, ABC):
     def forward(self, gamma_1: Tensor) -> Tensor:
         """Return σ² > 0, of γ_1's shape."""
 
+    def of(self, prediction: Prediction, gamma_1: Tensor) -> Tensor:
+        """Return σ² at x_1, (B, *event), for the denoiser's ``prediction`` there; of γ_1 alone unless a class says more."""
+        return align(self(gamma_1), prediction.x_0).expand_as(prediction.x_0)
+
 
 class PosteriorVariance(ReconstructionVariance):
     """σ² = s² σ_1²/(ᾱ_1 s² + σ_1²): the posterior variance given x_1 of Gaussian data with standard deviation s.
@@ -111,6 +116,41 @@ class LearnedVariance(ReconstructionVariance):
         return torch.exp(self.log_ratio + gamma_1)
 
 
+class FixedVariance(ReconstructionVariance):
+    """σ² as a number, whatever γ_1 is.
+
+    Args:
+        variance: σ², positive.
+    """
+
+    def __init__(self, variance: float) -> None:
+        super().__init__()
+        if not (variance > 0 and math.isfinite(variance)):
+            raise InvalidInput(f"variance must be a positive number, got {variance}")
+        self.variance = float(variance)
+
+    def forward(self, gamma_1: Tensor) -> Tensor:
+        return torch.full_like(gamma_1, self.variance)
+
+
+class InterpolatedVariance(FixedVariance):
+    """log σ² = f log large + (1 − f) log variance, with f a network's own: ``LearnedVarianceParameterisation``'s at x_1.
+
+    Args:
+        variance, large: the variances for f = 0 and f = 1.
+    """
+
+    def __init__(self, variance: float, large: float) -> None:
+        super().__init__(variance)
+        self.large = FixedVariance(large).variance
+
+    def of(self, prediction: Prediction, gamma_1: Tensor) -> Tensor:
+        fraction = getattr(prediction, "fraction", None)
+        if fraction is None:
+            raise InvalidInput("this variance is learned by the denoiser: give it LearnedVarianceParameterisation")
+        return (fraction * math.log(self.large) + (1 - fraction) * math.log(self.variance)).exp()
+
+
 class DiscretisedGaussianLikelihood(LevelLikelihood):
     """p(x = k | x_1): the mass of N(x̂_0(x_1), σ² I) in each level's bin, with the two outer bins open.
 
@@ -137,5 +177,5 @@ class DiscretisedGaussianLikelihood(LevelLikelihood):
         return self._distribution(x_1, gamma_1, denoise).mode
 
     def _distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> DiscretisedNormal:
-        mean = denoise(x_1, gamma_1).x_0
-        return DiscretisedNormal(mean, align(self.variance(gamma_1), mean).expand_as(mean), self.scale)
+        prediction = denoise(x_1, gamma_1)
+        return DiscretisedNormal(prediction.x_0, self.variance.of(prediction, gamma_1), self.scale)
