@@ -15,7 +15,7 @@ from vdm.config.signatures import accepted, check_arguments
 from vdm.errors import InvalidInput, did_you_mean
 from vdm.reports import console
 
-KINDS = {"vdm": "vdm.adapters.official.import_vdm"}
+KINDS = {"vdm": "vdm.adapters.official.import_vdm", "openai": "vdm.adapters.openai.import_openai"}
 """The first word of the command, and the function that reads such a file."""
 
 USAGE = f"vdm-import {'|'.join(KINDS)} FILE folder=NEW_FOLDER name=value …"
