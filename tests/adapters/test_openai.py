@@ -27,13 +27,15 @@ CASES = {
     ),
     "small": (
         "improved",
-        "--image_size 32 --attention_resolutions 8 --num_heads 1 --sigma_small True --use_scale_shift_norm False --rescale_timesteps False",
+        "--image_size 32 --attention_resolutions 8 --num_heads 1 --sigma_small True "
+        "--use_scale_shift_norm False --rescale_timesteps False",
         {"scale_shift": False, "attention": [8]},
         ("linear", "small", 1.0, True),
     ),
     "guided": (
         "guided",
-        "--image_size 8 --attention_resolutions 4 --num_head_channels 32 --resblock_updown True --use_new_attention_order True "
+        "--image_size 8 --attention_resolutions 4 --num_head_channels 32 --resblock_updown True "
+        "--use_new_attention_order True "
         "--channel_mult 1,2,2 --predict_xstart True",
         {"heads": 2, "updown": True, "new_order": True, "attention": [4], "multipliers": [1, 2, 2], "size": 8},
         ("linear", "large", 1.0, False),

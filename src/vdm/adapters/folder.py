@@ -24,6 +24,7 @@ class Imported(NamedTuple):
         event_shape, levels: shape and levels of the data.
         weights: ``ema`` or ``raw``.
         facts: what else is known: the format, the training step, settings that were given.
+        source: the file of the weights.
     """
 
     model: dict[str, Any]
@@ -32,6 +33,7 @@ class Imported(NamedTuple):
     levels: int
     weights: str
     facts: Mapping[str, Any]
+    source: Path
 
 
 def new_folder(folder: str) -> Path:
@@ -42,15 +44,13 @@ def new_folder(folder: str) -> Path:
     return path
 
 
-def write_imported(folder: Path, source: Path, imported: Imported) -> int:
+def write_imported(folder: Path, imported: Imported) -> int:
     """Build the model, put its weights in, and write both; return the size of the weights in bytes.
-
-    Args:
-        source: the file that was read.
 
     Raises:
         InvalidInput: weights that do not fit the model, or that are NaN or infinite.
     """
+    source = imported.source
     model = instantiate(imported.model, TrustParts(), "model")
     adopt_dtypes(model, imported.state)
     _check_shapes(model, imported.state, source)

@@ -49,7 +49,7 @@ def import_vdm(
     state |= {f"denoiser.network.{name}": compact(value) for name, value in network_state(own, "score_model/").items()}
     weights = "ema" if prefix == "ema_params/" else "raw"
     facts = {"format": "google-research/vdm", "step": int(arrays["step"].item()) if _is_step(arrays) else 0}
-    return Imported(_model(schedule, network, levels), state, tuple(event_shape), levels, weights, facts)
+    return Imported(_model(schedule, network, levels), state, tuple(event_shape), levels, weights, facts, path)
 
 
 def _parameters(arrays: Mapping[str, np.ndarray], prefix: str, path: Path) -> dict[str, np.ndarray]:

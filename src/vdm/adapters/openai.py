@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vdm.adapters.folder import Imported, compact
-from vdm.adapters.tables import LEARNED, finite_table, prefix_of, table_model
+from vdm.adapters.tables import LEARNED, Table, finite_table, prefix_of, table_model
 from vdm.errors import InvalidInput, did_you_mean
 from vdm.schedules import cosine_betas, linear_betas
 
@@ -94,36 +94,43 @@ def import_openai(path: Path, preset: str, flags: str = "", clip: bool = True) -
     Raises:
         InvalidInput: an unknown preset or flag; a file that is damaged, holds more than tensors, or another model.
     """
-    if preset not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise InvalidInput(f"there is no preset {preset!r}{did_you_mean(preset, PRESETS, f'choose one of {known}')}")
-    defaults, own = PRESETS[preset]
-    settings = defaults | parse_flags(own, defaults) | parse_flags(flags, defaults)
-    state, steps = read_state(path), settings["diffusion_steps"]
-    if not 2 <= steps <= 100_000 or settings["noise_schedule"] not in ("linear", "cosine"):
-        raise InvalidInput(
-            f"noise_schedule={settings['noise_schedule']} with {steps} steps: it is linear or cosine, of 2 or more"
-        )
-    table: dict[str, Any] = {"_target_": "vdm.schedules.cosine_betas", "steps": steps}
-    values = cosine_betas(steps) if settings["noise_schedule"] == "cosine" else []
-    if not values:
-        ends = {"first": 0.1 / steps, "last": 20 / steps}
-        table, values = {"_target_": "vdm.schedules.linear_betas", "steps": steps, **ends}, linear_betas(steps, **ends)
+    settings = _settings(preset, flags)
+    state, (table, values) = read_state(path), _table(settings)
     fixed = "small" if settings.get("sigma_small") else "large"
     variance, prediction = (
         LEARNED if settings["learn_sigma"] else fixed,
         "sample" if settings["predict_xstart"] else "epsilon",
     )
-    scale = 1000 / steps if settings["rescale_timesteps"] else 1.0
-    size = settings["image_size"]
+    scale = 1000 / len(values) if settings["rescale_timesteps"] else 1.0
     return Imported(
-        model=table_model(_network(settings), table, finite_table(values), scale, prediction, variance, clip),
+        model=table_model(_network(settings), Table(table, values, scale), prediction, variance, clip),
         state={f"{prefix_of(variance)}{name}": compact(value) for name, value in state.items()},
-        event_shape=(3, size, size),
+        event_shape=(3, settings["image_size"], settings["image_size"]),
         levels=256,
         weights="ema" if "ema" in path.name else "raw",
         facts={"format": "openai", "preset": preset, "flags": flags, "clip": clip, "step": 0},
+        source=path,
     )
+
+
+def _settings(preset: str, flags: str) -> dict[str, Any]:
+    """Return the flags of ``preset``, overridden by ``flags``, with the project's defaults for the rest."""
+    if preset not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise InvalidInput(f"there is no preset {preset!r}{did_you_mean(preset, PRESETS, f'choose one of {known}')}")
+    defaults, own = PRESETS[preset]
+    return defaults | parse_flags(own, defaults) | parse_flags(flags, defaults)
+
+
+def _table(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[float]]:
+    """Return the call that makes the table of α, and its values."""
+    kind, steps = settings["noise_schedule"], settings["diffusion_steps"]
+    if kind not in ("linear", "cosine") or not 2 <= steps <= 100_000:
+        raise InvalidInput(f"noise_schedule {kind!r} with {steps} diffusion_steps: use linear or cosine, with 2 to 100,000")
+    if kind == "cosine":
+        return {"_target_": "vdm.schedules.cosine_betas", "steps": steps}, finite_table(cosine_betas(steps))
+    ends = {"first": 0.1 / steps, "last": 20 / steps}
+    return {"_target_": "vdm.schedules.linear_betas", "steps": steps, **ends}, finite_table(linear_betas(steps, **ends))
 
 
 def parse_flags(text: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The model around a network on a table of steps: DDPM's family."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,23 +23,34 @@ REVERSE = {
 LEARNED = "learned"
 
 
-def table_model(
-    network: Mapping[str, Any], alphas: Any, values: list[float], scale: float, prediction: str, variance: str, clip: bool
-) -> dict[str, Any]:
+class Table(NamedTuple):
+    """A table of steps.
+
+    Attributes:
+        alphas: α_1 … α_T as part of a tree: the numbers, or a call that gives them.
+        values: the numbers.
+        scale: the network sees ``scale`` n for n = 0 … T − 1.
+    """
+
+    alphas: Any
+    values: list[float]
+    scale: float = 1.0
+
+
+def table_model(network: Mapping[str, Any], table: Table, prediction: str, variance: str, clip: bool) -> dict[str, Any]:
     """Return the tree of a VDM whose T latents are those of a table.
 
     Its data are 256 levels on DDPM's scale, and its decoder is the discretised Gaussian with x̂_0 as its mean. At the first
     latent the posterior's variance is zero: the decoder has that of the second in its place, as improved-diffusion has it.
 
     Args:
-        network: (x_t, ``scale`` times the step number from 0, condition) ↦ y; two outputs for ``variance`` "learned".
-        alphas: the table α_1 … α_T as part of the tree: the numbers or a call that gives them; ``values``: the numbers.
+        network: (x_t, number of the step, condition) ↦ y; two outputs for ``variance`` "learned".
         prediction: a key of ``PARAMETERISATIONS``.
         variance: a key of ``REVERSE``, or "learned".
         clip: clip x̂_0 to [−1, 1].
 
     Raises:
-        InvalidInput: another prediction or variance; a table that no process has.
+        InvalidInput: another prediction or variance.
     """
     for name, given, known in (("prediction", prediction, PARAMETERISATIONS), ("variance", variance, {*REVERSE, LEARNED})):
         if given not in known:
@@ -49,32 +60,37 @@ def table_model(
         meaning = {"_target_": "vdm.parameterisations.LearnedVarianceParameterisation", "mean": meaning}
     if clip:
         meaning = {"_target_": "vdm.parameterisations.ClippedParameterisation", "inner": meaning}
-    steps: dict[str, Any] = {"_target_": "vdm.networks.NearestStep", "alphas": alphas, "scale": scale}
+    steps: dict[str, Any] = {"_target_": "vdm.networks.NearestStep", "alphas": table.alphas, "scale": table.scale}
     stepped: dict[str, Any] = {"_target_": "vdm.networks.StepNetwork", "network": dict(network), "steps": steps}
     denoiser: dict[str, Any] = {"_target_": "vdm.denoiser.Denoiser", "network": stepped, "parameterisation": meaning}
     if variance in REVERSE:
         part = {"_target_": REVERSE[variance]}
         denoiser = {"_target_": "vdm.reverse_variance.VarianceDenoiser", "denoiser": denoiser, "variance": part}
-    return _around(denoiser, alphas, values, variance)
+    return _around(denoiser, table, variance)
 
 
-def _around(denoiser: dict[str, Any], alphas: Any, values: list[float], variance: str) -> dict[str, Any]:
+def _around(denoiser: dict[str, Any], table: Table, variance: str) -> dict[str, Any]:
     """Return the model of ``denoiser``: schedule, decoder and discrete time of the table."""
-    first, second = table_gammas(values)[:2].split(1)
+    first, second = table_gammas(table.values)[:2].split(1)
     small = (sigma2(first) * step_fraction(first, second)).item()
     scale = {"_target_": "vdm.levels.EndpointScale", "levels": 256}
     decoder: dict[str, Any] = {"_target_": "vdm.likelihoods.FixedVariance", "variance": small}
     if variance == LEARNED:
-        decoder = {"_target_": "vdm.likelihoods.InterpolatedVariance", "variance": small, "large": 1 - values[0]}
+        decoder = {"_target_": "vdm.likelihoods.InterpolatedVariance", "variance": small, "large": 1 - table.values[0]}
     sampler = {"_target_": "vdm.samplers.AncestralSampler"}
     return {
         "_target_": "vdm.models.VDM",
-        "schedule": {"_target_": "vdm.schedules.TabulatedSchedule", "gamma_min": None, "gamma_max": None, "alphas": alphas},
+        "schedule": {
+            "_target_": "vdm.schedules.TabulatedSchedule",
+            "gamma_min": None,
+            "gamma_max": None,
+            "alphas": table.alphas,
+        },
         "denoiser": denoiser,
         "likelihood": {"_target_": "vdm.likelihoods.DiscretisedGaussianLikelihood", "levels": scale, "variance": decoder},
-        "time": {"_target_": "vdm.elbo.DiscreteTime", "timesteps": len(values)},
+        "time": {"_target_": "vdm.elbo.DiscreteTime", "timesteps": len(table.values)},
         "times": {"_target_": "vdm.times.StratifiedTimes"},
-        "sampling": {"_target_": "vdm.samplers.Sampling", "sampler": sampler, "steps": len(values) - 1},
+        "sampling": {"_target_": "vdm.samplers.Sampling", "sampler": sampler, "steps": len(table.values) - 1},
     }
 
 

@@ -15,7 +15,11 @@ from vdm.config.signatures import accepted, check_arguments
 from vdm.errors import InvalidInput, did_you_mean
 from vdm.reports import console
 
-KINDS = {"vdm": "vdm.adapters.official.import_vdm", "openai": "vdm.adapters.openai.import_openai"}
+KINDS = {
+    "vdm": "vdm.adapters.official.import_vdm",
+    "openai": "vdm.adapters.openai.import_openai",
+    "diffusers": "vdm.adapters.diffusers.import_diffusers",
+}
 """The first word of the command, and the function that reads such a file."""
 
 USAGE = f"vdm-import {'|'.join(KINDS)} FILE folder=NEW_FOLDER name=value …"
@@ -26,7 +30,7 @@ def import_model(kind: str, path: Path, folder: str, settings: dict[str, Any]) -
     out, function = new_folder(folder), _function(kind)
     check_arguments(function, [path], settings, True, kind)
     imported = function(path, **settings)
-    size = write_imported(out, path, imported)
+    size = write_imported(out, imported)
     vdm.load(out)
     short = console.short_path(out)
     lines = [f"vdm-evaluate ckpt={short} data=…", f"vdm-sample ckpt={short}", f'model = vdm.load("{short}")']
