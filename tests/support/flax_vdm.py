@@ -109,7 +109,7 @@ def flax_forward(arrays, z, level, rounded=False):
 
 
 def official_monotone(features=1024, seed=0, line=18.3):
-    """Parameters as the official code would hold them, some kernels negative, and its γ(t) written out."""
+    """Parameters as the official code would hold them, in float32's numbers, some kernels negative; and γ(t) written out."""
     rng = np.random.default_rng(seed)
     arrays = {
         "params/gamma/l1/kernel": np.array([[-line]]),
@@ -118,11 +118,13 @@ def official_monotone(features=1024, seed=0, line=18.3):
         "params/gamma/l2/bias": rng.normal(0, 3, features),
         "params/gamma/l3/kernel": rng.normal(0, 20, (features, 1)),
     }
+    arrays = {name: array.astype(np.float32).astype(np.float64) for name, array in arrays.items()}
 
     def gamma(t):
         hidden = np.abs(arrays["params/gamma/l2/kernel"]) * (2 * (t[:, None] - 0.5)) + arrays["params/gamma/l2/bias"]
         bent = 2 * (1 / (1 + np.exp(-hidden)) - 0.5) @ np.abs(arrays["params/gamma/l3/kernel"])[:, 0] / features
-        return -13.3 + line * t + bent
+        (first,), ((slope,),) = arrays["params/gamma/l1/bias"], arrays["params/gamma/l1/kernel"]
+        return first + abs(slope) * t + bent
 
     return arrays, gamma
 

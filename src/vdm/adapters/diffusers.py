@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,8 @@ class UNet2D(nn.Module):
         super().__init__()
         if find_spec("diffusers") is None:
             raise InvalidInput("this model needs diffusers: pip install 'vdm[diffusers]'")
-        from diffusers import UNet2DModel
-
         try:
-            self.unet: nn.Module = UNet2DModel(**config)
+            self.unet = import_module("diffusers").UNet2DModel(**config)
         except Exception as error:  # a foreign config may break it anywhere
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
             raise InvalidInput(

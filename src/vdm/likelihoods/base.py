@@ -24,7 +24,10 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Convert data (B, *event) in its own units to reals (B, *event), float32 unless x is a floating type."""
+        """Convert data (B, *event) in its own units to reals (B, *event).
+
+        They have x's type if that is floating, else float32, or float64 once ``double()`` was called.
+        """
 
     @abstractmethod
     def nearest(self, x_0: Tensor) -> Tensor:
@@ -66,6 +69,8 @@ class LevelLikelihood(Likelihood):
             )
         self.scale = scale_of(levels)
         self.levels = self.scale.levels
+        self.precision: Tensor
+        self.register_buffer("precision", torch.empty(0), persistent=False)  # so that .double() reaches ``encode``
 
     def check(self, x: Tensor) -> None:
         if x.dtype == torch.uint8 and self.levels >= 256:  # no pass over data that may not fit into memory
@@ -82,7 +87,8 @@ class LevelLikelihood(Likelihood):
             )
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.scale.to_real(x)
+        double = self.precision.dtype == torch.float64 and not x.is_floating_point()
+        return self.scale.to_real(x.double() if double else x)
 
     def nearest(self, x_0: Tensor) -> Tensor:
         return self.scale.to_level(x_0)
