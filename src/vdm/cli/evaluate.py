@@ -94,7 +94,11 @@ def _prepare(config: DictConfig) -> Request:
     relatives = [instantiate_own(node, f"relatives.{name}") for name, node in _asked(config, "relatives").items()]
     device = command.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
-    changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
+    changes = command.data_changes(config) | {
+        "test.repeats": config.repeats,
+        "test.seed": config.seed,
+        "data.eval_batch_size": config.batch_size,
+    }
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
     run = load_run(config.ckpt, config.ema, changes, config.trust)

@@ -91,7 +91,8 @@ class BoundAt(Estimator):
         return cls([DiscreteTime(T) for T in timesteps], repeats, seed, examples, rows)
 
     def check(self, model: VariationalModel) -> None:
-        diffusion(model, "the bound at another T")
+        for time in self.times:
+            diffusion(model, "the bound at another T").at(time)
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         vdm, results = diffusion(model, "the bound at another T"), []

@@ -24,6 +24,7 @@ from vdm.bound import Denoise, VariationalModel
 from vdm.denoiser import with_condition
 from vdm.divergence import Divergence
 from vdm.draws import ExampleDraws, scalar_dtype
+from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import Dequantisation
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
@@ -114,7 +115,9 @@ class FlowLikelihood(Estimator):
         self.repeats, self.seed = need_two(repeats), seed
 
     def check(self, model: VariationalModel) -> None:
-        self.dequantisation.check(diffusion(model, "the probability flow").likelihood)
+        vdm = diffusion(model, "the probability flow")
+        self.dequantisation.check(vdm.likelihood)
+        vdm.at(ContinuousTime())  # refused by a denoiser that knows the steps of a table only
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         pieces = list(chunks(data, self.rows))

@@ -16,6 +16,7 @@ from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar
 from vdm.likelihoods import Likelihood
+from vdm.models.compatibility import check_time
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.latent import StandardNormal
 from vdm.models.mhvae import MHVAE
@@ -65,7 +66,12 @@ class DiffusionModel(VariationalModel, ABC):
         return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
 
     def at(self, time: Time) -> Self:
-        """Return the same model, sharing every part, with its bound at another ``time``."""
+        """Return the same model, sharing every part, with its bound at another ``time``.
+
+        Raises:
+            InvalidInput: continuous time for a denoiser that has none.
+        """
+        check_time(self.denoiser, time)
         other = copy(self)
         other.time = time
         return other
