@@ -41,6 +41,11 @@ class Elbo:
         return self.matching.sum(1)
 
     @property
+    def ends(self) -> Tensor:
+        """(B,), what the bound costs beside denoising matching: prior matching − reconstruction, in nats."""
+        return self.prior_matching - self.reconstruction
+
+    @property
     def total(self) -> Tensor:
         """(B,), reconstruction − prior matching − denoising matching, in nats; at most log p(x) in expectation."""
         return self.reconstruction - self.prior_matching - self.denoising_matching

@@ -35,6 +35,11 @@ class Prediction(NamedTuple):
         signal, noise = signal_and_noise(gamma_t, x_t)
         return cls(x_0, (x_t - signal * x_0) / noise)
 
+    def moved(self, x_0: Tensor, gamma_t: Tensor) -> "Prediction":
+        """Return the prediction at the same x_t with the data estimate ``x_0``: ε̂ moves by √ᾱ/σ times the difference."""
+        signal, noise = signal_and_noise(gamma_t, x_0)
+        return Prediction(x_0, self.eps + signal / noise * (self.x_0 - x_0))
+
 
 class DataDependentInit(ABC):
     """A part that is initialised from the training data before the first step."""

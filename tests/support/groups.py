@@ -2,6 +2,7 @@
 
 from vdm.bound import VariationalModel
 from vdm.elbo import Time
+from vdm.encoders import MeanEncoder
 from vdm.likelihoods import Likelihood
 from vdm.models import KLWarmup
 from vdm.parameterisations import Parameterisation
@@ -9,6 +10,7 @@ from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler
 
 KINDS = {
+    "encoder": ("model.process.encoder", MeanEncoder),
     "schedule": ("model.schedule", NoiseSchedule),
     "parameterisation": ("model.denoiser.parameterisation", Parameterisation),
     "likelihood": ("model.likelihood", Likelihood),
@@ -18,5 +20,8 @@ KINDS = {
     "kl_warmup": ("model.warmup", KLWarmup),
 }
 
+
+BESIDE = {"model": ("encoder",)}
+"""Groups whose options choose the class of another group's part."""
 
 OWNERS = {"latents": ["model=mhvae"], "kl_warmup": ["model=mhvae"]}

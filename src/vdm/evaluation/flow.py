@@ -21,13 +21,13 @@ from torch import Tensor
 
 from vdm.batch import Batch, chunks
 from vdm.bound import Denoise, VariationalModel
-from vdm.denoiser import with_condition
 from vdm.divergence import Divergence
 from vdm.draws import ExampleDraws, scalar_dtype
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import Dequantisation
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_independent, need_two
 from vdm.gamma import align, alpha_bar, event_dims, sigma2
+from vdm.given import Given
 from vdm.process import isotropic
 from vdm.schedules import NoiseSchedule
 from vdm.terms import bits_per_dim
@@ -39,6 +39,11 @@ def velocity(schedule: NoiseSchedule, denoise: Denoise, t: Tensor, x_t: Tensor) 
     prediction = denoise(x_t, gamma)
     noise, signal = 0.5 * sigma2(gamma).sqrt() * alpha_bar(gamma), 0.5 * alpha_bar(gamma).sqrt() * sigma2(gamma)
     return align(rate * noise, x_t) * prediction.eps - align(rate * signal, x_t) * prediction.x_0
+
+
+def flow_denoise(given: Given) -> Denoise:
+    """Return the denoiser whose x̂_0 and ε̂ make the drift of the flow of ``given.process``."""
+    return lambda x_t, gamma: given.process.along(given.denoise(x_t, gamma), None, gamma)
 
 
 class FlowDensity(NamedTuple):
@@ -133,10 +138,11 @@ class FlowLikelihood(Estimator):
         vdm = diffusion(model, "the probability flow")
         draws = ExampleDraws(batch.index, self.seed, repeat)
         x = batch.x.to(scalar_dtype(batch.x.device))
-        gamma_1 = vdm.schedule(torch.zeros(len(x), dtype=x.dtype, device=x.device))
+        given = vdm.given(x, draws, batch.condition)
+        gamma_1 = given.schedule(torch.zeros(len(x), dtype=x.dtype, device=x.device))
         x_1, log_q = self.dequantisation(vdm.likelihood, x, gamma_1, draws)
-        probes, denoise = self.divergence.probes(draws, x_1), with_condition(vdm.denoiser, batch.condition)
-        log_p, calls = flow_log_prob(vdm.schedule, denoise, x_1, self.divergence, probes, tolerance)
+        probes = self.divergence.probes(draws, x_1)
+        log_p, calls = flow_log_prob(given.schedule, flow_denoise(given), x_1, self.divergence, probes, tolerance)
         return FlowDensity(log_p - log_q, calls)
 
     def _result(self, values: Tensor, change: Tensor, calls: int) -> Result:

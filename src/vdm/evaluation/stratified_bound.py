@@ -121,7 +121,7 @@ def prior_matching_bits(vdm: DiffusionModel, x: Tensor) -> Tensor:
     """Prior matching of each example in closed form, (n,), in bits/dim, on the CPU."""
     x_0 = vdm.likelihood.encode(x)
     gamma_T = vdm.schedule(torch.ones(len(x_0), dtype=scalar_dtype(x_0.device), device=x_0.device))
-    return bits_per_dim(prior_matching(x_0, gamma_T), event_dims(x_0)).double().cpu()
+    return bits_per_dim(prior_matching(x_0, gamma_T, vdm.process), event_dims(x_0)).double().cpu()
 
 
 def bound_terms(halves: Sequence[StratumSums], prior: Tensor) -> dict[str, Estimate]:

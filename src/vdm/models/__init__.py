@@ -13,5 +13,6 @@ from vdm.models.learned import (
     LearnedReverse,
 )
 from vdm.models.mhvae import MHVAE, MarkovKernels
+from vdm.models.relaxed import RelaxedVDM
 from vdm.models.vdm import VDM
 from vdm.models.warmup import KLWarmup, LinearWarmup, NoWarmup
