@@ -143,7 +143,10 @@ class DiffusionModel(VariationalModel, ABC):
 
     def predict_data(self, latent: Latent, condition: Tensor | None = None, draws: AbstractDraws | None = None) -> Tensor:
         """Return the most probable data given x̂_0(x_t), in the data's own units, (B, *event); draws: ``trajectory``'s."""
-        given = self.imagined(latent.x_t, draws or Draws(fresh_seed()), condition)
+        return self.most_probable(latent, self.imagined(latent.x_t, draws or Draws(fresh_seed()), condition))
+
+    def most_probable(self, latent: Latent, given: Given) -> Tensor:
+        """Return the most probable data given x̂_0(x_t) and the held parts, in the data's own units, (B, *event)."""
         x_hat, gamma_1 = given.denoise(*latent).x_0, gamma_at(given, 0.0, latent.x_t)
         return self.likelihood.mode(align(alpha_bar(gamma_1).sqrt(), x_hat) * x_hat, gamma_1, given.denoise)
 
