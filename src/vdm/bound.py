@@ -88,6 +88,11 @@ class VariationalModel(nn.Module, ABC):
         """L, the entries of ``elbo(x).matching``: one estimate of the whole term, unless the model overrides it."""
         return 1
 
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """The keys of ``elbo(x).terms()``."""
+        return term_names(self.matching_entries)
+
     def init_from_data(self, x: Tensor) -> None:
         """Pass the training examples x (N, *event) to every ``DataDependentInit`` part, before the first step."""
         for part in self.modules():

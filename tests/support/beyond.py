@@ -27,8 +27,11 @@ class Vectors:
     def __init__(self, name):
         self.arrays = arrays(name)
 
+    def raw(self, name):
+        return torch.from_numpy(np.asarray(self.arrays[name], dtype=np.float64))
+
     def __getitem__(self, name):
-        array = torch.from_numpy(np.asarray(self.arrays[name], dtype=np.float64))
+        array = self.raw(name)
         return array.movedim(-1, 1) if array.ndim == 4 else array
 
 

@@ -1,5 +1,6 @@
 """Groups of configs that hold parts of one kind."""
 
+from vdm.auxiliary import LatentFamily
 from vdm.bound import VariationalModel
 from vdm.elbo import Time
 from vdm.encoders import MeanEncoder
@@ -10,6 +11,7 @@ from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler
 
 KINDS = {
+    "auxiliary": ("model.latent.family", LatentFamily),
     "encoder": ("model.process.encoder", MeanEncoder),
     "schedule": ("model.schedule", NoiseSchedule),
     "parameterisation": ("model.denoiser.parameterisation", Parameterisation),
@@ -21,7 +23,7 @@ KINDS = {
 }
 
 
-BESIDE = {"model": ("encoder",)}
+BESIDE = {"model": ("encoder", "auxiliary")}
 """Groups whose options choose the class of another group's part."""
 
 OWNERS = {"latents": ["model=mhvae"], "kl_warmup": ["model=mhvae"]}

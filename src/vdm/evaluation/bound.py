@@ -14,7 +14,7 @@ from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
 from vdm.estimate import Estimate
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_replicates, need_two
-from vdm.terms import TERMS, term_names
+from vdm.terms import TERMS
 
 NO_AUTOCAST = (
     "the bound is not evaluated under autocast, whose rounding biases it: use trainer.precision=32-true, or allow autocast "
@@ -44,7 +44,7 @@ class BoundEvaluation:
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
-        """Return (terms, B, R) in bits/dim, in the order of ``term_names(model.matching_entries)``.
+        """Return (terms, B, R) in bits/dim, in the order of ``model.term_names``.
 
         Raises:
             InvalidInput: autocast is on and not allowed.
@@ -57,7 +57,7 @@ class BoundEvaluation:
             draws = StackedDraws([ExampleDraws(batch.index, self.seed, repeat) for repeat in repeats])
             condition = None if batch.condition is None else repeat_batch(batch.condition, len(repeats))
             terms = model.elbo(repeat_batch(batch.x, len(repeats)), draws, condition).terms()
-            values = torch.stack([terms[name].double() for name in term_names(model.matching_entries)])
+            values = torch.stack([terms[name].double() for name in model.term_names])
             blocks.append(values.view(len(values), len(repeats), len(batch.x)))
         return torch.cat(blocks, 1).mT
 
@@ -142,7 +142,8 @@ class BoundAt(Estimator):
                 columns.append(self.each(timed, chunk))
                 progress((number + sum(c.shape[1] for c in columns) / len(data.x)) / len(self.times))
             values = torch.cat(columns, 1)
-            terms = {name: from_replicates(values[i]) for i, name in enumerate(TERMS)}
+            names = dict(enumerate(vdm.term_names))
+            terms = {name: from_replicates(values[i]) for i, name in names.items() if not name.startswith("layer_")}
             n, repeats, label = len(data.x), self.each.repeats, f"bound, T = {time}"
             results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, {"seed": self.each.seed}))
         return results

@@ -13,7 +13,7 @@ the estimate is unbiased. The second half is sized by the measured error of the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vdm.batch import Batch
 from vdm.bound import VariationalModel
-from vdm.draws import scalar_dtype
+from vdm.draws import Draws
 from vdm.elbo import DiscreteTime, prior_matching
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
@@ -29,7 +29,7 @@ from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion
 from vdm.evaluation.strata import StratumSampler, StratumSums, neyman_allocation
 from vdm.gamma import event_dims
 from vdm.models import DiffusionModel
-from vdm.terms import bits_per_dim
+from vdm.models.diffusion_model import gamma_at
 
 
 class StratifiedBound(Estimator):
@@ -76,7 +76,7 @@ class StratifiedBound(Estimator):
         vdm = diffusion(model, "target_se")
         strata = min(self.strata, vdm.time.steps) if isinstance(vdm.time, DiscreteTime) else self.strata
         rounds = self._draw_rounds(StratumSampler(vdm, data, self.seed, self.rows), strata, progress)
-        terms = bound_terms(rounds[2:], prior_matching_bits(vdm, data.x))
+        terms = bound_terms(rounds[2:], closed_bits(vdm, data, self.seed))
         facts, calls = self._facts(rounds), sum(sums.calls for sums in rounds)
         note = (
             f"{calls:,} calls, {calls / facts['floor_calls']:.2f} × the minimum of {facts['floor_calls']:,}; equal draws in "
@@ -117,28 +117,34 @@ def portion(progress: Progress, start: float, end: float) -> Progress:
     return lambda done: progress(start + (end - start) * done)
 
 
-def prior_matching_bits(vdm: DiffusionModel, x: Tensor) -> Tensor:
-    """Prior matching of each example in closed form, (n,), in bits/dim, on the CPU."""
-    x_0 = vdm.likelihood.encode(x)
-    gamma_T = vdm.schedule(torch.ones(len(x_0), dtype=scalar_dtype(x_0.device), device=x_0.device))
-    return bits_per_dim(prior_matching(x_0, gamma_T, vdm.process), event_dims(x_0)).double().cpu()
+def closed_bits(vdm: DiffusionModel, data: Batch, seed: int) -> dict[str, Tensor]:
+    """Return the terms in closed form, prior matching and an auxiliary latent's KL: (n,) each, in bits/dim, on the CPU."""
+    x_0, given = vdm.likelihood.encode(data.x), vdm.given(data.x, Draws(seed), data.condition)
+    prior, none = prior_matching(x_0, gamma_at(given, 1.0, x_0), given.process), x_0.new_zeros(len(x_0))
+    terms = given.elbo(none, prior, none[:, None], event_dims(x_0)).terms()
+    sampled = ("bits_per_dim", "reconstruction", "denoising_matching")
+    return {name: value.double().cpu() for name, value in terms.items() if name not in sampled}
 
 
-def bound_terms(halves: Sequence[StratumSums], prior: Tensor) -> dict[str, Estimate]:
-    """The bound term by term from two independent halves and each example's prior matching (n,), in bits/dim."""
+def bound_terms(halves: Sequence[StratumSums], closed: Mapping[str, Tensor]) -> dict[str, Estimate]:
+    """The bound term by term from two independent halves and each example's closed terms (n,), in bits/dim."""
     means = torch.stack([half.means for half in halves]).mean(0)
     squared_se = torch.stack([half.squared_se for half in halves]).mean(0) / 2
-    examples = [torch.cat([half.examples, prior[:, None]], 1) for half in halves]
+    place = {name: 2 + i for i, name in enumerate(closed)}
+    examples = [torch.cat([half.examples, torch.stack([*closed.values()], 1)], 1) for half in halves]
 
-    def estimate(strata: slice, columns: list[int], closed: float) -> Estimate:
-        value, mc_se = means[strata].sum().item() + closed, squared_se[strata].sum().sqrt().item()
+    def estimate(strata: slice, sampled: Sequence[int], names: Sequence[str]) -> Estimate:
+        value = means[strata].sum().item() + sum(closed[name].mean().item() for name in names)
+        mc_se, columns = squared_se[strata].sum().sqrt().item(), [*sampled, *(place[name] for name in names)]
         return Estimate(value, mc_se, data_se_of_halves(*(half[:, columns].sum(1) for half in examples)))
 
+    exact = {name: estimate(slice(0, 0), [], [name]) for name in closed}
     return {
-        "bits_per_dim": estimate(slice(None), [0, 1, 2], prior.mean().item()),
-        "reconstruction": estimate(slice(0, 1), [0], 0.0),
-        "prior_matching": estimate(slice(0, 0), [2], prior.mean().item()),
-        "denoising_matching": estimate(slice(1, None), [1], 0.0),
+        "bits_per_dim": estimate(slice(None), [0, 1], [*closed]),
+        "reconstruction": estimate(slice(0, 1), [0], []),
+        "prior_matching": exact.pop("prior_matching"),
+        "denoising_matching": estimate(slice(1, None), [1], []),
+        **exact,
     }
 
 

@@ -4,6 +4,7 @@ from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, Diffu
 from vdm.models.diffusion_model import DiffusionModel
 from vdm.models.hvae import HVAE, BottomUp, ConditionalPrior, TopDown, TopDownHVAE
 from vdm.models.latent import Decoder, LatentModel, Prior, StandardNormal
+from vdm.models.latent_vdm import LatentVDM
 from vdm.models.learned import (
     LadderEncoder,
     LearnedBottomUp,

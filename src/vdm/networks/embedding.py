@@ -16,6 +16,12 @@ class ConditionEmbedding(nn.Module, ABC):
 
     channels: int
 
+    def check_data(self, condition: Tensor | None) -> None:
+        """Raise InvalidInput for a data set's conditions (N, …), or none, that it was not built for."""
+        if condition is None:
+            raise InvalidInput("the network was built with a condition, and the data have none: set data.labels=true")
+        self.check(condition)
+
     def check(self, condition: Tensor) -> None:
         """Raise InvalidInput for conditions (N, …) that it cannot embed."""
 
@@ -63,15 +69,28 @@ class VectorEmbedding(ConditionEmbedding):
         return self.linear(condition.to(self.linear.weight.dtype))
 
 
+class LatentEmbedding(ConditionEmbedding):
+    """A vector (B, features) that the model itself makes, such as an auxiliary latent, as it is."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.channels = features
+
+    def check_data(self, condition: Tensor | None) -> None:
+        if condition is not None:
+            raise InvalidInput("this network's condition is a latent of the model: use data without labels")
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return condition
+
+
 def check_condition(network: nn.Module, condition: Tensor | None) -> None:
     """Raise InvalidInput for conditions (N, …), or None, that the network was not built for."""
     embeddings = [part for part in network.modules() if isinstance(part, ConditionEmbedding)]
     if condition is not None and not embeddings and any(isinstance(part, NoiseLevelEmbedding) for part in network.modules()):
         raise InvalidInput(f"the data have conditions: {NO_CONDITION}, or leave data.labels=true out")
     for part in embeddings:
-        if condition is None:
-            raise InvalidInput("the network was built with a condition, and the data have none: set data.labels=true")
-        part.check(condition)
+        part.check_data(condition)
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -104,7 +123,7 @@ class NoiseLevelEmbedding(nn.Module):
                 else f"got a condition, but {NO_CONDITION}"
             )
         if self.condition is not None:
-            features = torch.cat([features, self.condition(condition)], 1)
+            features = torch.cat([features, self.condition(condition).to(features.dtype)], 1)
         return self.layers(features)
 
     def sinusoids(self, gamma: Tensor) -> Tensor:

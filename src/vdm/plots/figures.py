@@ -22,7 +22,7 @@ from vdm.plots.lines import (
     panel,
     sequential,
 )
-from vdm.terms import TERM_LABELS
+from vdm.terms import LABELS, TERM_LABELS
 
 ENOUGH = 10
 """Smallest number of draws in a bin whose variance is drawn."""
@@ -48,7 +48,9 @@ def draw_bound(axes: Axes, curves: Mapping[str, Curve]) -> None:
 
 def draw_terms(axes: Axes, curves: Mapping[str, Curve]) -> None:
     """Draw the three terms over training in bits/dim, from the columns of a metrics.csv."""
-    lines = {label: curves.get(f"val/{name}", EMPTY_CURVE) for name, label in list(TERM_LABELS.items())[1:]}
+    columns = {label: f"val/{name}" for name, label in list(LABELS.items())[1:]}
+    always = TERM_LABELS.values()
+    lines = {label: curves.get(c, EMPTY_CURVE) for label, c in columns.items() if label in always or c in curves}
     draw_lines(axes, lines, "validation, by term (log scale)", STEP, "bits/dim", "log", by_term)
 
 

@@ -18,7 +18,7 @@ WIDE = (11, 3.6)
 
 STEP, GAMMA = "optimiser step", "γ = −log SNR"
 
-TERM_COLOURS = {"reconstruction": "C0", "prior matching": "C1", "denoising matching": "C2"}
+TERM_COLOURS = {"reconstruction": "C0", "prior matching": "C1", "denoising matching": "C2", "auxiliary latent": "C3"}
 """The colour of each term of the bound, by its label."""
 
 Palette = Callable[[Sequence[str]], Sequence[Any]]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vdm.curves import Curve
 from vdm.plots.lines import TERM_COLOURS, WIDE, draw_lines, line_figure, literal
+from vdm.terms import LABELS
 
 
 def per_step_figure(means: Mapping[str, Sequence[float]], variances: Mapping[str, Sequence[float]]) -> Figure:
@@ -58,7 +59,7 @@ def draw_stacked_terms(axes: Axes, terms: Mapping[str, Mapping[str, float]]) -> 
     """Draw one stacked bar per model; a negative term, such as a log-ratio, is drawn below the axis."""
     up, down = [0.0] * len(terms), [0.0] * len(terms)
     for term in next(iter(terms.values())):
-        values, label = [of[term] for of in terms.values()], term.replace("_", " ")
+        values, label = [of[term] for of in terms.values()], LABELS[term]
         bottoms = [u if v >= 0 else d for u, d, v in zip(up, down, values, strict=True)]
         axes.bar(range(len(terms)), values, bottom=bottoms, label=label, color=TERM_COLOURS[label])
         up = [u + max(v, 0.0) for u, v in zip(up, values, strict=True)]

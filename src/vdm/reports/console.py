@@ -10,7 +10,7 @@ from rich.console import Console
 from vdm.estimate import Estimate
 from vdm.evaluation import Result
 from vdm.reports.table import Table, escape_markup
-from vdm.terms import TERM_LABELS
+from vdm.terms import LABELS
 
 ERRORS_NOTE = (
     "mc_se: standard error over the draws, the data fixed. "
@@ -20,7 +20,7 @@ ERRORS_NOTE = (
 
 def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
     """Return the bound and its terms in bits/dim, with both standard errors."""
-    rows = [(TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *each.shown()) for name, each in estimates.items()]
+    rows = [(LABELS.get(name, f"  {name.replace('_', ' ')}"), *each.shown()) for name, each in estimates.items()]
     return Table(("term", "bits/dim", "mc_se", "data_se"), rows, title, ERRORS_NOTE, bold_first=True)
 
 

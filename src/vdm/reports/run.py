@@ -20,7 +20,7 @@ from vdm.runs.folder import RunFolder, read_estimate
 from vdm.runs.resuming import leaves
 from vdm.runs.sweeps import Run, read_run
 from vdm.runs.tables import STANDARD_ERRORS, read_curves, read_profiles, read_schedules
-from vdm.terms import TERM_LABELS, TERMS
+from vdm.terms import LABELS, TERMS
 
 PANELS = {
     "train/learning_rate": ("learning rate", "", "linear"),
@@ -93,7 +93,7 @@ def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
     rows = []
     for name in names:
         cells = [estimates[name].shown() if name in estimates else ("—",) * 3 for estimates in stages.values()]
-        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
+        rows.append([LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
     headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
     return Section("Bound", _source(run, curves) + console.ERRORS_NOTE, [Table(headings, rows)] if stages else [])
 
@@ -126,7 +126,7 @@ def _other_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: value for name, value in metrics.items() if name not in ("test", "val", "warnings", "provenance")}
     for stage in ("test", "val"):
         entries = metrics.get(stage, {}).items()
-        others |= {f"{stage}.{k}": v for k, v in entries if k not in TERM_LABELS and not k.startswith("layer_")}
+        others |= {f"{stage}.{k}": v for k, v in entries if k not in LABELS and not k.startswith("layer_")}
     return others
 
 

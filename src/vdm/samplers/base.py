@@ -81,7 +81,7 @@ def trajectory(
     process: ForwardProcess = FORWARD,
 ) -> Iterator[Latent]:
     """Yield the latent at t = 1, then one after each step down to t = 0: ``sampling.steps`` + 1 latents."""
-    grid = sampling.spacing.times(schedule, sampling.steps, x_T.device)
+    grid = sampling.spacing.times(schedule.shared, sampling.steps, x_T.device)
     latent = Latent(x_T, schedule(grid[0].expand(len(x_T))))
     previous: PreviousStep | None = None
     yield latent

@@ -10,5 +10,6 @@ from vdm.schedules.learned_ends import LearnedEnds
 from vdm.schedules.linear import LinearSchedule
 from vdm.schedules.monotone import MonotoneSchedule
 from vdm.schedules.per_pixel import PerPixelSchedule
+from vdm.schedules.polynomial import PolynomialSchedule
 from vdm.schedules.sigmoid import SigmoidSchedule
 from vdm.schedules.tabulated import TabulatedSchedule, linear_betas
