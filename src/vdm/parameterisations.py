@@ -54,6 +54,10 @@ class Parameterisation(ABC):
 
     outputs: int = 1
 
+    def network_input(self, x_t: Tensor, gamma: Tensor) -> Tensor:
+        """Return what the network sees of x_t, (B, *event): x_t itself."""
+        return x_t
+
     @abstractmethod
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
         """Return the output of a perfect network for x_0 (B, *event)."""
@@ -102,6 +106,22 @@ class VelocityParameterisation(LinearParameterisation):
 
     def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
         return -sigma2(gamma).sqrt(), alpha_bar(gamma).sqrt()
+
+
+class StraightParameterisation(LinearParameterisation):
+    """y = (ε − x_0)/√2, from x_t on the straight path between them, α x_0 + (1 − α) ε with the same SNR.
+
+    α = sigmoid(−γ/2), and the network sees x_t/(√ᾱ + σ). The process stays variance-preserving: a path with another scale
+    is the same model in other units (Zheng et al. 2023, arXiv 2305.03935; Liu et al. 2023).
+    """
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        half = torch.full_like(gamma, math.sqrt(0.5))
+        return -half, half
+
+    def network_input(self, x_t: Tensor, gamma: Tensor) -> Tensor:
+        signal, noise = signal_and_noise(gamma, x_t)
+        return x_t / (signal + noise)
 
 
 class ResidualNoiseParameterisation(LinearParameterisation):

@@ -4,6 +4,7 @@ from vdm.evaluation.bound import BoundAt, BoundEvaluation, BoundSummary
 from vdm.evaluation.dequantisation import (
     Dequantisation,
     NoDequantisation,
+    SeveralDequantisations,
     TruncatedNormalDequantisation,
     UniformDequantisation,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "ImportanceWeighted",
     "NoDequantisation",
     "Result",
+    "SeveralDequantisations",
     "StratifiedBound",
     "TruncatedNormalDequantisation",
     "UniformDequantisation",
