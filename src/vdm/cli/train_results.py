@@ -10,6 +10,7 @@ from vdm.cli.preflight import Plan
 from vdm.estimate import Estimate
 from vdm.evaluation import warnings
 from vdm.evaluation.samples.images import draw_samples
+from vdm.models import DiffusionModel
 from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
@@ -59,7 +60,10 @@ def _evaluated(plan: Plan, checkpoint: Path) -> dict[str, Any]:
     """Return which weights were evaluated, and with which draws."""
     test = plan.task.test
     draws = {"weights": "ema", "repeats": test.repeats, "draws_seed": test.seed}
-    return {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, **draws}
+    model = plan.task.evaluated
+    augmentation = model.augmentation.description if isinstance(model, DiffusionModel) else ""
+    named = {"augmentation": augmentation} if augmentation else {}
+    return {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, **draws, **named}
 
 
 def _save_images(plan: Plan, folder: RunFolder) -> None:

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from vdm.augmentation import Augmentation
 from vdm.bound import Denoise, Elbo, VariationalModel
 from vdm.consistency import ConsistencyElbo
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
@@ -38,6 +39,7 @@ class DiffusionModel(VariationalModel, ABC):
     times: TimeSampler
     sampling: Sampling
     process: ForwardProcess
+    augmentation: Augmentation
 
     @abstractmethod
     def elbo_all_times(
@@ -134,7 +136,7 @@ class DiffusionModel(VariationalModel, ABC):
         own = self.sampling
         chosen = Sampling(sampler or own.sampler, spacing or own.spacing, self.default_steps if steps is None else steps)
         given = self.imagined(like, draws, condition)
-        return trajectory(chosen, given.schedule, given.denoise, draws.normal("prior", like), draws, given.process)
+        return trajectory(chosen, given.schedule, own.guidance(given), draws.normal("prior", like), draws, given.process)
 
     def decode(self, x_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         """Draw the data from p(x_0 | x_1)."""

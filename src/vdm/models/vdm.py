@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from vdm.augmentation import Augmentation
 from vdm.batch import Batch
 from vdm.bound import Denoise, Elbo, Loss
 from vdm.consistency import ConsistencyElbo, consistency_elbo
@@ -56,7 +57,7 @@ class VDM(Loadable, DiffusionModel):
         self.times = times or UniformTimes()
         self.objective = objective or ElboObjective()
         self.sampling = sampling or Sampling(AncestralSampler())
-        self.process = FORWARD
+        self.process, self.augmentation = FORWARD, Augmentation()
         check_likelihood(schedule, likelihood)
         check_training(schedule, time, self.times, self.objective)
 
@@ -85,6 +86,7 @@ class VDM(Loadable, DiffusionModel):
 
         Carries the gradient of a learned schedule's path, and updates the parts that follow the loss.
         """
+        batch = self.augmentation(batch, draws)
         given = self.given(batch.x, draws, batch.condition)
         bound, estimate = self._one_time(batch.x, draws, given)
         matching = estimate.matching(self.objective.weight(estimate.gamma_t)) / bound.dims

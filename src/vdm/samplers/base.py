@@ -13,6 +13,7 @@ from vdm.draws import AbstractDraws
 from vdm.errors import at_least, at_most
 from vdm.parameterisations import Prediction
 from vdm.process import FORWARD, ForwardProcess
+from vdm.samplers.guidance import Guidance, NoGuidance
 from vdm.samplers.spacing import Spacing, TimeSpacing
 from vdm.schedules import NoiseSchedule
 
@@ -57,7 +58,7 @@ class Sampler(ABC):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling settings: a rule, a grid of times, and the number of steps in continuous time.
+    """Sampling settings: a rule, a grid of times, the number of steps in continuous time, and guidance.
 
     Raises:
         InvalidInput: ``steps`` below 1 or above ten million.
@@ -66,6 +67,7 @@ class Sampling:
     sampler: Sampler
     spacing: Spacing = field(default_factory=TimeSpacing)
     steps: int = 250
+    guidance: Guidance = field(default_factory=NoGuidance)
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps)
