@@ -5,7 +5,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from support.catalogue import CONFIGS, composed, concrete, options, part
-from support.groups import KINDS, OWNERS
+from support.groups import BESIDE, KINDS, OWNERS
 from support.idx_files import small_mnist
 from support.image_files import small_cifar10, small_folder, small_imagenet
 from vdm.config.instantiate import PARTIAL, TARGET, calls, instantiate
@@ -50,7 +50,8 @@ WRAPPERS = {ClippedParameterisation, LearnedVarianceParameterisation}
 @pytest.mark.parametrize("group", KINDS)
 def test_every_concrete_class_has_a_yaml(group):
     path, kind = KINDS[group]
-    found = {type(part(path, *OWNERS.get(group, []), f"{group}={option}")) for option in options(group)}
+    chosen = [(name, option) for name in (group, *BESIDE.get(group, ())) for option in options(name)]
+    found = {type(part(path, *OWNERS.get(group, []), f"{name}={option}")) for name, option in chosen}
     assert found == concrete(kind) - WRAPPERS
 
 

@@ -26,7 +26,6 @@ from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.folder import RunFolder
 from vdm.runs.provenance import changed_splits
 from vdm.runs.resuming import check_same_settings
-from vdm.terms import term_names
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.score_samples import ScoreSamples
@@ -97,7 +96,7 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
             "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint, whose checkpoint the run "
             "is tested with: give another checkpoint callback another name"
         )
-    measured = [f"val/{name}" for name in term_names(task.evaluated.matching_entries)]
+    measured = [f"val/{name}" for name in task.evaluated.term_names]
     if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
         measured.append(f"val/{scores.fid.name}")
     best.check(measured)
