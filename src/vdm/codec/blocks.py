@@ -76,7 +76,7 @@ class BlockCoder:
             for column, values in zip(spent, found, strict=True):
                 column[chosen] = values
             done += size
-        checksums = bytes(checksum(row) for row in x.flatten(1).cpu().numpy().astype(np.int64))
+        checksums = bytes(checksum(row) for row in x.flatten(1).numpy().astype(np.int64))
         return Block(stack.initial, slack, PROBED if ramp is None else ramp, stack.words(), checksums), spent
 
     def decode(self, block: Block) -> Integers:
