@@ -3,12 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from vdm.data.split import Split
-from vdm.errors import InvalidInput, at_least
-from vdm.plots.images import image_grid
+from vdm.errors import InvalidInput
+from vdm.plots.images import image_grid, labelled, tile
+
+Rows = Mapping[str, Sequence[Tensor]]
+"""Rows of a picture by label: examples (n, *event_shape) at each step in time."""
 
 
 class Source(ABC):
@@ -22,13 +26,10 @@ class Source(ABC):
 
     name: str
     release: str
-    sizes: Mapping[str, int] | None = None
-    """Number of examples of each split, for a source with this setting."""
-    download = False
-    """Whether to fetch missing files, for a source that can."""
-    can_flip = False
-    """Whether an example mirrored left to right is still an example."""
-    has_examples = True
+    sizes: Mapping[str, int] | None = None  # number of examples of each split, for a source with this setting
+    download = False  # whether to fetch missing files, for a source that can
+    can_flip = False  # whether an example mirrored left to right is still an example
+    has_examples = True  # whether it holds any; only the place of a model folder's data does not
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)
@@ -42,8 +43,12 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def picture(self, x: Tensor) -> Image.Image:
-        """Draw examples or samples (n, *event_shape)."""
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        """Draw examples or samples (n, *event_shape) of ``levels`` integer levels; None: the data's own number."""
+
+    def frames(self, rows: Rows, captions: Sequence[str], levels: int | None = None) -> Image.Image:
+        """Draw examples (n, *event_shape) over time: one column for each caption, each row with its label."""
+        return labelled(tile([[self.picture(x, levels) for x in row] for row in rows.values()]), captions, list(rows))
 
     def log_prob(self, x: Tensor) -> Tensor | None:
         """Return log p(x) of examples in nats, (N,), or None where the density is unknown."""
@@ -59,8 +64,13 @@ class ImageSource(Source):
 
     levels = 256
 
-    def picture(self, x: Tensor) -> Image.Image:
-        return image_grid(x, self.levels)
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        return image_grid(x, levels or self.levels)
+
+    def frames(self, rows: Rows, captions: Sequence[str], levels: int | None = None) -> Image.Image:
+        cells = torch.stack([torch.stack(list(row), 1) for row in rows.values()], 1)  # (n, rows, columns, *event)
+        grid = image_grid(cells.flatten(0, 2), levels or self.levels, columns=len(captions))
+        return labelled(grid, captions, list(rows) * len(cells))
 
 
 class NoData(ImageSource):
@@ -79,12 +89,7 @@ class NoData(ImageSource):
     def load(self) -> dict[str, Split]:
         raise InvalidInput("a model folder brings no data: add data=… to the command, such as data=cifar10")
 
-    def picture(self, x: Tensor) -> Image.Image:
-        return image_grid(x, self.levels) if self.levels else image_grid(((x + 1) * 127.5).clamp(0, 255).long(), 256)
-
-
-def check_sizes(sizes: Mapping[str, int]) -> None:
-    """Raise InvalidInput unless there is a positive size for each of the three splits and for no other."""
-    if sizes.keys() != {"train", "val", "test"}:
-        raise InvalidInput(f"data.sizes must be those of train, val and test, got {', '.join(sizes) or 'none'}")
-    at_least(1, **{f"data.sizes.{name}": size for name, size in sizes.items()})
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        if levels or self.levels:
+            return super().picture(x, levels)
+        return image_grid(((x + 1) * 127.5).clamp(0, 255).long(), 256)
