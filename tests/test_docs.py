@@ -18,7 +18,7 @@ CONFIG_OF = {
     "vdm-sample": "sample",
     "vdm-variance_study": "variance_study",
 }
-CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
+CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export", "vdm-compress": "compress", "vdm-decompress": "decompress"}
 REPORTS = {"estimators": "variance_study", "lineage": "lineage"}
 
 

@@ -4,7 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -110,12 +110,13 @@ class DiscreteTime(Time):
 
     Args:
         timesteps: T, from 2 to ten million.
+        times: of the latents, T numbers that increase from 0 to 1; even by default.
 
     Raises:
-        InvalidInput: another T.
+        InvalidInput: another T, or times that are not T increasing ones from 0 to 1.
     """
 
-    def __init__(self, timesteps: int) -> None:
+    def __init__(self, timesteps: int, times: Sequence[float] | None = None) -> None:
         if timesteps < 2 or timesteps != int(timesteps):
             raise InvalidInput(
                 f"timesteps counts the latents x_1 … x_T and must be a whole number of at least 2, got {timesteps}: with "
@@ -123,6 +124,11 @@ class DiscreteTime(Time):
             )
         at_most(timesteps=timesteps)
         self.timesteps = int(timesteps)
+        self.times = None if times is None else torch.tensor([*times], dtype=torch.float64)
+        if self.times is not None and not (
+            len(self.times) == timesteps and self.times[0] == 0 and self.times[-1] == 1 and (self.times.diff() > 0).all()
+        ):
+            raise InvalidInput(f"times must be {timesteps} numbers that increase from 0 to 1: leave them out for even times")
 
     def __str__(self) -> str:
         return str(self.timesteps)
@@ -134,7 +140,7 @@ class DiscreteTime(Time):
 
     def ends(self, schedule: NoiseSchedule, i: Tensor) -> tuple[Tensor, Tensor]:
         """Return (γ_s, γ_t) of step i = 1 … T − 1, from latent i to latent i + 1."""
-        return schedule((i - 1) / self.steps), schedule(i / self.steps)
+        return schedule(self._time(i - 1)), schedule(self._time(i))
 
     def gammas(self, schedule: NoiseSchedule, like: Tensor) -> list[Tensor]:
         """Return γ at the latents x_1 … x_T for the rows of ``like``, each (B,) or (B, *event)."""
@@ -142,8 +148,14 @@ class DiscreteTime(Time):
 
     def gamma(self, schedule: NoiseSchedule, i: int, like: Tensor) -> Tensor:
         """Return γ at latent x_i, i = 1 … T, for the rows of ``like``: (B,) or (B, *event)."""
-        t = torch.full((len(like),), (i - 1) / self.steps, dtype=scalar_dtype(like.device), device=like.device)
-        return schedule(t)
+        number = torch.full((len(like),), i - 1, dtype=scalar_dtype(like.device), device=like.device)
+        return schedule(self._time(number))
+
+    def _time(self, step: Tensor) -> Tensor:
+        """Return the time after ``step`` = 0 … T − 1 steps."""
+        if self.times is None:
+            return step / self.steps
+        return self.times.to(step)[step.long()]
 
     def gamma_and_weight(self, schedule: NoiseSchedule, u: Tensor) -> GammaAndWeight:
         i = 1 + (u * self.steps).floor().clamp(max=self.steps - 1)

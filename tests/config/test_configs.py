@@ -15,7 +15,7 @@ from vdm.parameterisations import ClippedParameterisation, LearnedVarianceParame
 from vdm.training.build import build
 
 EVALUATION = {"estimator", "divergence", "dequantisation", "relative"}
-"""Groups of vdm-evaluate; all others belong to vdm-train."""
+"""Groups of vdm-evaluate; all others but ``grid``, of vdm-compress, belong to vdm-train."""
 
 
 def groups():
@@ -24,11 +24,10 @@ def groups():
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g in groups() for o in options(g)])
 def test_every_option_composes_and_resolves(group, option):
-    config = (
-        composed(f"{group}={option}", "ckpt=unused", config="evaluate")
-        if group in EVALUATION
-        else composed(*OWNERS.get(group, []), f"{group}={option}")
-    )
+    if group in EVALUATION | {"grid"}:
+        config = composed(f"{group}={option}", "ckpt=unused", config="compress" if group == "grid" else "evaluate")
+    else:
+        config = composed(*OWNERS.get(group, []), f"{group}={option}")
     tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     trust = TrustEverything()
     for place, node in calls(tree):

@@ -29,7 +29,7 @@ class Source(ABC):
     sizes: Mapping[str, int] | None = None  # number of examples of each split, for a source with this setting
     download = False  # whether to fetch missing files, for a source that can
     can_flip = False  # whether an example mirrored left to right is still an example
-    has_examples = True  # whether it holds any; only the place of a model folder's data does not
+    has_examples = True  # whether there are any; a model folder brings none
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)
@@ -49,6 +49,10 @@ class Source(ABC):
     def frames(self, rows: Rows, captions: Sequence[str], levels: int | None = None) -> Image.Image:
         """Draw examples (n, *event_shape) over time: one column for each caption, each row with its label."""
         return labelled(tile([[self.picture(x, levels) for x in row] for row in rows.values()]), captions, list(rows))
+
+    def file_names(self, split: str) -> list[str]:
+        """Return the names of a split's image files in their order; empty for data that are no files of their own."""
+        return []
 
     def log_prob(self, x: Tensor) -> Tensor | None:
         """Return log p(x) of examples in nats, (N,), or None where the density is unknown."""
@@ -90,6 +94,5 @@ class NoData(ImageSource):
         raise InvalidInput("a model folder brings no data: add data=… to the command, such as data=cifar10")
 
     def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
-        if levels or self.levels:
-            return super().picture(x, levels)
-        return image_grid(((x + 1) * 127.5).clamp(0, 255).long(), 256)
+        known = levels or self.levels
+        return image_grid(x, known) if known else image_grid(((x + 1) * 127.5).clamp(0, 255).long(), 256)

@@ -41,6 +41,17 @@ class Likelihood(nn.Module, ABC):
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
         """Draw from p(x | x_1), in the data's units."""
 
+    def level_log_probs(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        """Return log p(x = k | x_1) of every level k, (B, *event, K) in nats, which add up to one over k.
+
+        Raises:
+            InvalidInput: a density, under which every single value has probability zero.
+        """
+        raise InvalidInput(
+            f"{type(self).__name__} is a density of real numbers, which no finite number of bits identifies: use data of "
+            "integer levels with likelihood=categorical or likelihood=discretised_gaussian"
+        )
+
     @abstractmethod
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
         """Return the most probable x given x_1, in the data's units."""

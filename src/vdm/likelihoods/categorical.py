@@ -26,5 +26,8 @@ class CategoricalLikelihood(LevelLikelihood):
         below = torch.softmax(level_logits(x_1, gamma_1, self.scale), -1).cumsum(-1) < uniform
         return below.sum(-1).clamp(max=self.levels - 1)
 
+    def level_log_probs(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        return torch.log_softmax(level_logits(x_1, gamma_1, self.levels), -1)
+
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
         return level_logits(x_1, gamma_1, self.scale).argmax(-1)

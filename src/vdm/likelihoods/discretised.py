@@ -173,6 +173,10 @@ class DiscretisedGaussianLikelihood(LevelLikelihood):
         normal = self._distribution(x_1, gamma_1, denoise)
         return self.scale.to_level(normal.loc + normal.scale * draws.normal("decode", x_1))
 
+    def level_log_probs(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        normal = self._distribution(x_1, gamma_1, denoise)
+        return torch.stack([normal.log_prob(x_1.new_full(x_1.shape, k)) for k in range(self.levels)], -1)
+
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
         return self._distribution(x_1, gamma_1, denoise).mode
 

@@ -66,6 +66,11 @@ class DiffusionDecoder(Decoder):
         gamma_1 = self.time.gamma(self.schedule, 1, z_1)
         return self.likelihood.log_prob(x, z_1, gamma_1, with_condition(self.denoiser, condition))
 
+    def level_log_probs(self, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        (z_1,) = z
+        gamma_1 = self.time.gamma(self.schedule, 1, z_1)
+        return self.likelihood.level_log_probs(z_1, gamma_1, with_condition(self.denoiser, condition))
+
     def decode(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         (z_1,) = z
         gamma_1 = self.time.gamma(self.schedule, 1, z_1)

@@ -57,6 +57,10 @@ class DiffusionModel(VariationalModel, ABC):
         """
 
     @property
+    def independent_draws(self) -> bool:
+        return self.times.independent
+
+    @property
     def default_steps(self) -> int:
         """Sampling steps where the call does not say: T − 1 in discrete time, those of ``sampling`` in continuous time."""
         return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
