@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from vdm.batch import Batch
-from vdm.cli import command
+from vdm.cli import entry, machine
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
@@ -87,7 +87,7 @@ def evaluate(config: DictConfig) -> float:
 def _prepare(config: DictConfig) -> Request:
     """Load the run and build what is asked for; all refusals happen here, before any work."""
     estimators, relatives = _asked(config, "estimators"), _asked(config, "relatives")
-    device = command.device_of(config.accelerator)
+    device = machine.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
@@ -205,8 +205,4 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
     return metrics
 
 
-def main() -> None:
-    switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
-    settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
-    parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
-    command.run("evaluate", evaluate, settings | parts)
+main = entry.evaluate

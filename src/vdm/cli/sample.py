@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vdm.cli import command
+from vdm.cli import entry, machine
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory
@@ -51,7 +51,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
     run = load_run(config.ckpt, config.ema, chosen, config.trust)
-    run.model.to(command.device_of(config.accelerator))
+    run.model.to(machine.device_of(config.accelerator))
     if config.compile:
         compile_blocks(run.model)
     return run
@@ -84,6 +84,4 @@ def _in_batches(run: LoadedRun, config: DictConfig) -> Tensor:
     return torch.cat(finished).cpu()
 
 
-def main() -> None:
-    settings = {"ckpt": str, "accelerator": str, "steps": int | None, "ema": bool, "compile": bool}
-    command.run("sample", sample, settings | dict.fromkeys(("n", "batch_size", "seed"), int))
+main = entry.sample

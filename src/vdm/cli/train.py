@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import distributed
 
-from vdm.cli import command
+from vdm.cli import entry
 from vdm.cli.preflight import Plan, check_callbacks, check_plan
 from vdm.cli.train_results import choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
@@ -157,5 +157,4 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def main() -> None:
-    command.run("train", train, {"resume": bool, "logger": Mapping[str, Mapping]})
+main = entry.train

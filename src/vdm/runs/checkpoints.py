@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vdm.errors import InvalidInput
+from vdm.runs.files import check_is_file
 from vdm.runs.migration import migrate_checkpoint_1
 
 FORMAT = 2
@@ -50,10 +51,7 @@ def read_content(path: Path) -> Content:
     Raises:
         InvalidInput: a file that is missing, damaged, truncated, not a checkpoint of vdm, or of another format.
     """
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
-    if not path.is_file():
-        raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
+    check_is_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not verify the checksums

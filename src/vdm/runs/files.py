@@ -56,6 +56,20 @@ def not_a_folder_message(path: Path) -> str:
     return f"{file} is a file, where a folder is needed: choose another folder"
 
 
+def check_is_file(path: Path) -> None:
+    """Raise InvalidInput if there is no checkpoint at ``path``."""
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
+    if not path.is_file():
+        raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
+
+
+def check_is_folder(path: Path) -> None:
+    """Raise InvalidInput if there is no folder at ``path`` that could hold a run or a sweep."""
+    if not path.is_dir():
+        raise InvalidInput(f"{path} holds no run: there is no such folder")
+
+
 def remove_remnants(folder: Path) -> None:
     """Remove the temporary files of ``write_atomically`` that a killed process left in ``folder``."""
     for path in folder.glob(".*.*.????????"):
