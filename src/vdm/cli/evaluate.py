@@ -162,7 +162,7 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
     condition = None if split.condition is None else split.condition.to(device)
     data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
     model = request.run.model.to(device).eval().requires_grad_(False)
-    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
+    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
 
 

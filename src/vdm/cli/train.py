@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -119,7 +120,7 @@ def _announcement(plan: Plan) -> list[str]:
     return [
         f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; "
         f"{console.short_path(plan.folder.root)}",
-        f"{data.batch_size} examples a step{share}",
+        f"{data.batch_size} examples a step{share}; {torch.get_num_threads()} threads (OMP_NUM_THREADS sets them)",
         *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
     ]
 

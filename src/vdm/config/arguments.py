@@ -18,7 +18,10 @@ DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")
 PLURAL = ("estimator", "logger", "relative")
 """Groups of which several options, or by [] none, may be chosen."""
 
-PATH = re.compile(r"(?P<key>[+~]*[\w.@/]+)=(?P<value>[^\[{'\"].*)", re.DOTALL)
+PATHS = ("ckpt", "folder", "runs", "output_dir", "hydra.run.dir", "hydra.sweep.dir", "data.root", "data.cache")
+"""Settings that are paths."""
+
+ARGUMENT = re.compile(r"(?P<key>[+~]*[\w.@/]+)=(?P<value>[^\[{'\"].*)", re.DOTALL)
 """An argument whose value may be a path."""
 
 
@@ -49,11 +52,11 @@ def _parsed(argument: str) -> Override | None:
 
 def _readable(argument: str) -> str:
     """Return an argument that Hydra's grammar cannot read as a path in quotes, with ~ as the home folder."""
-    match = PATH.fullmatch(argument)
+    match = ARGUMENT.fullmatch(argument)
     if match is None or (_parsed(argument) is not None and not match["value"].startswith("~/")):
         return argument
     path = str(Path(match["value"]).expanduser())
-    if "/" not in path and not Path(path).exists():
+    if match["key"] not in PATHS and "/" not in path and not Path(path).exists():
         return argument
     quoted = f"{match['key']}='{_escaped(path)}'"
     return argument if _parsed(quoted) is None else quoted
