@@ -24,12 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 from vdm.cli.early import Command, check, check_early
 from vdm.cli.help import help_text
 from vdm.config.arguments import checked_arguments
+from vdm.config.composed import to_plain
 from vdm.config.groups import config_directory
 from vdm.config.hints import suggestion
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
-from vdm.runs.folder import RunFolder
 from vdm.runs.version import code_version
 
 USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
@@ -102,7 +102,7 @@ def _checked(command: Command) -> Callable[[DictConfig], Any]:
             for name in command.settings.keys() & given.keys():
                 check_value(given[name], command.settings[name], name)
             if command.config_name != "train" and "output_dir" in given:
-                RunFolder(given["output_dir"]).check_unused()
+                resolve_name("vdm.runs.folder:RunFolder")(given["output_dir"]).check_unused()  # which imports scipy
             _announce(command, config)
             task = resolve_name(command.task) if isinstance(command.task, str) else command.task
             quiet()
@@ -134,6 +134,14 @@ def _line(config_name: str, error: BaseException) -> str:
         hint = suggestion(config_name, error, sys.argv[1:])
         return line.partition(" To append to your config")[0].rstrip(".") + hint if hint else line
     return line
+
+
+def data_changes(config: DictConfig) -> dict[str, Any]:
+    """Return the changes to a run's config that ``data=…`` of an evaluation asks for; none without it."""
+    if OmegaConf.select(config, "data") is None:
+        return {}
+    data = to_plain(config.data)
+    return {"data": data | ({"seed": 0} if data.get("seed", 0) is None else {}), "levels": config.levels}
 
 
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from vdm.config.hints import suggestion
 from vdm.config.instantiate import nodes
 from vdm.config.root import unread
 from vdm.errors import InvalidInput
-from vdm.runs.files import check_is_file
+from vdm.runs.files import check_there
 
 
 class Command(NamedTuple):
@@ -73,7 +73,8 @@ def check(command: Command, config: DictConfig, own: DictConfig) -> list[str]:
     launcher = own.runtime.choices.get("hydra/launcher", "basic")
     if own.mode != RunMode.MULTIRUN and launcher != "basic":
         raise InvalidInput(f"hydra/launcher={launcher} starts the jobs of -m, and this would run here: add -m")
-    if "ckpt" in command.settings and isinstance(tree.get("ckpt"), str) and "${" not in tree["ckpt"]:
-        check_is_file(Path(tree["ckpt"]))
+    for name in ("ckpt", "file"):
+        if name in command.settings and isinstance(tree.get(name), str) and "${" not in tree[name]:
+            check_there(name, Path(tree[name]))
     hydra_tree: Any = OmegaConf.to_container(own, resolve=False)
     return unread(command.config_name, tree, hydra_tree, sys.argv[1:])

@@ -43,6 +43,27 @@ def export() -> None:
     command.run("export", "vdm.cli.export:export", {"ckpt": str, "folder": str, "ema": bool})
 
 
+def compress() -> None:
+    """Run ``vdm-compress``."""
+    settings = {"ckpt": str, "folder": str, "ema": bool, "images": str | None, "examples": int | None}
+    numbers = {"batch_size": int, "ramp": int | None, "block": int, "timesteps": int | None, "repeats": int | None}
+    command.run("compress", "vdm.cli.compress:compress", settings | numbers)
+
+
+def decompress() -> None:
+    """Run ``vdm-decompress``."""
+    sys.argv[1:] = as_overrides(sys.argv[1:])
+    settings = {"file": str, "folder": str, "ckpt": str | None, "ema": bool}
+    command.run("decompress", "vdm.cli.decompress:decompress", settings)
+
+
+def as_overrides(arguments: list[str]) -> list[str]:
+    """Return the command's arguments with a file that stands by itself as the setting ``file``."""
+    quoted = [argument.replace("\\", "\\\\").replace("'", "\\'") for argument in arguments[:1]]
+    named = "=" in arguments[0] or arguments[0].startswith("-") if arguments else True
+    return arguments if named else [f"file='{quoted[0]}'", *arguments[1:]]
+
+
 def dashboard() -> None:
     """Run ``vdm-dashboard``."""
     usage = "vdm-dashboard sweep=FOLDER [entity=NAME]"

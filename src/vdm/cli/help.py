@@ -30,6 +30,8 @@ EXAMPLES = {
         ("ckpt=… sampler=dpm_solver steps=20", "in fewer steps"),
     ),
     "export": (("ckpt=RUN/checkpoints/best.ckpt folder=model", "weights for use without Hydra and Lightning"),),
+    "compress": (("ckpt=RUN/checkpoints/best.ckpt folder=packed", "the test set as one file"),),
+    "decompress": (("packed/images.vdm folder=images", "the images, bit for bit"),),
     "variance_study": (("ckpt=RUN/checkpoints/best.ckpt", "at the run's schedule and two others"),),
     "lineage": (("", "the latest `vdm-train experiment=lineage`"),),
 }

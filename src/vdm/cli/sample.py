@@ -8,10 +8,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vdm.cli import entry, machine
+from vdm.cli import command, entry, machine
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
-from vdm.evaluation.samples.images import draw_trajectory
+from vdm.evaluation.samples.images import draw_trajectory, levels_of
 from vdm.models import DiffusionModel
 from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
@@ -36,7 +36,7 @@ def sample(config: DictConfig) -> None:
     else:
         x = _in_batches(run, config)
     grid = folder.pictures / "samples.png"
-    run.data.picture(x[:256]).save(grid)
+    run.data.picture(x[:256], levels_of(run.model)).save(grid)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=x.numpy())
     write_atomically(folder.samples, buffer.getvalue())
@@ -50,7 +50,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_least(1, n=config.n, batch_size=config.batch_size)
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
-    run = load_run(config.ckpt, config.ema, chosen, config.trust)
+    run = load_run(config.ckpt, config.ema, command.data_changes(config) | chosen, config.trust)
     run.model.to(machine.device_of(config.accelerator))
     if config.compile:
         compile_blocks(run.model)

@@ -11,6 +11,8 @@ COMMANDS = {
     "evaluate": "vdm-evaluate",
     "sample": "vdm-sample",
     "export": "vdm-export",
+    "compress": "vdm-compress",
+    "decompress": "vdm-decompress",
     "variance_study": "vdm-report estimators",
     "lineage": "vdm-report lineage",
 }

@@ -91,9 +91,9 @@ class DataModule(LightningDataModule):
         first = "" if self.limit is None else f", the first {self.limit} examples of each split"
         return f"{self.name}{first}, trained with flips" if self.flip else f"{self.name}{first}"
 
-    def picture(self, x: Tensor) -> Image.Image:
-        """Draw examples or samples (n, *event_shape)."""
-        return self.source.picture(x)
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        """Draw examples or samples (n, *event_shape) of ``levels`` integer levels; None: the data's own number."""
+        return self.source.picture(x.cpu(), levels)
 
     def setup(self, stage: str | None = None) -> None:
         """Load all splits, so that training does not start without the data of the test."""
@@ -152,7 +152,7 @@ class DataModule(LightningDataModule):
 
     def sampling_condition(self, n: int) -> Tensor | None:
         """Return conditions for ``n`` samples: those of the first training examples, repeated."""
-        condition = self.splits()["train"].condition
+        condition = self.splits()["train"].condition if self.source.has_examples else None
         return None if condition is None else condition[torch.arange(n) % len(condition)]
 
     def train_dataloader(self) -> ShuffledBatches:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vdm.errors import InvalidInput
-from vdm.runs.files import check_is_file
 from vdm.runs.migration import migrate_checkpoint_1
 
 FORMAT = 2
@@ -51,7 +50,10 @@ def read_content(path: Path) -> Content:
     Raises:
         InvalidInput: a file that is missing, damaged, truncated, not a checkpoint of vdm, or of another format.
     """
-    check_is_file(path)
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
+    if not path.is_file():
+        raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not verify the checksums

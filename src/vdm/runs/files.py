@@ -56,12 +56,13 @@ def not_a_folder_message(path: Path) -> str:
     return f"{file} is a file, where a folder is needed: choose another folder"
 
 
-def check_is_file(path: Path) -> None:
-    """Raise InvalidInput if there is no checkpoint at ``path``."""
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
-    if not path.is_file():
-        raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
+def check_there(name: str, path: Path) -> None:
+    """Raise InvalidInput if there is nothing at the ``path`` that the setting ``name`` gives."""
+    if not path.exists():
+        advice = "name a file that training wrote, such as …/checkpoints/last.ckpt"
+        raise InvalidInput(
+            f"no {'checkpoint' if name == 'ckpt' else name} at {path}{f': {advice}' if name == 'ckpt' else ''}"
+        )
 
 
 def check_is_folder(path: Path) -> None:
