@@ -18,7 +18,8 @@ from vdm.errors import InvalidInput
 from vdm.runs.folder import read_estimate
 
 SMALL = (
-    "trainer=debug",
+    "trainer.max_steps=10",
+    "trainer.val_check_interval=5",
     "trainer.accelerator=cpu",
     "model.denoiser.network.channels=8",
     "model.denoiser.network.blocks=1",

@@ -19,7 +19,8 @@ from vdm.runs.provenance import provenance, shared
 from vdm.training.build import build
 
 RUN = (
-    "trainer=debug",
+    "trainer.max_steps=10",
+    "trainer.val_check_interval=5",
     "trainer.accelerator=cpu",
     "model.denoiser.network.channels=8",
     "model.denoiser.network.blocks=1",

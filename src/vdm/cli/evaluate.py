@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from vdm.batch import Batch
-from vdm.cli import command
+from vdm.cli import command, entry, machine
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
@@ -92,7 +92,7 @@ def _prepare(config: DictConfig) -> Request:
         for name, node in _asked(config, "estimators").items()
     }
     relatives = [instantiate_own(node, f"relatives.{name}") for name, node in _asked(config, "relatives").items()]
-    device = command.device_of(config.accelerator)
+    device = machine.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
     changes = command.data_changes(config) | {
         "test.repeats": config.repeats,
@@ -180,7 +180,7 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
     condition = None if split.condition is None else split.condition.to(device)
     data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
     model = request.run.model.to(device).eval().requires_grad_(False)
-    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
+    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
 
 
@@ -223,8 +223,4 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
     return metrics
 
 
-def main() -> None:
-    switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
-    settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
-    parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
-    command.run("evaluate", evaluate, settings | parts)
+main = entry.evaluate

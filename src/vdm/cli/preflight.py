@@ -132,7 +132,8 @@ def _check_whole_splits(trainer: pl.Trainer) -> None:
     for name in limits + [name for name in ("overfit_batches", "fast_dev_run") if getattr(trainer, name)]:
         raise InvalidInput(
             f"trainer.{name} would evaluate part of a split and report it as the whole: leave it out, and set "
-            "trainer.max_steps, validation.repeats and test.repeats for a short run (trainer=debug)"
+            "trainer.max_steps, validation.repeats and test.repeats for a short run (trainer=debug, or for fewer examples "
+            "trainer=limited or overfit)"
         )
 
 

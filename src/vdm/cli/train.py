@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import distributed
 
-from vdm.cli import command
+from vdm.cli import entry
 from vdm.cli.preflight import Plan, check_callbacks, check_plan
 from vdm.cli.train_results import choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
@@ -119,7 +120,7 @@ def _announcement(plan: Plan) -> list[str]:
     return [
         f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; "
         f"{console.short_path(plan.folder.root)}",
-        f"{data.batch_size} examples a step{share}",
+        f"{data.batch_size} examples a step{share}; {torch.get_num_threads()} threads (OMP_NUM_THREADS sets them)",
         *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
     ]
 
@@ -157,5 +158,4 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def main() -> None:
-    command.run("train", train, {"resume": bool, "logger": Mapping[str, Mapping]})
+main = entry.train
