@@ -153,8 +153,8 @@ def test_few_replicates_are_warned_of():
 
 
 def test_heavy_tails_are_warned_of():
-    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.3))
-    assert "skewness 0.30" in sentence
+    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.4))
+    assert "skewness 0.40" in sentence
     assert warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.1)) == []
 
 

@@ -32,6 +32,9 @@ DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, er
 SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}
 """Types of settings of several commands."""
 
+UNLISTED = {"train": {"laws"}, "evaluate": {"laws"}}
+"""Settings that a command takes by + and that no config lists, because few should use them."""
+
 Task = Callable[[DictConfig], Any]
 
 
@@ -86,7 +89,7 @@ def _check_names(config_name: str, config: DictConfig) -> None:
     if missing:
         raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
     known = hints.names(config_name, depth=1)
-    unknown = sorted(set(map(str, config)) - set(known))
+    unknown = sorted(set(map(str, config)) - set(known) - UNLISTED.get(config_name, set()))
     if unknown:
         raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
 

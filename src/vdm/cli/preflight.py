@@ -5,7 +5,7 @@
 3. ``check_calls``: every ``_target_`` and its arguments.
 4. ``training.build.build``: values out of range, data that do not fit the model, the optimiser.
 5. ``check_callbacks``: callbacks without which there is no result, or that are none.
-6. ``check_plan``: parts that are valid alone and do not make a run together.
+6. ``check_plan``: parts that are valid alone and do not make a run together, and own parts that break their law.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
 from vdm.errors import InvalidInput
 from vdm.evaluation.bound import NO_AUTOCAST
+from vdm.laws import check_model
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.provenance import changed_splits
@@ -152,6 +153,11 @@ def _check_start(plan: Plan) -> None:
         )
 
 
+def _check_laws(plan: Plan) -> None:
+    """Refuse a part of the user's own that is not what its interface promises, such as a schedule with a wrong γ′."""
+    check_model(plan.task.model, plan.data.splits()["train"].x)
+
+
 CHECKS: tuple[Callable[[Plan], None], ...] = (
     _check_batch_size,
     _check_processes,
@@ -159,6 +165,7 @@ CHECKS: tuple[Callable[[Plan], None], ...] = (
     _check_whole_splits,
     _check_trainer,
     _check_scores,
+    _check_laws,
     _check_start,
 )
 """The refusals of ``check_plan``, in their order."""

@@ -13,6 +13,7 @@ from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
 from vdm.evaluation.summary import summarise
+from vdm.laws import check_model
 from vdm.terms import TERMS, term_names
 
 NO_AUTOCAST = (
@@ -50,6 +51,7 @@ class BoundEvaluation:
         """
         if not self.autocast and torch.is_autocast_enabled(batch.x.device.type):
             raise InvalidInput(NO_AUTOCAST)
+        check_model(model, batch.x)
         blocks, several = [], max(1, self.rows // len(batch.x))
         for start in range(0, self.repeats, several):
             repeats = range(start, min(start + several, self.repeats))

@@ -12,6 +12,7 @@ This is the density at γ_min of a different model from the variational one. Nei
 denoiser is ideal.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,9 @@ from vdm.evaluation.dequantisation import Dequantisation
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
 from vdm.evaluation.summary import summarise
 from vdm.gamma import align, alpha_bar, event_dims, sigma2
+from vdm.laws import check_laws, hold_foreign
+from vdm.laws.likelihoods import check_dequantisation
+from vdm.likelihoods import LevelLikelihood
 from vdm.process import isotropic
 from vdm.schedules import NoiseSchedule
 from vdm.terms import bits_per_dim
@@ -114,7 +118,11 @@ class FlowLikelihood(Estimator):
         self.repeats, self.seed = need_two(repeats), seed
 
     def check(self, model: VariationalModel) -> None:
-        self.dequantisation.check(diffusion(model, "the probability flow").likelihood)
+        likelihood = diffusion(model, "the probability flow").likelihood
+        self.dequantisation.check(likelihood)
+        law = partial(check_dequantisation, of_levels=isinstance(likelihood, LevelLikelihood))
+        hold_foreign(self.dequantisation, law, "estimators.flow.dequantisation")
+        check_laws(self.divergence, "estimators.flow.divergence")
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         pieces = list(chunks(data, self.rows))
