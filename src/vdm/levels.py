@@ -22,9 +22,19 @@ LARGEST_GAP = 72.0
 and a CPU's exponential is up to ten times slower for numbers below float32's range, e⁻⁸⁷."""
 
 
+def as_real(x: Tensor) -> Tensor:
+    """Return x in float32, or as it is in float64: the bound multiplies the rounding of shorter types by the SNR."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def as_double(x: Tensor) -> Tensor:
+    """Return whole numbers in float64 (float32 where a device has no other), and reals as they are."""
+    return x if x.is_floating_point() else x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
 def level_to_real(x: Tensor, levels: int) -> Tensor:
-    """Map level k to its centre v_k = 2(k + ½)/K − 1; float32 unless x is a floating type."""
-    return 2 * ((x if x.is_floating_point() else x.float()) + 0.5) / levels - 1
+    """Map level k to its centre v_k = 2(k + ½)/K − 1; float32, or float64 if x is."""
+    return 2 * (as_real(x) + 0.5) / levels - 1
 
 
 def real_to_level(z: Tensor, levels: int) -> Tensor:
@@ -34,7 +44,7 @@ def real_to_level(z: Tensor, levels: int) -> Tensor:
 
 def level_centres(levels: int, like: Tensor) -> Tensor:
     """Return the K centres v_k, in the dtype and on the device of ``like``."""
-    return level_to_real(torch.arange(levels, dtype=like.dtype, device=like.device), levels)
+    return level_to_real(torch.arange(levels, dtype=like.dtype, device=like.device), levels).to(like.dtype)
 
 
 def level_logits(x_t: Tensor, gamma_t: Tensor, levels: int) -> Tensor:

@@ -24,7 +24,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Convert data (B, *event) in its own units to reals (B, *event), float32 unless x is a floating type."""
+        """Convert data (B, *event) in its own units to reals (B, *event), float32, or float64 if x is."""
 
     @abstractmethod
     def nearest(self, x_0: Tensor) -> Tensor:
