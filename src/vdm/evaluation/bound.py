@@ -25,7 +25,8 @@ NO_AUTOCAST = (
 class BoundEvaluation:
     """The bound of each example, in ``repeats`` independent replicates.
 
-    Draws are keyed by (seed, example index, replicate), so the result depends neither on batches nor on processes. Within
+    Draws are keyed by (seed, example index, replicate), so the result depends on batches and on
+    processes by rounding alone: a network sums in another order in another batch size. Within
     a replicate, t may be stratified over the examples, so that only replicates are independent.
 
     Args:

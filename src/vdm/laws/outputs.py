@@ -16,10 +16,16 @@ from vdm.parameterisations import Parameterisation, Prediction
 from vdm.process import q_sample
 
 
-def check_parameterisation(parameterisation: Parameterisation) -> None:
-    """Hold ``predict`` to x_t = √ᾱ x̂_0 + σ ε̂ for any output, and to the data and the noise for a perfect one."""
+def check_parameterisation(
+    parameterisation: Parameterisation, ends: tuple[float, float] = (-6.0, 4.0), tolerance: float = 1e-4
+) -> None:
+    """Hold ``predict`` to x_t = √ᾱ x̂_0 + σ ε̂ for any output, and to the data and the noise for a perfect one.
+
+    Args:
+        ends: of γ. tolerance: of x̂_0 and ε̂, relative and absolute.
+    """
     like, n = zeros(parameterisation), 64
-    gamma = spread(n, -6.0, 4.0, like)
+    gamma = spread(n, *ends, like)
     x_0 = spread(n, -0.95, 0.95, like)[torch.arange(n) * 27 % n].view(n, 1, 1, 1)
     eps = Draws(0).normal("eps", x_0)
     x_t = q_sample(x_0, eps, gamma)
@@ -32,7 +38,7 @@ def check_parameterisation(parameterisation: Parameterisation) -> None:
         error = (value - due).abs().flatten(1).max(1).values.nan_to_num(math.inf)
         at = int(error.argmax())
         require(
-            error[at].item() <= 1e-4 * (1 + due[at].abs().max().item()),
+            error[at].item() <= tolerance * (1 + due[at].abs().max().item()),
             f"at gamma = {gamma[at]:.3g} a perfect output gives {name} = {value[at].flatten()[0]:.6g}, but it is "
             f"{due[at].flatten()[0]:.6g}",
         )

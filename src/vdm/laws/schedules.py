@@ -20,8 +20,11 @@ def columns(gamma: Tensor) -> Tensor:
     return gamma.detach().reshape(len(gamma), -1)
 
 
-def check_schedule(schedule: NoiseSchedule) -> None:
+def check_schedule(schedule: NoiseSchedule, tolerance: float = 1e-5) -> None:
     """Hold γ(t) to its ends, its monotony and its derivative.
+
+    Args:
+        tolerance: of the ends, relative and absolute.
 
     Raises:
         BrokenLaw: with t, the value found and the value due.
@@ -32,7 +35,7 @@ def check_schedule(schedule: NoiseSchedule) -> None:
     if not schedule.learned_ends:
         for end, name, due in ((0, "gamma_min", schedule.gamma_min), (1, "gamma_max", schedule.gamma_max)):
             found = _farthest(ends[end], due)
-            require(abs(found - due) <= 1e-5 * (1 + abs(due)), f"gamma({end}) = {found:.6g}, but {name} = {due:.6g}")
+            require(abs(found - due) <= tolerance * (1 + abs(due)), f"gamma({end}) = {found:.6g}, but {name} = {due:.6g}")
     t = torch.cat([like[None], spread(POINTS, 0.0, 1.0, like), like[None] + 1])
     steps = columns(schedule(t)).diff(dim=0)
     least = steps.min(1).values
