@@ -8,14 +8,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import entry
+from vdm.cli.job import job, require_folder
 from vdm.cli.preflight import Plan, check_callbacks, check_plan
-from vdm.cli.train_results import choices, write_results
+from vdm.cli.train_results import write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
 from vdm.estimate import Estimate
@@ -42,6 +41,7 @@ def train(config: DictConfig) -> float:
     one. A finished run returns its number again.
     """
     forget_earlier_result()
+    require_folder(config)
     with laws_setting(config.get("laws")):
         return _train(config)
 
@@ -100,18 +100,17 @@ def _start(plan: Plan) -> None:
             if isinstance(logger, RunLogger):
                 logger.start(identity)
     for logger in loggers:
-        logger.log_hyperparams(tree | {"choices": choices(), "provenance": plan.facts})
+        logger.log_hyperparams(tree | {"choices": job().choices, "provenance": plan.facts})
     if plan.trainer.is_global_zero:
         console.show(*_announcement(plan))
 
 
 def _identity(plan: Plan) -> RunIdentity:
     """Write config.yaml, overrides.yaml and run_id; the group is the name of the sweep's folder."""
-    hydra, folder, started_before = HydraConfig.get(), plan.folder, plan.folder.id.exists()
-    group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    known, folder, started_before = job(), plan.folder, plan.folder.id.exists()
     resumed_at = read_checkpoint(plan.start).step if plan.start is not None else 0 if started_before else None
-    run_id = folder.start(plan.config, list(hydra.overrides.task))
-    return RunIdentity(run_id, run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
+    run_id = folder.start(plan.config, known.overrides)
+    return RunIdentity(run_id, run_name(known.dirname, folder.root), known.sweep, resumed_at)
 
 
 def run_name(overrides: str, root: Path) -> str:
