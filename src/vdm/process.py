@@ -112,3 +112,10 @@ def _towards(x_0: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Inde
     from_x_0 = alpha_bar(gamma_s).sqrt() * c
     mean = align(from_x_t, x_t) * x_t + align(from_x_0, x_0) * x_0
     return isotropic(mean, sigma2(gamma_s) * c)
+
+
+def widened(kernel: Independent, log_ratio: Tensor | None) -> Independent:
+    """Return N(μ, e^ρ σ²) for a kernel N(μ, σ²) and ρ = ``log_ratio``, (B,) or (B, *event); None stands for 0."""
+    if log_ratio is None:
+        return kernel
+    return gaussian(kernel.mean, kernel.stddev * align((log_ratio / 2).exp(), kernel.mean))

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.loss_history import LossHistory, LossObserver
-from vdm.schedules import NoiseSchedule, inverse
+from vdm.schedules import NoiseSchedule, time_of
 
 
 class TimeSampler(nn.Module, ABC):
     """A distribution of u in [0, 1); an estimate divides by its density, so every sampler is unbiased."""
+
+    independent: bool = False
+    """Whether u of one row is independent of the other rows'; error bars then pool the examples' replicates."""
 
     @abstractmethod
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,6 +24,8 @@ class TimeSampler(nn.Module, ABC):
 
 class UniformTimes(TimeSampler):
     """u ~ U[0, 1), independent over the rows."""
+
+    independent = True
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         u = draws.uniform("t", like)
@@ -127,7 +132,7 @@ class SignalTimes(TimeSampler):
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         gamma = self.gamma(draws.stratified("t", like))
-        u = inverse(self.schedule, gamma).clamp(max=1 - torch.finfo(gamma.dtype).eps)
+        u = time_of(self.schedule, gamma).clamp(max=1 - torch.finfo(gamma.dtype).eps)
         return u, self.density(gamma) * self.schedule.rate(u)
 
 

@@ -24,9 +24,11 @@ from vdm.batch import Batch, chunks
 from vdm.bound import Denoise, VariationalModel
 from vdm.divergence import Divergence, ExactDivergence
 from vdm.draws import ExampleDraws, scalar_dtype
+from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import Dequantisation
-from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_independent, need_two
+from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
+from vdm.evaluation.summary import summarise
 from vdm.gamma import align, alpha_bar, event_dims, sigma2
 from vdm.given import Given
 from vdm.process import standard_normal
@@ -134,7 +136,9 @@ class FlowLikelihood(Estimator):
         self.repeats, self.seed = need_two(repeats), seed
 
     def check(self, model: VariationalModel) -> None:
-        self.dequantisation.check(diffusion(model, "the probability flow").likelihood)
+        vdm = diffusion(model, "the probability flow")
+        self.dequantisation.check(vdm.likelihood)
+        vdm.at(ContinuousTime())  # refused by a denoiser that knows the steps of a table only
         if self.dequantisation.samples > 1 and not isinstance(self.divergence, ExactDivergence):
             raise InvalidInput(
                 "several draws of the dequantisation need divergence=exact: the mean of exponentials of a noisy divergence "
@@ -190,7 +194,6 @@ class FlowLikelihood(Estimator):
             f"{trace}, {bins}; halving the tolerance {self.tolerance:g} changes it by {mean:+.5f} bits/dim, one "
             f"example by {largest:.5f} at most"
         )
-        terms = {"bits_per_dim": from_independent(values)}
-        return Result(
-            "flow", "probability flow", terms, len(values), self.repeats * self.dequantisation.samples, calls, facts, note
-        )
+        terms = {"bits_per_dim": summarise(values, independent=True)}
+        draws = self.repeats * self.dequantisation.samples
+        return Result("flow", "probability flow", terms, len(values), draws, calls, facts, note)

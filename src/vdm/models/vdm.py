@@ -13,7 +13,7 @@ from vdm.gamma import event_dims
 from vdm.given import Given
 from vdm.likelihoods import Likelihood
 from vdm.loss_history import LossObserver
-from vdm.models.compatibility import check_likelihood, check_training
+from vdm.models.compatibility import check_likelihood, check_scale, check_time, check_training
 from vdm.models.diffusion_model import DiffusionModel, gamma_at
 from vdm.models.loading import Loadable
 from vdm.objectives import ElboObjective, Objective
@@ -59,6 +59,8 @@ class VDM(Loadable, DiffusionModel):
         self.sampling = sampling or Sampling(AncestralSampler())
         self.process, self.augmentation = FORWARD, Augmentation()
         check_likelihood(schedule, likelihood)
+        check_scale(denoiser, likelihood)
+        check_time(denoiser, time)
         check_training(schedule, time, self.times, self.objective)
 
     def check(self, x: Tensor) -> None:
@@ -89,7 +91,7 @@ class VDM(Loadable, DiffusionModel):
         batch = self.augmentation(batch, draws)
         given = self.given(batch.x, draws, batch.condition)
         bound, estimate = self._one_time(batch.x, draws, given)
-        matching = estimate.matching(self.objective.weight(estimate.gamma_t)) / bound.dims
+        matching = self.objective.loss(estimate) / bound.dims
         ends = bound.ends / bound.dims
         path = self.time.variance_loss(given.schedule, estimate.u, matching)
         if self.training and torch.is_grad_enabled():  # a replayed step must not update the loss history

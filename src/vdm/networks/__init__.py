@@ -11,6 +11,8 @@ from vdm.networks.embedding import (
 )
 from vdm.networks.fusion import FusionConv, FusionMLP, FusionNetwork
 from vdm.networks.mlp import MLP
+from vdm.networks.openai_unet import OpenAIUNet
+from vdm.networks.steps import InterpolatedStep, NearestStep, StepNetwork, StepNumber
 from vdm.networks.summary import MLPSummary, VDMUNetSummary
 from vdm.networks.unet import UNet
 from vdm.networks.vdm_unet import FourierFeatures, VDMUNet

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vdm.networks.blocks import zero_init
 from vdm.networks.embedding import ConditionEmbedding
 from vdm.networks.fusion import FusionMLP
-from vdm.networks.vdm_unet import VDMUNet, norm
+from vdm.networks.vdm_unet import VDMUNet, official_norm
 
 
 class MLPSummary(nn.Module):
@@ -47,7 +47,7 @@ class VDMUNetSummary(VDMUNet):
         super().__post_init__(condition)
         _, height, width = self.event_shape
         self.up = nn.ModuleList()
-        self.last = nn.Sequential(norm(self.channels), nn.SiLU(), nn.Conv2d(self.channels, 1, 3, padding=1))
+        self.last = nn.Sequential(official_norm(self.channels), nn.SiLU(), nn.Conv2d(self.channels, 1, 3, padding=1))
         self.dense = zero_init(nn.Linear(height * width, self.features))
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from vdm.bound import Denoise
-from vdm.process import reparameterise
+from vdm.process import reparameterise, widened
 from vdm.samplers.base import Sampler, Step
 
 
@@ -12,4 +12,5 @@ class AncestralSampler(Sampler):
 
     def step(self, denoise: Denoise, step: Step) -> Tensor:
         kernel = step.process.reverse(step.prediction.x_0, step.x_t, step.gamma_s, step.gamma_t)
+        kernel = widened(kernel, step.prediction.log_variance_ratio(step.gamma_s, step.gamma_t))
         return reparameterise(kernel, step.noise())
