@@ -6,6 +6,8 @@
 from importlib import import_module
 from typing import Any
 
+__version__ = "0.1.0"
+
 _LAZY = {"load": "vdm.runs.exported", "compress": "vdm.codec", "decompress": "vdm.codec"}
 """Public names and the modules that define them."""
 

@@ -89,17 +89,17 @@ class VariationalModel(nn.Module, ABC):
         return 1
 
     @property
-    def term_names(self) -> tuple[str, ...]:
-        """The keys of ``elbo(x).terms()``."""
-        return term_names(self.matching_entries)
-
-    @property
     def independent_draws(self) -> bool:
         """Whether ``elbo`` draws for each example independently of the others, so that error bars may pool examples.
 
         False unless the model knows: error bars then rest on whole replicates, which are independent in any case.
         """
         return False
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """The keys of ``elbo(x).terms()``."""
+        return term_names(self.matching_entries)
 
     def init_from_data(self, x: Tensor) -> None:
         """Pass the training examples x (N, *event) to every ``DataDependentInit`` part, before the first step."""

@@ -17,6 +17,7 @@ from vdm.bound import Denoise
 from vdm.divergence import Divergence
 from vdm.draws import AbstractDraws
 from vdm.gamma import align, alpha_bar, event_dims
+from vdm.levels import as_double
 from vdm.likelihoods import Likelihood
 from vdm.process import FORWARD, ForwardProcess, reparameterised_sample, standard_normal, widened
 from vdm.terms import bits_per_dim
@@ -65,7 +66,11 @@ def consistency_elbo(
     denoise: Denoise,
     process: ForwardProcess = FORWARD,
 ) -> ConsistencyElbo:
-    """Estimate (1.46): log p(x_0 | x_1) − log q(x_T | x_{T−1})/p(x_T) − Σ_{t<T} log q(x_t | x_{t−1})/p_θ(x_t | x_{t+1})."""
+    """Estimate (1.46): log p(x_0 | x_1) − log q(x_T | x_{T−1})/p(x_T) − Σ_{t<T} log q(x_t | x_{t−1})/p_θ(x_t | x_{t+1}).
+
+    Whole levels are computed in float64, since float32 loses steps of 10⁻⁴; reals in float32 or float64, as they are.
+    """
+    x = as_double(x)
     x_0 = likelihood.encode(x)
     chain = latents(x_0, gammas, draws, process)
     first = last = next(chain)
@@ -99,7 +104,8 @@ def consistency_at(
     x_t = reparameterised_sample(forward, draws, "x_t")
     x_next = reparameterised_sample(process.transition(x_t, now, after, x_0), draws, "x_u")
     prediction = denoise(x_next, after)
-    reverse = widened(process.reverse(prediction.x_0, x_next, now, after), prediction.log_variance_ratio(now, after))
+    reverse = process.reverse(prediction.x_0, x_next, now, after)
+    reverse = widened(reverse, prediction.log_variance_ratio(now, after))
     return forward.log_prob(x_t) - reverse.log_prob(x_t)
 
 

@@ -243,8 +243,7 @@ def one_time_estimate(time: Time, given: Given, x_0: Tensor, eps: Tensor, u: Ten
     (gamma_t, weight, gamma_s), q = time.gamma_and_weight(given.schedule, u), given.process
     prediction = given.denoise(q_sample(x_0, eps, gamma_t, q), gamma_t)
     target, estimate = q.target(x_0, gamma_s, gamma_t), q.estimate(prediction.x_0, gamma_s, gamma_t)
-    spread = time.spread(prediction, gamma_s, gamma_t)
-    return OneTimeEstimate(u, density, gamma_t, weight, target, estimate, spread)
+    return OneTimeEstimate(u, density, gamma_t, weight, target, estimate, time.spread(prediction, gamma_s, gamma_t))
 
 
 def all_timestep_kls(time: DiscreteTime, given: Given, x_0: Tensor, draws: AbstractDraws, rows: int) -> Tensor:

@@ -46,14 +46,14 @@ class Prediction(NamedTuple):
         signal, noise = signal_and_noise(gamma_t, x_t)
         return cls(x_0, (x_t - signal * x_0) / noise)
 
+    def log_variance_ratio(self, gamma_s: Tensor, gamma_t: Tensor) -> Tensor | None:
+        """Return log(σ_p²/σ_q²), the reverse variance over the posterior's (1.89); None where they are equal."""
+        return None
+
     def moved(self, x_0: Tensor, gamma_t: Tensor) -> "Prediction":
         """Return the prediction at the same x_t with the data estimate ``x_0``: ε̂ moves by √ᾱ/σ times the difference."""
         signal, noise = signal_and_noise(gamma_t, x_0)
         return Prediction(x_0, self.eps + signal / noise * (self.x_0 - x_0))
-
-    def log_variance_ratio(self, gamma_s: Tensor, gamma_t: Tensor) -> Tensor | None:
-        """Return log(σ_p²/σ_q²), the reverse variance over the posterior's (1.89); None where they are equal."""
-        return None
 
 
 class VariedPrediction(Prediction):
@@ -154,6 +154,14 @@ class VelocityParameterisation(LinearParameterisation):
         return -sigma2(gamma).sqrt(), alpha_bar(gamma).sqrt()
 
 
+class ResidualVelocityParameterisation(LinearParameterisation):
+    """y = v − x_t with v the velocity: a network whose output plus its input is v."""
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        signal, noise = alpha_bar(gamma).sqrt(), sigma2(gamma).sqrt()
+        return -(signal + noise), signal - noise
+
+
 class StraightParameterisation(LinearParameterisation):
     """y = (ε − x_0)/√2, from x_t on the straight path between them, α x_0 + (1 − α) ε with the same SNR.
 
@@ -168,14 +176,6 @@ class StraightParameterisation(LinearParameterisation):
     def network_input(self, x_t: Tensor, gamma: Tensor) -> Tensor:
         signal, noise = signal_and_noise(gamma, x_t)
         return x_t / (signal + noise)
-
-
-class ResidualVelocityParameterisation(LinearParameterisation):
-    """y = v − x_t with v the velocity: a network whose output plus its input is v."""
-
-    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        signal, noise = alpha_bar(gamma).sqrt(), sigma2(gamma).sqrt()
-        return -(signal + noise), signal - noise
 
 
 class ResidualNoiseParameterisation(LinearParameterisation):

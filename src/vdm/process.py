@@ -98,13 +98,6 @@ def q_sample(x_0: Tensor, eps: Tensor, gamma_t: Tensor, process: ForwardProcess 
     return marginal.loc + marginal.scale * eps
 
 
-def reverse_kernel(
-    x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, process: ForwardProcess = FORWARD
-) -> Independent:
-    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0): ``ForwardProcess.reverse``."""
-    return process.reverse(x_hat, x_t, gamma_s, gamma_t)
-
-
 def _towards(x_0: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
     """N(√(ᾱ_s/ᾱ_t) (1 − c) x_t + √ᾱ_s c x_0, (1 − ᾱ_s) c I)."""
     c = step_fraction(gamma_s, gamma_t)
@@ -112,6 +105,13 @@ def _towards(x_0: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Inde
     from_x_0 = alpha_bar(gamma_s).sqrt() * c
     mean = align(from_x_t, x_t) * x_t + align(from_x_0, x_0) * x_0
     return isotropic(mean, sigma2(gamma_s) * c)
+
+
+def reverse_kernel(
+    x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, process: ForwardProcess = FORWARD
+) -> Independent:
+    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0): ``ForwardProcess.reverse``."""
+    return process.reverse(x_hat, x_t, gamma_s, gamma_t)
 
 
 def widened(kernel: Independent, log_ratio: Tensor | None) -> Independent:

@@ -13,7 +13,7 @@ from PIL import Image
 from support.commands import invoke
 from support.exports import MODELS, exported
 from vdm.cli import compress, decompress
-from vdm.cli.decompress import as_overrides
+from vdm.cli.entry import as_overrides
 from vdm.data import Digits
 
 DIGITS = Digits([1, 8, 8]).load()["test"].x.numpy()
@@ -113,6 +113,7 @@ def test_other_machine_is_named(checkpoint, tmp_path, capsys, monkeypatch):
     [
         (["timesteps=1"], "timesteps"),
         (["examples=0"], "examples"),
+        (["repeats=1"], "repeats"),
         (["batch_size=0"], "batch"),
         (["data.split=tset"], "tset"),
         (["images=missing.npy"], "missing.npy"),

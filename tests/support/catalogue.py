@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from vdm.config.composed import instantiate_own
-from vdm.config.hints import config_directory
+from vdm.config.groups import config_directory
 
 CONFIGS = Path(config_directory())
 

@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
-from vdm.cli import command
+from vdm.cli import entry
 from vdm.codec import Encoded, Images, Settings, encode
 from vdm.codec.account import LABELS, account
 from vdm.codec.files import check_new, png_names, read_images
 from vdm.config.composed import instantiate_own
 from vdm.errors import at_least
+from vdm.evaluation.estimator import need_two
 from vdm.networks.embedding import check_condition
 from vdm.reports import console
 from vdm.reports.table import Table
 from vdm.runs.files import file_sha256, write_atomically
 from vdm.runs.load import LoadedRun, load_run
-from vdm.runs.provenance import code_version
+from vdm.runs.version import code_version
 
 FILE, ACCOUNT = "images.vdm", "compress.json"
 
@@ -63,6 +64,8 @@ def _prepare(config: DictConfig) -> Request:
         names = png_names(run.data.source.file_names(config.data.split))
         images = Images(split.x, split.condition, names)
         source = {"data": run.data.name, "release": run.data.source.release, "split": config.data.split}
+    if config.repeats is not None:
+        need_two(config.repeats)
     if config.examples is not None:
         at_least(1, examples=config.examples)
     images = images.part(slice(config.examples))
@@ -120,7 +123,4 @@ def _advance(bar: tqdm, share: float) -> None:
     bar.update(int(share * bar.total) - bar.n)
 
 
-def main() -> None:
-    settings = {"ckpt": str, "folder": str, "ema": bool, "images": str | None, "examples": int | None}
-    numbers = {"batch_size": int, "ramp": int | None, "block": int, "timesteps": int | None, "repeats": int | None}
-    command.run("compress", compress, settings | numbers)
+main = entry.compress

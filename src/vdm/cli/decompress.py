@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
-from vdm.cli import command
+from vdm.cli import entry
 from vdm.cli.compress import ACCOUNT
 from vdm.codec import decode
 from vdm.codec.container import read
@@ -56,13 +56,4 @@ def _checkpoint(path: Path) -> str:
     return found
 
 
-def as_overrides(arguments: list[str]) -> list[str]:
-    """Return the command's arguments with a file that stands by itself as the setting ``file``."""
-    quoted = [argument.replace("\\", "\\\\").replace("'", "\\'") for argument in arguments[:1]]
-    named = "=" in arguments[0] or arguments[0].startswith("-") if arguments else True
-    return arguments if named else [f"file='{quoted[0]}'", *arguments[1:]]
-
-
-def main() -> None:
-    sys.argv[1:] = as_overrides(sys.argv[1:])
-    command.run("decompress", decompress, {"file": str, "folder": str, "ckpt": str | None, "ema": bool})
+main = entry.decompress

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from vdm.batch import Batch
-from vdm.cli import command
+from vdm.cli import command, entry, machine
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
@@ -21,6 +21,7 @@ from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, Estimator, Result, warnings
 from vdm.evaluation.ranks import is_rank_zero
 from vdm.evaluation.samples.scores import SampleScores
+from vdm.laws import check_model, laws_fact, laws_setting
 from vdm.reports import console
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
@@ -50,6 +51,7 @@ class Request(NamedTuple):
         run = self.run
         return {
             **provenance(run.data, run.seed),
+            **laws_fact(),
             "checkpoint": str(run.checkpoint.path),
             "step": run.checkpoint.step,
             "weights": run.weights,
@@ -74,6 +76,11 @@ class Measured(NamedTuple):
 
 def evaluate(config: DictConfig) -> float:
     """Return the bound in bits/dim of one split: the number of the end of training, unless asked otherwise."""
+    with laws_setting(config.get("laws")):
+        return _evaluate(config)
+
+
+def _evaluate(config: DictConfig) -> float:
     request = _prepare(config)
     own = own_bound(request)
     with _sigterm_as_exit():
@@ -92,7 +99,7 @@ def _prepare(config: DictConfig) -> Request:
         for name, node in _asked(config, "estimators").items()
     }
     relatives = [instantiate_own(node, f"relatives.{name}") for name, node in _asked(config, "relatives").items()]
-    device = command.device_of(config.accelerator)
+    device = machine.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
     changes = command.data_changes(config) | {
         "test.repeats": config.repeats,
@@ -104,6 +111,7 @@ def _prepare(config: DictConfig) -> Request:
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
+    check_model(run.model, run.data.split(config.split).x)
     scores = SampleScores(fid, run.levels, relatives)
     scores.check(run.model, run.data)
     for estimator in estimators.values():
@@ -180,7 +188,7 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
     condition = None if split.condition is None else split.condition.to(device)
     data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
     model = request.run.model.to(device).eval().requires_grad_(False)
-    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
+    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
 
 
@@ -223,8 +231,4 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
     return metrics
 
 
-def main() -> None:
-    switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
-    settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
-    parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
-    command.run("evaluate", evaluate, settings | parts)
+main = entry.evaluate

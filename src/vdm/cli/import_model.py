@@ -9,11 +9,9 @@ from typing import Any
 import yaml
 
 import vdm
-from vdm.adapters.folder import new_folder, write_imported
 from vdm.cli import command
 from vdm.config.signatures import accepted, check_arguments
 from vdm.errors import InvalidInput, did_you_mean
-from vdm.reports import console
 
 KINDS = {
     "vdm": "vdm.adapters.official.import_vdm",
@@ -27,6 +25,9 @@ USAGE = f"vdm-import {'|'.join(KINDS)} FILE folder=NEW_FOLDER name=value …"
 
 def import_model(kind: str, path: Path, folder: str, settings: dict[str, Any]) -> None:
     """Read the model at ``path``, write it into a new folder, read it back, and print how to use it."""
+    from vdm.adapters.folder import new_folder, write_imported  # here, so that the usage is there at once
+    from vdm.reports import console
+
     out, function = new_folder(folder), _function(kind)
     check_arguments(function, [path], settings, True, kind)
     imported = function(path, **settings)
@@ -73,6 +74,9 @@ def _value(name: str, text: str) -> Any:
 def main() -> None:
     if {"--help", "-h"} & {*sys.argv}:
         print(f"{USAGE}: see docs/importing.md")
+        return
+    if "--version" in sys.argv:
+        command.show_version()
         return
     try:
         import_model(*parse(sys.argv[1:]))

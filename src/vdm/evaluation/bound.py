@@ -13,6 +13,7 @@ from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
 from vdm.evaluation.summary import summarise
+from vdm.laws import check_model
 
 NO_AUTOCAST = (
     "the bound is not evaluated under autocast, whose rounding biases it: use trainer.precision=32-true, or allow autocast "
@@ -23,7 +24,8 @@ NO_AUTOCAST = (
 class BoundEvaluation:
     """The bound of each example, in ``repeats`` independent replicates.
 
-    Draws are keyed by (seed, example index, replicate), so the result depends neither on batches nor on processes. Within
+    Draws are keyed by (seed, example index, replicate), so the result depends on batches and on
+    processes by rounding alone: a network sums in another order in another batch size. Within
     a replicate, t may be stratified over the examples, so that only replicates are independent.
 
     Args:
@@ -49,6 +51,7 @@ class BoundEvaluation:
         """
         if not self.autocast and torch.is_autocast_enabled(batch.x.device.type):
             raise InvalidInput(NO_AUTOCAST)
+        check_model(model, batch.x)
         blocks, several = [], max(1, self.rows // len(batch.x))
         for start in range(0, self.repeats, several):
             repeats = range(start, min(start + several, self.repeats))

@@ -13,6 +13,7 @@ denoiser is ideal.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, nee
 from vdm.evaluation.summary import summarise
 from vdm.gamma import align, alpha_bar, event_dims, sigma2
 from vdm.given import Given
+from vdm.laws import check_laws, hold_foreign
+from vdm.laws.likelihoods import check_dequantisation
+from vdm.likelihoods import LevelLikelihood
 from vdm.process import standard_normal
 from vdm.schedules import NoiseSchedule
 from vdm.terms import bits_per_dim
@@ -144,6 +148,9 @@ class FlowLikelihood(Estimator):
                 "several draws of the dequantisation need divergence=exact: the mean of exponentials of a noisy divergence "
                 "is too large, and no bound"
             )
+        law = partial(check_dequantisation, of_levels=isinstance(vdm.likelihood, LevelLikelihood))
+        hold_foreign(self.dequantisation, law, "estimators.flow.dequantisation")
+        check_laws(self.divergence, "estimators.flow.divergence")
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         pieces = list(chunks(data, self.rows))
@@ -194,6 +201,5 @@ class FlowLikelihood(Estimator):
             f"{trace}, {bins}; halving the tolerance {self.tolerance:g} changes it by {mean:+.5f} bits/dim, one "
             f"example by {largest:.5f} at most"
         )
-        terms = {"bits_per_dim": summarise(values, independent=True)}
-        draws = self.repeats * self.dequantisation.samples
+        terms, draws = {"bits_per_dim": summarise(values, independent=True)}, self.repeats * self.dequantisation.samples
         return Result("flow", "probability flow", terms, len(values), draws, calls, facts, note)

@@ -19,7 +19,7 @@ n_hk are known before, and go up and down with the estimate, as Student's t assu
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,28 +67,30 @@ class WeightedRounds(NamedTuple):
         """V_h = Σ_k w_k² v_hk/n_hk, each stratum's part of the squared standard error, (H + 1,)."""
         return torch.stack([weight**2 * sums.variances / sums.counts for sums, weight in self.used]).sum(0)
 
-    def terms(self, exact: Mapping[str, Tensor]) -> dict[str, Estimate]:
-        """The bound term by term, from each example's terms in closed form (n,), in bits/dim."""
+    def terms(self, closed: Mapping[str, Tensor]) -> dict[str, Estimate]:
+        """The bound term by term in bits/dim, from each example's terms in closed form (n,)."""
         means = torch.stack([weight * sums.means for sums, weight in self.used]).sum(0)
         thirds = torch.stack([w**3 * sums.third_moments / sums.counts.square() for sums, w in self.used]).sum(0)
         variances, counts = self.squared_se, torch.stack([sums.counts for sums, _ in self.used]).sum(0)
-        examples = [torch.cat([sums.examples, torch.stack([*exact.values()], 1)], 1) for sums, _ in self.used[:2]]
+        examples = [torch.cat([sums.examples, torch.stack([*closed.values()], 1)], 1) for sums, _ in self.used[:2]]
+        place = {name: 2 + i for i, name in enumerate(closed)}
 
-        def estimate(strata: slice, columns: list[int], closed: float) -> Estimate:
+        def estimate(strata: slice, sampled: list[int], names: Sequence[str]) -> Estimate:
             part, total = variances[strata], variances[strata].sum().item()
             df = total**2 / (part.square() / (counts[strata] + 1)).sum().item() - 2 if total else math.inf
             skew = thirds[strata].sum().item() / total**1.5 if total else 0.0
+            columns = [*sampled, *(place[name] for name in names)]
             error = data_se_of_halves(*(half[:, columns].sum(1) for half in examples))
-            return Estimate(means[strata].sum().item() + closed, math.sqrt(total), error, df, skew)
+            value = means[strata].sum().item() + sum(closed[name].mean().item() for name in names)
+            return Estimate(value, math.sqrt(total), error, df, skew)
 
-        constants = {name: value.mean().item() for name, value in exact.items()}
-        closed = {name: estimate(slice(0, 0), [2 + i], value) for i, (name, value) in enumerate(constants.items())}
+        exact = {name: estimate(slice(0, 0), [], [name]) for name in closed}
         return {
-            "bits_per_dim": estimate(slice(None), [*range(2 + len(exact))], sum(constants.values())),
-            "reconstruction": estimate(slice(0, 1), [0], 0.0),
-            "prior_matching": closed.pop("prior_matching"),
-            "denoising_matching": estimate(slice(1, None), [1], 0.0),
-            **closed,
+            "bits_per_dim": estimate(slice(None), [0, 1], [*closed]),
+            "reconstruction": estimate(slice(0, 1), [0], []),
+            "prior_matching": exact.pop("prior_matching"),
+            "denoising_matching": estimate(slice(1, None), [1], []),
+            **exact,
         }
 
 

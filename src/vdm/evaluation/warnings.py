@@ -19,7 +19,7 @@ LARGE_PRIOR = 0.01
 LARGE_RECONSTRUCTION = 0.1
 """Reconstruction in bits/dim above which x_1 is too noisy to tell the levels apart; 0.015 at γ_min = −2 log 3K."""
 
-HEAVY = 0.2
+HEAVY = 0.3
 """Skewness of a mean over the draws above which a few large draws decide it; its interval is not trusted far beyond."""
 
 QUOTED = 0.01

@@ -1,5 +1,6 @@
 """Tables and lists that the commands print."""
 
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -106,4 +107,18 @@ def sibling_command(name: str) -> str:
 
 def short_path(path: Path) -> str:
     """Return ``path`` for ``show``, relative to the working folder if it lies below it."""
-    return escape_markup(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    return escape_markup(_relative(path))
+
+
+def path_argument(name: str, path: Path) -> str:
+    """Return the argument ``name=path`` of a command for ``show``, quoted where a shell needs it."""
+    return quoted(f"{name}={_relative(path)}")
+
+
+def quoted(argument: str) -> str:
+    """Return an argument for ``show``, quoted where a shell needs it."""
+    return escape_markup(shlex.quote(argument))
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

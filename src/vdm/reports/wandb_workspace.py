@@ -7,7 +7,7 @@ from pathlib import Path
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 
-from vdm.config.hints import config_directory
+from vdm.config.groups import config_directory
 from vdm.errors import InvalidInput
 from vdm.reports.groups import differing
 from vdm.runs.folder import RunFolder

@@ -97,8 +97,9 @@ class BoundTerms(Callback):
         log_metrics(trainer, self._finish("test"))
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
-        names, independent = pl_module.evaluated.term_names, pl_module.evaluated.independent_draws
-        self._summary = BoundSummary(evaluation.repeats, names, independent).to(pl_module.device)
+        model = pl_module.evaluated
+        summary = BoundSummary(evaluation.repeats, model.term_names, model.independent_draws)
+        self._summary = summary.to(pl_module.device)
 
     def _finish(self, stage: str) -> dict[str, float]:
         """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
