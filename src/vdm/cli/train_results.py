@@ -42,7 +42,6 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     if augmentation := getattr(getattr(plan.task.evaluated, "augmentation", None), "description", ""):
         made["augmentation"] = augmentation
     facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort, **made}
-    facts |= augmentation_of(plan.task.evaluated)
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
     scores = {} if plan.scores is None else plan.scores.scores.entry
     if scores:
