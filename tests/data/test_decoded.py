@@ -333,7 +333,8 @@ class TestAFolder:
         path = data.source.decoded.path / "train.x"
         before = path.read_bytes()
         batches = list(data.train_dataloader())
-        data.splits()["train"].x[0] = 0
+        with pytest.raises(TypeError):
+            data.splits()["train"].x[0] = 0
         assert len(batches) == len(data.splits()["train"].x) // 5
         assert path.read_bytes() == before
         path.write_bytes(before[:-1])
