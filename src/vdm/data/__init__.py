@@ -1,5 +1,6 @@
 """Data sets: sources, and the DataModule that serves them."""
 
+from vdm.data.arrays import ArraySource
 from vdm.data.batches import OrderedBatches, ShuffledBatches
 from vdm.data.cifar10 import CIFAR10
 from vdm.data.digits import Digits

@@ -99,9 +99,11 @@ class DataModule(LightningDataModule):
         """Return the three splits, loaded at the first call.
 
         Raises:
-            InvalidInput: sizes for other splits; an empty split; examples of another shape than ``event_shape``.
+            InvalidInput: sizes for other splits; an empty split; examples of another shape than ``event_shape``; a device
+                that this machine does not have.
         """
         if not self._splits:
+            check_here(self.device)
             sizes = self.source.sizes
             if sizes is not None:
                 if sizes.keys() != {"train", "val", "test"}:
@@ -146,7 +148,12 @@ class DataModule(LightningDataModule):
         return facts | self.source.provenance() | known
 
     def sampling_condition(self, n: int) -> Tensor | None:
-        """Return conditions for ``n`` samples: those of the first training examples, repeated."""
+        """Return conditions for ``n`` samples: those of the first training examples, repeated.
+
+        None, without a look at the data, for a source without labels.
+        """
+        if self.source.labels is False:
+            return None
         condition = self.splits()["train"].condition
         return None if condition is None else condition[torch.arange(n) % len(condition)]
 
@@ -186,3 +193,12 @@ def check_device(name: str) -> None:
         known = False
     if not known:
         raise InvalidInput(f"device must be cpu, cuda, cuda:0 and so on, mps, or null to choose by memory, got {name!r}")
+
+
+def check_here(name: str | None) -> None:
+    """Raise InvalidInput for a device that this machine does not have."""
+    device = torch.device("cpu" if name is None else name)
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = counts.get(device.type, 1)
+    if (device.index or 0) >= count:
+        raise InvalidInput(f"data.device={name}, and this machine has {count} of {device.type}: leave data.device= out")

@@ -116,7 +116,7 @@ class StoredRows:
         """Read rows by number, one call of the system for each run of neighbours."""
         rows = rows if self.chosen is None else self.chosen[rows]
         found = np.empty((len(rows), *self.stored[1:]), self.kind)
-        each, content = math.prod(self.stored[1:]) * self.kind.itemsize, memoryview(found.reshape(-1).view(np.uint8))
+        each, content = math.prod(self.stored[1:]) * self.kind.itemsize, memoryview(found.reshape(-1).view(np.uint8).data)
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             self._fill(content[start * each : end * each], self.offset + int(rows[start]) * each)
@@ -154,9 +154,11 @@ class BoundedFile(io.FileIO):
     """A file that refuses to be read by more than ``AT_ONCE`` at once, whatever a header in it says."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= AT_ONCE:
-            raise InvalidInput(f"{self.name} asks for more than {AT_ONCE >> 20} MiB at once where a header should stand")
-        return super().read(size) or b""
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        asked = left if size is None or size < 0 else min(size, left)
+        if asked > AT_ONCE:
+            raise InvalidInput(f"{self.name} asks for {asked >> 20} MiB at once where a header should stand: get it again")
+        return super().read(asked) or b""
 
 
 def whole(path: Path, most: int) -> bytes:

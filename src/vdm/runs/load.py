@@ -50,7 +50,7 @@ class LoadedRun:
     def data(self) -> DataModule:
         """The run's data module, which reads files at the first use of a split, and downloads nothing."""
         data: DataModule = self.part("data")
-        data.source.download = False
+        data.source.download, data.device = False, None  # files and devices are this machine's to give
         return data
 
     @property
