@@ -85,7 +85,7 @@ class ArraySource(ImageSource):
     def _arrays(self) -> tuple[dict[str, Callable[[], Array]], str]:
         """Return what opens each array, by its name, and where they are."""
         if not isinstance(self.path, str):
-            return {name: lambda value=value: _in_memory(value) for name, value in self.path.items()}, "arrays"  # type: ignore[misc]
+            return {name: lambda value=value: in_memory(value) for name, value in self.path.items()}, "arrays"  # type: ignore[misc]
         path = Path(self.path).expanduser()
         if path.is_dir():
             files = {file.stem: file for file in sorted(path.glob("*.npy"))}
@@ -118,7 +118,7 @@ def _part(x: Rows, condition: Tensor | None, rows: np.ndarray) -> Split:
     return Split(taken(x, rows), None if condition is None else condition[torch.from_numpy(rows)])
 
 
-def _in_memory(value: Any) -> Array:
+def in_memory(value: Any) -> Array:
     """Return an array, a tensor or a path to a npy file as an array."""
     if isinstance(value, str | Path):
         return open_array(Path(value).expanduser())
