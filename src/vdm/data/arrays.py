@@ -15,7 +15,8 @@ from torch import Tensor
 from vdm.buildable import buildable
 from vdm.data.npy import keys_of, open_array
 from vdm.data.shares import Splitting
-from vdm.data.source import ImageSource
+from vdm.data.source import ImageSource, Source
+from vdm.data.source import Rows as Frames
 from vdm.data.split import Split
 from vdm.data.stored import Rows, StoredRows, served_type, taken
 from vdm.errors import InvalidInput
@@ -25,7 +26,19 @@ Settings = ParamSpec("Settings")
 Array = np.ndarray | StoredRows
 
 
-class ArraySource(ImageSource):
+class AnyShape(ImageSource):
+    """Examples of any shape: integer levels 0 … ``levels`` − 1, or for ``levels`` = 0 real numbers."""
+
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        return draw(x, levels or self.levels)
+
+    def frames(self, rows: Frames, captions: Sequence[str], levels: int | None = None) -> Image.Image:
+        if len(self.event_shape) == 3 and self.event_shape[0] in (1, 3) and (levels or self.levels) > 1:
+            return super().frames(rows, captions, levels)
+        return Source.frames(self, rows, captions, levels)
+
+
+class ArraySource(AnyShape):
     """Examples (N, *event) in arrays: integer levels, or for ``levels`` = 0 real numbers, served as float32.
 
     Arrays of a npy file, and of an uncompressed npz file, stay there and are read by rows. An array (N, H, W) has one
@@ -78,9 +91,6 @@ class ArraySource(ImageSource):
             **{split: Split(x[split], conditions[split]) for split in x},
             **{split: _part(x["train"], conditions["train"], own) for split, own in rows.items() if len(rows) > 1},
         }
-
-    def picture(self, x: Tensor) -> Image.Image:
-        return draw(x, self.levels)
 
     def _arrays(self) -> tuple[dict[str, Callable[[], Array]], str]:
         """Return what opens each array, by its name, and where they are."""

@@ -14,12 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.buildable import buildable
-from vdm.data.arrays import as_rows, draw
+from vdm.data.arrays import AnyShape, as_rows
 from vdm.data.decoding import Decoding, Fit, Unusable
 from vdm.data.image_files import cropped
 from vdm.data.module import DataModule
 from vdm.data.shares import Splitting
-from vdm.data.source import ImageSource
 from vdm.data.split import Split
 from vdm.data.stored import Rows, StoredRows, taken
 from vdm.errors import InvalidInput
@@ -71,7 +70,7 @@ class Items(Splitting):
         return Item(item[0], item[1] if len(item) > 1 else None) if isinstance(item, list | tuple) else Item(item, None)
 
 
-class ItemSource(ImageSource):
+class ItemSource(AnyShape):
     """Examples of one or several data sets, by the names of their splits, each item read once.
 
     An item is a picture of Pillow, an array or a tensor, alone, before a label, or in a mapping. Levels may be integers,
@@ -94,9 +93,6 @@ class ItemSource(ImageSource):
         whole = {split: self._read(found[name], f"{self.name}, {name}") for split, name in examples.items()}
         train, rows = whole.pop("train"), self.items.held_out(len(found[examples["train"]]), examples)
         return {split: _part(train, own) for split, own in rows.items()} | whole
-
-    def picture(self, x: Tensor) -> Image.Image:
-        return draw(x, self.levels)
 
     def _read(self, data: Any, where: str) -> Split:
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or not len(data):

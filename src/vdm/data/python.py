@@ -47,7 +47,7 @@ def from_arrays(
     source = ArraySource(
         likely_shape(tuple(first.shape[1:])) if event_shape is None else event_shape,
         {**arrays, **{f"{split}_labels": np.asarray(value) for split, value in (labels or {}).items()}},
-        Splitting(**held),
+        Splitting(held.get("val", 0.05), held.get("test", 0.1)),
         likely_levels(kind) if levels is None else levels,
         labels is not None,
     )

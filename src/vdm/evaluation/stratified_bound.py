@@ -119,9 +119,12 @@ def portion(progress: Progress, start: float, end: float) -> Progress:
 
 def prior_matching_bits(vdm: DiffusionModel, x: Tensor) -> Tensor:
     """Prior matching of each example in closed form, (n,), in bits/dim, on the CPU."""
-    x_0 = vdm.likelihood.encode(x)
-    gamma_T = vdm.schedule(torch.ones(len(x_0), dtype=scalar_dtype(x_0.device), device=x_0.device))
-    return bits_per_dim(prior_matching(x_0, gamma_T), event_dims(x_0)).double().cpu()
+    found = []
+    for rows in x.split(512):  # a whole split in float32 may not fit into memory
+        x_0 = vdm.likelihood.encode(rows)
+        gamma_T = vdm.schedule(torch.ones(len(x_0), dtype=scalar_dtype(x_0.device), device=x_0.device))
+        found.append(bits_per_dim(prior_matching(x_0, gamma_T), event_dims(x_0)).double().cpu())
+    return torch.cat(found)
 
 
 def bound_terms(halves: Sequence[StratumSums], prior: Tensor) -> dict[str, Estimate]:
