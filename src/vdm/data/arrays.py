@@ -14,11 +14,11 @@ from torch import Tensor
 
 from vdm.buildable import buildable
 from vdm.data.npy import keys_of, open_array
-from vdm.data.shares import Splitting
+from vdm.data.shares import Splitting, layout, says_split
 from vdm.data.source import ImageSource, Source
 from vdm.data.source import Rows as Frames
 from vdm.data.split import Split
-from vdm.data.stored import Rows, StoredRows, served_type, taken
+from vdm.data.stored import Rows, RowWriter, StoredRows, served_type, taken
 from vdm.errors import InvalidInput
 from vdm.plots.images import image_grid
 
@@ -45,7 +45,8 @@ class ArraySource(AnyShape):
     channel; one of (N, H, W, C) is turned to (N, C, H, W).
 
     Args:
-        path: a npy file; a npz file; a folder of npy files, one for each split; or arrays in memory by name.
+        path: a npy file; a npz file; a folder of npy files, one for each split, or one for each example, whose folders then
+            say its split and its class; or arrays in memory by name.
         splitting: which arrays or examples are which split, and which arrays are labels.
         levels: K of the integers 0 … K − 1; 0 for real numbers.
         labels: yield the labels as conditions: whole numbers (N,) or vectors (N, F).
@@ -98,17 +99,28 @@ class ArraySource(AnyShape):
             return {name: lambda value=value: in_memory(value) for name, value in self.path.items()}, "arrays"  # type: ignore[misc]
         path = Path(self.path).expanduser()
         if path.is_dir():
-            files = {file.stem: file for file in sorted(path.glob("*.npy"))}
-            if not files:
-                raise InvalidInput(
-                    f"there is no npy file in {path}: set data.path= to a npy or npz file, or a folder of them"
-                )
-            return {name: lambda file=file: open_array(file) for name, file in files.items()}, str(path)  # type: ignore[misc]
+            return self._folder(path), str(path)
         if not path.is_file():
             raise InvalidInput(f"there is no file {path}: set data.path= to a npy or npz file, or a folder of npy files")
         if path.suffix == ".npz":
             return {key: lambda key=key: open_array(path, key) for key in keys_of(path)}, str(path)  # type: ignore[misc]
         return {path.stem: lambda: open_array(path)}, str(path)
+
+    def _folder(self, path: Path) -> dict[str, Callable[[], Array]]:
+        """Return what opens the arrays of a folder: one a split, by its name, or files that hold one example each."""
+        files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*.npy"))}
+        if not files:
+            raise InvalidInput(f"there is no npy file in {path}: set data.path= to a npy or npz file, or a folder of them")
+        if self.splitting.names or (all("/" not in name for name in files) and any(says_split(name) for name in files)):
+            return {file.stem: lambda file=file: open_array(file) for file in files.values()}  # type: ignore[misc]
+        found = layout([*files])
+        kinds = sorted({(found.inner(name) or [""])[0] for name in files})
+        arrays = dict[str, Callable[[], Array]]()
+        for split, names in (found.names or {"train": [*files]}).items():
+            arrays[split] = lambda names=names: joined([files[name] for name in names])  # type: ignore[misc]
+            label = np.array([kinds.index((found.inner(name) or [""])[0]) for name in names])
+            arrays |= {f"{split}_labels": lambda label=label: label} if len(kinds) > 1 else {}  # type: ignore[misc]
+        return arrays
 
     def _labels(self, names: Mapping[str, str], arrays: Mapping[str, Callable[[], Array]], split: str, n: int) -> Tensor:
         if split not in names:
@@ -126,6 +138,15 @@ class ArraySource(AnyShape):
 
 def _part(x: Rows, condition: Tensor | None, rows: np.ndarray) -> Split:
     return Split(taken(x, rows), None if condition is None else condition[torch.from_numpy(rows)])
+
+
+def joined(files: Sequence[Path]) -> Array:
+    """Return the examples of files that hold one each, of the same shape and type."""
+    first = np.asarray(open_array(files[0])[:])
+    rows = RowWriter((len(files), *first.shape), first.dtype)
+    for file in files:
+        rows.append(np.asarray(open_array(file)[:]), str(file))
+    return rows.finished()
 
 
 def in_memory(value: Any) -> Array:

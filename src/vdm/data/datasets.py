@@ -1,7 +1,5 @@
 """Any map-style data set of torch, and data sets of Hugging Face: every item is read once, into plain numbers."""
 
-import math
-import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +18,11 @@ from vdm.data.image_files import cropped
 from vdm.data.module import DataModule
 from vdm.data.shares import Splitting
 from vdm.data.split import Split
-from vdm.data.stored import Rows, StoredRows, taken
+from vdm.data.stored import RowWriter, taken
 from vdm.errors import InvalidInput
 
 Settings = ParamSpec("Settings")
 
-IN_MEMORY = 2**28  # bytes of a split that is kept in memory
 LOOKED_AT = 16  # items that are read twice, and by which the scale of real numbers is told
 USUAL = {"image": ("image", "images", "img", "x", "pixel_values"), "label": ("label", "labels", "y", "target", "fine_label")}
 CLOSE = 0.02  # of a level: a number further from one is none, and float32 is closer for 65,536 of them
@@ -105,14 +102,14 @@ class ItemSource(AnyShape):
             )
         scale, labels = self._scale(np.stack([item.x for item in first]), where), []
         kind = first[0].x.dtype if scale is None else np.dtype(np.uint8 if self.levels <= 256 else np.int32)
-        rows = _Rows((len(data), *self.event_shape), kind, self.items.cache)
+        rows = RowWriter((len(data), *self.event_shape), kind, self.items.cache)
         for i in range(len(data)):
             item = self._item(data, i, where, seen)
             rows.append(item.x if scale is None else scale(item.x, f"{where}, item {i}"), f"{where}, item {i}")
             labels.append(item.label)
         if len(seen) > 1:
             raise InvalidInput(f"{where}: some pictures hold 0 … {self.levels - 1}, others levels spread over 0 … 255")
-        return Split(rows.finished(), self._conditions(labels, where))
+        return Split(as_rows(rows.finished(), self.event_shape, where), self._conditions(labels, where))
 
     def _item(self, data: Any, number: int, where: str, seen: set[str]) -> Item:
         where = f"{where}, item {number}"
@@ -271,38 +268,6 @@ def served(
     """Serve torch data sets: one that is split, or one for each split that there is."""
     settings["dataset"] = {"train": source, "val": val_source, "test": test_source}
     return module(*args, **settings)
-
-
-class _Rows:
-    """Examples that are written one after the other, in memory or in a file without a name."""
-
-    def __init__(self, shape: tuple[int, ...], kind: np.dtype, cache: Path) -> None:
-        self.shape, self.kind, self.count = shape, kind, 0
-        self.small = math.prod(shape) * kind.itemsize <= IN_MEMORY
-        if self.small:
-            self.memory = np.empty(shape, kind)
-            return
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            self.file = tempfile.TemporaryFile(dir=cache)  # noqa: SIM115 it is read as long as the split lives
-        except OSError as error:
-            raise InvalidInput(f"examples cannot be stored in {cache} ({error.strerror}): set data.cache=") from error
-
-    def append(self, x: np.ndarray, where: str) -> None:
-        if x.dtype != self.kind:
-            raise InvalidInput(f"{where} holds {x.dtype}, and earlier ones {self.kind}: give all examples one type")
-        if self.small:
-            self.memory[self.count] = x
-        else:
-            self.file.write(np.ascontiguousarray(x).data)
-        self.count += 1
-
-    def finished(self) -> Rows:
-        """Return the examples."""
-        if self.small:
-            return as_rows(self.memory, self.shape[1:], "")
-        self.file.flush()
-        return StoredRows(self.file, self.shape, self.kind)
 
 
 def _part(split: Split, rows: np.ndarray) -> Split:

@@ -118,7 +118,8 @@ class DataModule(LightningDataModule):
                         f"{self.name}: {name} examples have shape {tuple(split.x.shape[1:])}, but data.event_shape is "
                         f"{self.event_shape}"
                     )
-            self._splits = splits
+            usual = [name for name in ("train", "val", "test") if name in splits]
+            self._splits = {name: splits[name] for name in dict.fromkeys([*usual, *splits])}
         return self._splits
 
     def split(self, name: str) -> Split:

@@ -26,6 +26,11 @@ def split_named(name: str) -> str | None:
     return found[0] if len(found) == 1 and all(word in NAMES or word in NEUTRAL for word in words) else None
 
 
+def says_split(name: str) -> bool:
+    """Return whether the name of a file is that of a split, or of its labels."""
+    return any(word in NAMES for word in re.findall("[a-z]+", name.lower()))
+
+
 class HeldOut:
     """Numbers of examples to hold out of the others for splits that are not there.
 
@@ -36,7 +41,7 @@ class HeldOut:
     def __init__(self, val: float, test: float) -> None:
         if not (val > 0 and test > 0 and (val if val < 1 else 0) + (test if test < 1 else 0) < 1):
             raise InvalidInput(
-                f"data.val and data.test must be shares of the files with some left, or numbers, got {val} and {test}"
+                f"data.val and data.test must be shares of the examples with some left, or numbers, got {val} and {test}"
             )
         self.val, self.test = val, test
 

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_map
 from vdm.errors import InvalidInput
 
 PIECE = 2**26  # bytes read at once by what goes over all examples
+IN_MEMORY = 2**28  # bytes of examples that are kept in memory, of those that are written one by one
 AT_ONCE = 2**24  # bytes that a reader of a foreign archive may ask for at once
 
 
@@ -148,6 +150,46 @@ def pieces(x: Rows) -> Iterator[Tensor]:
 def taken(x: Rows, rows: np.ndarray) -> Rows:
     """Return some rows, those of a file unread."""
     return x.rows(rows) if isinstance(x, StoredRows) else x[torch.from_numpy(rows)]
+
+
+class RowWriter:
+    """Examples (N, *event) that are written one after the other, in memory or, if they are many, in a file without a name.
+
+    Args:
+        shape, kind: of all of them.
+        folder: for the file, which is gone when the process ends; None for the system's own.
+    """
+
+    def __init__(self, shape: Sequence[int], kind: np.dtype, folder: Path | None = None) -> None:
+        self.shape, self.kind, self.count = tuple(shape), kind, 0
+        self.memory, self.file = np.empty(0, kind), None
+        if math.prod(shape) * kind.itemsize <= IN_MEMORY:
+            self.memory = np.empty(self.shape, kind)
+            return
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 it is read as long as the examples live
+        except OSError as error:
+            raise InvalidInput(f"examples cannot be stored in {folder} ({error.strerror}): set data.cache=") from error
+
+    def append(self, x: np.ndarray, where: str) -> None:
+        """Write one example (*event); raise InvalidInput for one of another shape or type."""
+        if x.dtype != self.kind or x.shape != self.shape[1:]:
+            said = f"{where} holds {x.dtype} of shape {x.shape}, and earlier ones {self.kind} of {self.shape[1:]}"
+            raise InvalidInput(f"{said}: give all examples one type and shape")
+        if self.file is None:
+            self.memory[self.count] = x
+        else:
+            self.file.write(np.ascontiguousarray(x).data)
+        self.count += 1
+
+    def finished(self) -> "StoredRows | np.ndarray":
+        """Return the examples."""
+        if self.file is None:
+            return self.memory
+        self.file.flush()
+        return StoredRows(self.file, self.shape, self.kind)
 
 
 class BoundedFile(io.FileIO):
