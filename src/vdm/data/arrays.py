@@ -151,6 +151,8 @@ def joined(files: Sequence[Path]) -> Array:
 
 def in_memory(value: Any) -> Array:
     """Return an array, a tensor or a path to a npy file as an array."""
+    if isinstance(value, StoredRows):
+        return value
     if isinstance(value, str | Path):
         return open_array(Path(value).expanduser())
     if isinstance(value, np.memmap) and isinstance(value.base, mmap) and value.filename and value.flags.c_contiguous:

@@ -86,6 +86,9 @@ class StoredRows:
         found = np.where(found < 0, found + len(self), found).astype(np.int64)
         return self._read(found) if found.ndim else self._read(found[None])[0]
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:].numpy(), dtype)
+
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.stored, self.kind, self.offset, self.chosen, self.axes)
         return _reopened, (DupFd(self.file.fileno()), *parts)
@@ -120,7 +123,7 @@ class StoredRows:
         found = np.empty((len(rows), *self.stored[1:]), self.kind)
         each, content = math.prod(self.stored[1:]) * self.kind.itemsize, memoryview(found.reshape(-1).view(np.uint8).data)
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        for start, end in zip(starts, np.append(starts[1:], len(rows)), strict=False):  # no start where there are no rows
             self._fill(content[start * each : end * each], self.offset + int(rows[start]) * each)
         if self.axes is not None:
             found = found.transpose(0, *(1 + axis for axis in self.axes))

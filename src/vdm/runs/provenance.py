@@ -55,6 +55,7 @@ def provenance(data: DataModule, seed: int) -> dict[str, Any]:
         "vdm": code_version(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
+        "working_directory": str(Path.cwd()),  # from which relative paths of the config start
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }
