@@ -119,10 +119,10 @@ class ItemSource(AnyShape):
                 return Item(Decoding(self.event_shape, self.items.fit, self.levels, seen).picture(picture), label)
             array = picture.numpy(force=True) if isinstance(picture, Tensor) else np.asarray(picture)
             return Item(np.asarray(as_rows(array[None], self.event_shape, where))[0], label)
-        except (TypeError, ValueError, LookupError, Unusable, OSError) as error:
-            if isinstance(error, InvalidInput):
-                raise
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
+        except InvalidInput:
+            raise
+        except Exception as error:  # somebody else's code may raise anything
+            reason = " ".join(f"{'' if isinstance(error, Unusable) else type(error).__name__ + ': '}{error}".split())[:160]
             raise InvalidInput(f"{where} cannot be used ({reason}): repair it, or leave it out") from error
 
     def _scale(self, x: np.ndarray, where: str) -> Callable[[np.ndarray, str], np.ndarray] | None:

@@ -68,8 +68,8 @@ def keys_of(path: Path) -> list[str]:
 def _refusing(path: Path, key: str | None) -> Iterator[None]:
     try:
         yield
-    except InvalidInput:
-        raise
+    except InvalidInput as error:
+        raise error if str(path) in str(error) else InvalidInput(f"{path}: {error}") from error
     except Exception as error:  # a broken file may raise anything
         reason = "it has no such array" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
         what = "numpy's file" if key is None else f"an npz file with {key!r}"
