@@ -110,7 +110,7 @@ def _checked(found: dict[str, list[str]], outside: list[str], known: dict[str, s
     for folder in own:
         if folder not in {name for folders in known.values() for name in folders}:
             raise InvalidInput(f"data.split_folders: there is no image in a folder called {folder}")
-    names = {split: folders.pop() for split, folders in known.items()}
+    names = {split: known[split].pop() for split in SPLITS if split in known}
     if own and "train" not in own.values():
         found, outside = found | {"train": outside}, []
     if not found or (len(found) == 1 and not outside and not own):
