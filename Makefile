@@ -8,12 +8,15 @@ CLUSTER ?=
 SOAK ?= logs/soak
 STEPS ?= 200000
 JOBS ?= 200
+# TORCH_BACKEND=cpu: torch without CUDA, from PyTorch's own index (a tenth of the download; untested by .ci/run)
+TORCH_BACKEND ?=
+CUDA = ^(nvidia-|cuda-|triton=)
 PYTEST = $(BIN)/python -m pytest -n 2
 LAWS = tests/test_process.py tests/test_elbo.py tests/test_consistency.py tests/test_derivation_laws.py \
 	tests/likelihoods/test_likelihoods.py tests/test_parameterisations.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate report dashboard sample check test test-slow test-cluster soak lint clean
+.PHONY: help setup pins train evaluate report dashboard sample check test test-slow test-cluster soak lint clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -23,11 +26,17 @@ $(VENV)/.ready: pyproject.toml requirements.txt
 	@echo "setting up $(VENV)/ (once; some minutes where the network is slow)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
+	@grep -vE '$(if $(TORCH_BACKEND),$(CUDA),^$$)' requirements.txt > $(VENV)/requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement $(VENV)/requirements.txt \
+		$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-setup: $(VENV)/.ready ## make the environment in .venv/
+setup: $(VENV)/.ready ## make the environment in .venv/; TORCH_BACKEND=cpu: a small torch for machines without a GPU
+
+pins: setup ## write requirements.txt anew from pyproject.toml: ARGS="--upgrade" for the newest, "--upgrade-package NAME" for one
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header \
+		--quiet --output-file requirements.txt $(ARGS)
 
 train: setup ## train on the built-in digits; ARGS="schedule=cosine seed=1" for anything else; CLUSTER=slurm submits it
 	@$(BIN)/vdm-train $(if $(CLUSTER),-m hydra/launcher=$(CLUSTER)) $(ARGS)

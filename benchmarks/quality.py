@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 
 from vdm.bound import VariationalModel
 from vdm.cli.command import quiet
-from vdm.config.hints import config_directory
+from vdm.config.groups import config_directory
 from vdm.data import DataModule
 from vdm.elbo import ContinuousTime
 from vdm.evaluation import BoundEvaluation

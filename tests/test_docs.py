@@ -9,6 +9,7 @@ import torch
 
 from support.catalogue import composed
 from support.exports import MODELS, exported
+from vdm.cli.decompress import as_overrides
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,7 +19,7 @@ CONFIG_OF = {
     "vdm-sample": "sample",
     "vdm-variance_study": "variance_study",
 }
-CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
+CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export", "vdm-compress": "compress", "vdm-decompress": "decompress"}
 REPORTS = {"estimators": "variance_study", "lineage": "lineage"}
 
 
@@ -51,6 +52,7 @@ def test_command_line_of_docs_composes(line):
     """Targets exist, and each override composes."""
     program, *words = [word for word in shlex.split(line.replace("…", "x")) if word != "-m"]
     program = Path(program).name
+    words = as_overrides(words) if program == "vdm-decompress" else words
     if program == "make":
         assert words[0] in re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
         if words[0] != "train":
@@ -68,7 +70,18 @@ def test_command_line_of_docs_composes(line):
         for overrides in first_of_each_sweep(mine):
             composed(*overrides, config=CONFIG_OF[program])
     else:
-        assert program in ("vdm-report", "vdm-dashboard", "pip", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
+        assert program in (
+            "vdm-report",
+            "vdm-dashboard",
+            "vdm-import",
+            "pip",
+            "git",
+            "cd",
+            "conda",
+            "tensorboard",
+            "wandb",
+            "pre-commit",
+        )
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)

@@ -6,7 +6,9 @@
 from importlib import import_module
 from typing import Any
 
-_LAZY = {"load": "vdm.runs.exported"}
+__version__ = "0.1.0"
+
+_LAZY = {"load": "vdm.runs.exported", "compress": "vdm.codec", "decompress": "vdm.codec"}
 """Public names and the modules that define them."""
 
 

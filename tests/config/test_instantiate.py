@@ -20,7 +20,7 @@ REFUSED = {
     "missing package": ({"_target_": "vdn.elbo"}, "part: there is no vdn.elbo; check the spelling"),
     "no callable": ({"_target_": "math.pi"}, "part: math.pi is a float and cannot be called"),
     "no name": ({"_target_": 5}, "part._target_ must be a dotted name, got 5"),
-    "a setting of Hydra": ({"_target_": LEVELS, "_convert_": "all"}, "part: a call has no setting '_convert_'"),
+    "an unknown setting": ({"_target_": LEVELS, "_call_": "all"}, "part: a call has no setting '_call_'"),
     "a number for a name": ({"_target_": LEVELS, 5: 5}, "part: a call has no setting 5"),
     "in a list": ([{"_target_": LEVELS, "levels": "x"}], "part[0].levels must be"),
     "positional, wrong type": ({"_target_": LEVELS, "_args_": ["many"]}, "part._args_[0] must be a whole number"),
@@ -95,3 +95,11 @@ def test_nothing_is_called_if_a_later_call_is_wrong(wrong, tmp_path):
 def test_errors_of_a_call_name_its_place():
     with pytest.raises(InvalidInput, match=r"^part\.half: ZeroDivisionError: Fraction\(1, 0\)$"):
         instantiate({"half": FRACTION | {"_args_": [1, 0]}}, TrustEverything(), "part")
+
+
+def test_settings_of_hydra_are_understood():
+    """``_recursive_: false`` passes calls on unmade; every conversion is already made."""
+    inner = {"_target_": "fractions.Fraction", "_args_": [1, 2]}
+    tree = {"_target_": "builtins.dict", "_convert_": "all", "_recursive_": False, "given": inner}
+    assert instantiate(tree, TrustEverything()) == {"given": inner}
+    assert instantiate(tree | {"_recursive_": True}, TrustEverything()) == {"given": Fraction(1, 2)}

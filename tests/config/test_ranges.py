@@ -8,7 +8,7 @@ from torch.optim import SGD
 
 from support.catalogue import composed
 from support.tasks import parts, trainer_for
-from vdm.cli.command import device_of
+from vdm.cli.machine import device_of
 from vdm.config.composed import instantiate_own
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation

@@ -199,7 +199,15 @@ def test_a_run(tmp_path, monkeypatch, capsys):
         "validation.repeats=2",
     ]
     small += ["model.sampling.steps=5", "callbacks.sample_grid.every=1"]
-    run = ["vdm-train", "experiment=toy", "trainer=debug", "trainer.accelerator=cpu", *small, f"hydra.run.dir={tmp_path}"]
+    run = [
+        "vdm-train",
+        "experiment=toy",
+        "trainer.max_steps=10",
+        "trainer.val_check_interval=5",
+        "trainer.accelerator=cpu",
+        *small,
+        f"hydra.run.dir={tmp_path}",
+    ]
     monkeypatch.setattr(sys, "argv", run)
     train.main()
     metrics = json.loads((tmp_path / "metrics.json").read_text())

@@ -15,11 +15,13 @@ from vdm.cli.preflight import check_precision
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.evaluation import warnings
+from vdm.runs.folder import RunFolder
 from vdm.runs.provenance import provenance, shared
 from vdm.training.build import build
 
 RUN = (
-    "trainer=debug",
+    "trainer.max_steps=10",
+    "trainer.val_check_interval=5",
     "trainer.accelerator=cpu",
     "model.denoiser.network.channels=8",
     "model.denoiser.network.blocks=1",
@@ -35,10 +37,11 @@ def about(**changes):
     return {"name": "x", "splits": splits, **changes}
 
 
-def warned(value=1.0, prior=0.003, mc_se=0.01, data_se=0.02, data=None, model=None, facts=None, others=()):
+def warned(value=1.0, prior=0.003, mc_se=0.01, data_se=0.02, data=None, model=None, facts=None, others=(), **more):
     zero = Estimate(0.0, 0.0, 0.0)
-    own = {"bits_per_dim": Estimate(value, mc_se, data_se), "prior_matching": Estimate(prior, 0.0, 0.0), "x": zero}
-    return warnings.warnings(model, own, list(others), data, {"data": about(), "split": "test", **(facts or {})})
+    own = {"bits_per_dim": Estimate(value, mc_se, data_se), "prior_matching": Estimate(prior, 0.0, 0.0), "x": zero, **more}
+    others = {f"other {number}": {"bits_per_dim": estimate} for number, estimate in enumerate(others)}
+    return warnings.warnings(model, own, others, data, {"data": about(), "split": "test", **(facts or {})})
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +132,46 @@ def test_bound_below_entropy_is_warned_of(toy):
     assert len(warned(value=entropy - 1, mc_se=0.0, data_se=0.0, data=toy.data)) == 1
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_non_finite_value_is_warned_of(value):
-    assert any("is not a valid result" in sentence for sentence in warned(value=value, mc_se=value))
-    assert "is not a valid result" in warned(others=[Estimate(value, 0.01, 0.02)])[0]
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_value_is_warned_of_by_name(value):
+    """In the bound, in one of its terms, in another estimate and in a score of samples."""
+    invalid = Estimate(value, 0.01, 0.02)
+    assert f"bound: bits_per_dim = {value}" in warned(value=value)[0]
+    assert f"bound: layer_2 = {value}" in warned(layer_2=invalid)[0]
+    assert f"bound: x mc_se = {value}" in warned(x=Estimate(1.0, value, 0.0))[0]
+    assert f"other 0: bits_per_dim = {value} is not a valid result" in warned(others=[invalid])[0]
+    assert f"samples: fid = {value}" in warned(facts={"samples": {"fid": value, "n": 3}})[0]
+    assert "and 1 more" in warned(value=value, x=invalid._replace(mc_se=value), layer_2=invalid)[0]
+
+
+def test_few_replicates_are_warned_of():
+    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=1))
+    assert "0.005 has 1 degree of freedom" in sentence
+    assert "0.936 to 1.064" in sentence
+    assert "repeats=9 or more" in sentence
+    assert warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=8)) == []
+    assert warned(bits_per_dim=Estimate(1.0, 0.0, 0.02, df=1)) == []
+
+
+def test_heavy_tails_are_warned_of():
+    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.4))
+    assert "skewness 0.40" in sentence
+    assert warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.1)) == []
+
+
+def test_unknown_data_se_is_warned_of():
+    (sentence,) = warned(data_se=math.nan)
+    assert "one example" in sentence
+
+
+def test_large_reconstruction_is_warned_of(toy):
+    """With the γ_min that suits the levels, for a diffusion of levels only."""
+    digits = parts().task.model
+    (sentence,) = warned(model=digits, reconstruction=Estimate(3.28, 0.01, 0.01))
+    assert "3.280" in sentence
+    assert "gamma_min, to about -7.9" in sentence
+    assert warned(model=digits, reconstruction=Estimate(0.1, 0.01, 0.01)) == []
+    assert warned(model=toy.task.model, reconstruction=Estimate(3.28, 0.01, 0.01)) == []
 
 
 def test_wide_error_bar_is_warned_of():
@@ -141,6 +180,23 @@ def test_wide_error_bar_is_warned_of():
     assert "0.02 bits/dim, exceeds the second decimal: use 4 times as many draws (repeats=…)" in sentence
     assert "exceeds" in warned(value=1.0, mc_se=math.inf)[0]
     assert warned(value=1.0, mc_se=0.01) == []
+
+
+def test_one_test_example_gives_null_and_a_sentence(tmp_path):
+    """metrics.json is JSON without NaN, and is read again."""
+    sizes = "data.sizes={train: 300, val: 50, test: 1}"
+    assert (
+        invoke(train, *TOY, "trainer=debug", "trainer.accelerator=cpu", "test.repeats=3", sizes, f"hydra.run.dir={tmp_path}")
+        == 0
+    )
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert metrics["test"]["bits_per_dim"]["data_se"] is None
+    assert any(sentence.startswith("data_se is unknown (null)") for sentence in metrics["warnings"])
+    assert math.isnan(RunFolder(tmp_path).result()["test"].data_se)
 
 
 def test_run_under_autocast_is_refused_before_training(tmp_path, capsys):

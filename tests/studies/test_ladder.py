@@ -118,7 +118,8 @@ def test_lineage_experiment_sweeps_over_all_rungs():
 
 
 QUICK = (
-    "trainer=debug",
+    "trainer.max_steps=10",
+    "trainer.val_check_interval=5",
     "trainer.accelerator=cpu",
     "trainer.max_steps=2",
     "trainer.val_check_interval=2",

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from vdm.config.composed import instantiate_own
-from vdm.config.hints import config_directory
+from vdm.config.groups import config_directory
 
 CONFIGS = Path(config_directory())
 
@@ -21,7 +21,7 @@ def options(group: str) -> list[str]:
 def composed(*overrides: str, config: str = "train") -> DictConfig:
     """A config as the command would see it."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        folder = "folder" if config == "export" else "output_dir"
+        folder = "folder" if config in ("export", "compress", "decompress") else "output_dir"
         return compose(config, overrides=[f"{folder}=unused", *overrides])
 
 

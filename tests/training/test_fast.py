@@ -3,6 +3,7 @@
 import copy
 import math
 import shutil
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -137,7 +138,9 @@ def test_every_block_is_compiled_for_its_shape(monkeypatch):
 
 def test_fast_run_is_evaluated_in_float32(tmp_path):
     """Weights trained with trainer=fast evaluate to the same bound in a model built without it."""
-    config = composed("trainer=fast", "network=unet", *SMALL["unet"], "data.batch_size=32")
+    config = composed(
+        "trainer=fast", "callbacks.fast.low_precision=true", "network=unet", *SMALL["unet"], "data.batch_size=32"
+    )
     assert config.optimizer.fused
     assert instantiate(config.trainer, logger=False, enable_checkpointing=False).max_steps == config.trainer.max_steps
     data, task = build(config)
@@ -181,3 +184,14 @@ class TestDropout:
     def test_is_the_identity_in_evaluation(self):
         x = torch.randn(10)
         assert torch.equal(Dropout(0.5).eval()(x), x)
+
+
+@pytest.mark.parametrize(("capabilities", "low"), [({"avx2": True}, None), ({"amx_bf16": True}, torch.bfloat16)])
+def test_bfloat16_on_a_cpu_needs_instructions_for_it(capabilities, low, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "bf16", "avx512_bf16": False, **capabilities})
+    task, _ = trained("unet")
+    callback = FastNetworks(low_precision="auto")
+    callback.on_train_start(None, task)
+    assert task.model.denoiser.network.low_precision is low
+    callback.on_fit_start(SimpleNamespace(is_global_zero=True), task)
+    assert ("no instructions" in capsys.readouterr().err) == (low is None)

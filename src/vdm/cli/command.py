@@ -1,4 +1,8 @@
-"""The frame of every command: Hydra with one-line errors, the device, and the console."""
+"""The frame of every command: Hydra with one-line errors, before anything heavy is imported.
+
+Names, choices and files are checked with Hydra and OmegaConf alone; torch, Lightning and the task itself are imported
+after that, so that a misspelt setting is refused at once.
+"""
 
 import errno
 import logging
@@ -7,46 +11,60 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NoReturn
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vdm.config import hints
+from vdm.cli.early import Command, check, check_early
+from vdm.cli.help import help_text
+from vdm.config.arguments import checked_arguments
+from vdm.config.composed import to_plain
+from vdm.config.groups import config_directory
+from vdm.config.hints import suggestion
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
-from vdm.runs.folder import RunFolder
+from vdm.runs.version import code_version
 
-USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)  # which end a command with one line and status 2
+USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
+"""Errors in the input, which end a command with one line and status 2."""
+
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 """Error numbers of a full disk, a missing permission, or a file in the place of a folder."""
 
-SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}  # types of settings of several commands
-Task = Callable[[DictConfig], Any]
+SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}
+"""Types of settings of several commands."""
+
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""Variables with the number of this process among those of a run."""
 
 
-def run(config_name: str, task: Task, settings: Mapping[str, Any] | None = None) -> None:
-    """Compose ``config_name`` with the command line's overrides and run ``task`` on it.
+def run(
+    config_name: str,
+    task: Callable[[DictConfig], Any] | str,
+    settings: Mapping[str, Any] | None = None,
+    announce: Callable[[DictConfig], str] | None = None,
+) -> None:
+    """Compose ``config_name`` with the command line's overrides and run ``task`` on it; arguments as in ``Command``.
 
     Errors in the input end the command with one line and status 2; any other exception keeps its traceback. In a
     multirun the other jobs run first.
-
-    Args:
-        settings: types of settings that are not arguments of any part.
     """
+    command = Command(config_name, task, SHARED_SETTINGS | dict(settings or {}), announce)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to this function
-    torch.backends.cudnn.allow_tf32 = False  # TF32, a GPU's default in convolutions, has ten bits of mantissa
-    decorate = hydra.main(version_base="1.3", config_path=hints.config_directory(), config_name=config_name)
+    decorate = hydra.main(version_base="1.3", config_path=config_directory(), config_name=config_name)
     try:
-        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in hints.DEFAULTS]
-        hints.check_choices(sys.argv[1:])
-        decorate(_checked(config_name, task, SHARED_SETTINGS | dict(settings or {})))()
+        if _told_about_itself(config_name, sys.argv[1:]):
+            return
+        sys.argv[1:] = checked_arguments(sys.argv[1:])
+        check_early(command, sys.argv[1:])
+        decorate(_checked(command))()
     except USER_ERRORS as error:
         stop(_line(config_name, error))
     except OSError as error:
@@ -57,36 +75,51 @@ def run(config_name: str, task: Task, settings: Mapping[str, Any] | None = None)
         stop("stopped by the keyboard", status=130)
 
 
-def _checked(config_name: str, task: Task, settings: Mapping[str, Any]) -> Task:
-    """Return ``task`` with its config checked first, and its errors as one line unless other jobs follow."""
+def _told_about_itself(config_name: str, arguments: Sequence[str]) -> bool:
+    """Print the help or the version if they are asked for."""
+    if {"--help", "-h"} & {*arguments}:
+        print(help_text(config_name, arguments))
+    elif "--version" in arguments:
+        show_version()
+    else:
+        return False
+    return True
+
+
+def show_version() -> None:
+    """Print the version, with the commit where the package runs from a git checkout."""
+    print(f"vdm {code_version()}")
+
+
+def _checked(command: Command) -> Callable[[DictConfig], Any]:
+    """Return the command's task with its config checked first, and its errors as one line unless other jobs follow."""
 
     def checked(config: DictConfig) -> Any:
-        quiet()
         try:
-            _check_names(config_name, config)
+            for name in check(command, config, HydraConfig.instance().cfg.hydra):  # type: ignore[union-attr]
+                print(f"note: nothing reads the setting {name!r}", file=sys.stderr)
             given: Any = OmegaConf.to_container(config, resolve=True)
-            for name in settings.keys() & given.keys():
-                check_value(given[name], settings[name], name)
-            if config_name != "train" and "output_dir" in config:
-                RunFolder(config.output_dir).check_unused()
+            for name in command.settings.keys() & given.keys():
+                check_value(given[name], command.settings[name], name)
+            if command.config_name != "train" and "output_dir" in given:
+                resolve_name("vdm.runs.folder:RunFolder")(given["output_dir"]).check_unused()  # which imports scipy
+            _announce(command, config)
+            task = resolve_name(command.task) if isinstance(command.task, str) else command.task
+            quiet()
+            resolve_name("vdm.cli.machine:prepare")()
             return task(config)
         except USER_ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            stop(_line(config_name, error))
+            stop(_line(command.config_name, error))
 
     return checked
 
 
-def _check_names(config_name: str, config: DictConfig) -> None:
-    """Refuse a missing mandatory setting, and a setting that the command does not have."""
-    missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
-    if missing:
-        raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
-    known = hints.names(config_name, depth=1)
-    unknown = sorted(set(map(str, config)) - set(known))
-    if unknown:
-        raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
+def _announce(command: Command, config: DictConfig) -> None:
+    """Print what the command is about to do; in the first process of a run only."""
+    if command.announce is not None and not any(int(os.environ.get(name, 0)) for name in RANKS):
+        print(command.announce(config), file=sys.stderr, flush=True)
 
 
 def _line(config_name: str, error: BaseException) -> str:
@@ -98,9 +131,17 @@ def _line(config_name: str, error: BaseException) -> str:
     text = str(error).partition("Config search path:")[0]
     line = " ".join(each.strip() for each in text.splitlines() if each.strip())
     if isinstance(error, ConfigCompositionException):
-        hint = hints.suggestion(config_name, str(error))
+        hint = suggestion(config_name, error, sys.argv[1:])
         return line.partition(" To append to your config")[0].rstrip(".") + hint if hint else line
     return line
+
+
+def data_changes(config: DictConfig) -> dict[str, Any]:
+    """Return the changes to a run's config that ``data=…`` of an evaluation asks for; none without it."""
+    if OmegaConf.select(config, "data") is None:
+        return {}
+    data = to_plain(config.data)
+    return {"data": data | ({"seed": 0} if data.get("seed", 0) is None else {}), "levels": config.levels}
 
 
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:
@@ -120,20 +161,6 @@ def stop(message: str, status: int = 2) -> NoReturn:
     """Print one line to standard error and exit."""
     print(f"{Path(sys.argv[0]).name}: {printable(message)}", file=sys.stderr)
     sys.exit(status)
-
-
-def device_of(accelerator: str) -> torch.device:
-    """Return the device for work outside a Trainer, by the Trainer's names; Apple's GPU is left to the Trainer.
-
-    Raises:
-        InvalidInput: an accelerator that this machine does not have.
-    """
-    cuda, apple = torch.cuda.is_available(), torch.backends.mps.is_available()
-    available = {"auto": True, "cpu": True, "gpu": cuda or apple, "cuda": cuda, "mps": apple}
-    if not available.get(accelerator, False):
-        known = ", ".join(name for name in available if available[name])
-        raise InvalidInput(f"accelerator={accelerator} is not available on this machine: choose one of {known}")
-    return torch.device("cuda" if cuda and accelerator != "cpu" else "cpu")
 
 
 def quiet() -> None:

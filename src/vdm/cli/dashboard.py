@@ -1,12 +1,11 @@
 """``vdm-dashboard sweep=FOLDER``: write a W&B workspace for a sweep, and upload it if W&B answers."""
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import wandb
 
-from vdm.cli import command
+from vdm.cli import entry
 from vdm.errors import InvalidInput
 from vdm.reports import console
 from vdm.runs.files import write_atomically
@@ -15,7 +14,6 @@ from vdm.runs.sweeps import read_sweep
 from vdm.training.loggers.wandb import why_offline
 
 SERVER_TIMEOUT_S = 5.0  # seconds to wait for the server
-USAGE = "vdm-dashboard sweep=FOLDER [entity=NAME]"
 
 
 def dashboard(sweep: Path, entity: str | None) -> None:
@@ -44,14 +42,4 @@ def dashboard(sweep: Path, entity: str | None) -> None:
         console.show(f"W&B is offline ({offline}): run the command again to upload the workspace")
 
 
-def main() -> None:
-    if {"--help", "-h"} & {*sys.argv}:
-        print(f"{USAGE}: a W&B workspace for a sweep; entity= if the project is another's")
-        return
-    try:
-        given = command.words(sys.argv[1:], ("sweep", "entity"), USAGE)
-        if "sweep" not in given:
-            raise InvalidInput(f"sweep= is needed: {USAGE}, with entity= if the project is another's")
-        dashboard(Path(given["sweep"]), given.get("entity"))
-    except InvalidInput as error:
-        command.stop(str(error))
+main = entry.dashboard

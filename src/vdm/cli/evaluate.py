@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from vdm.batch import Batch, first_examples
-from vdm.cli import command
+from vdm.cli import command, entry, machine
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
@@ -20,6 +21,7 @@ from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, Estimator, Result, warnings
 from vdm.evaluation.ranks import is_rank_zero
 from vdm.evaluation.samples.scores import SampleScores
+from vdm.laws import check_model, laws_fact, laws_setting
 from vdm.reports import console
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
@@ -49,6 +51,7 @@ class Request(NamedTuple):
         run = self.run
         return {
             **provenance(run.data, run.seed),
+            **laws_fact(),
             "checkpoint": str(run.checkpoint.path),
             "step": run.checkpoint.step,
             "weights": run.weights,
@@ -73,6 +76,11 @@ class Measured(NamedTuple):
 
 def evaluate(config: DictConfig) -> float:
     """Return the bound in bits/dim of one split: the number of the end of training, unless asked otherwise."""
+    with laws_setting(config.get("laws")):
+        return _evaluate(config)
+
+
+def _evaluate(config: DictConfig) -> float:
     request = _prepare(config)
     own = own_bound(request)
     with _sigterm_as_exit():
@@ -86,16 +94,25 @@ def evaluate(config: DictConfig) -> float:
 
 def _prepare(config: DictConfig) -> Request:
     """Load the run and build what is asked for; all refusals happen here, before any work."""
-    estimators, relatives = _asked(config, "estimators"), _asked(config, "relatives")
-    device = command.device_of(config.accelerator)
+    estimators = {
+        name: instantiate_own(_with_draws(node, name, config), f"estimators.{name}")
+        for name, node in _asked(config, "estimators").items()
+    }
+    relatives = [instantiate_own(node, f"relatives.{name}") for name, node in _asked(config, "relatives").items()]
+    device = machine.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
-    changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
+    changes = command.data_changes(config) | {
+        "test.repeats": config.repeats,
+        "test.seed": config.seed,
+        "data.eval_batch_size": config.batch_size,
+    }
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
-    scores = SampleScores(fid, run.levels, [*relatives.values()])
+    check_model(run.model, run.data.split(config.split).x)
+    scores = SampleScores(fid, run.levels, relatives)
     scores.check(run.model, run.data)
     for estimator in estimators.values():
         estimator.check(run.model)
@@ -103,10 +120,19 @@ def _prepare(config: DictConfig) -> Request:
 
 
 def _asked(config: DictConfig, group: str) -> dict[str, Any]:
-    """Build the parts of a group that are asked for: by anything but null and false, so that 0 and [] reach their checks."""
+    """Return the parts that are asked for: by anything but null and false, so that 0 and [] reach their checks."""
     parts = OmegaConf.select(config, group) or {}
-    asked = [name for name in parts if config[name] is not None and config[name] is not False]
-    return {name: instantiate_own(parts[name], f"{group}.{name}") for name in asked}
+    return {name: node for name, node in parts.items() if config[name] is not None and config[name] is not False}
+
+
+def _with_draws(node: DictConfig, name: str, config: DictConfig) -> DictConfig:
+    """Return an estimator's config with the command's ``repeats`` and ``seed``, unless it was given its own."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    own = {override.lstrip("+").partition("=")[0] for override in given}
+    for key in ("repeats", "seed"):
+        if config[key] is not None and key in node and f"estimators.{name}.{key}" not in own:
+            OmegaConf.update(node, key, config[key])
+    return node
 
 
 @contextmanager
@@ -163,15 +189,15 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
     asked = first_examples(whole, estimator.examples)  # a file's others are not read, nor moved
     data = Batch(asked.x.to(device), asked.index, None if asked.condition is None else asked.condition.to(device))
     model = request.run.model.to(device).eval().requires_grad_(False)
-    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
+    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
 
 
 def _conclude(request: Request, measured: Measured) -> None:
     """Write metrics.json and print the tables."""
     config, run, facts = request.config, request.run, request.provenance
-    others = [result.terms["bits_per_dim"] for result in measured.results]
-    trained = {"trained_on": run.checkpoint.provenance.get("data")}
+    others = {result.name: result.terms for result in measured.results}
+    trained = {"trained_on": run.checkpoint.provenance.get("data"), "samples": request.scores.entry}
     sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
     folder = RunFolder(config.output_dir)
     folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))
@@ -206,8 +232,4 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
     return metrics
 
 
-def main() -> None:
-    switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
-    settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
-    parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
-    command.run("evaluate", evaluate, settings | parts)
+main = entry.evaluate

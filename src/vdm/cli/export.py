@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 import vdm
-from vdm.cli import command
+from vdm.cli import entry
 from vdm.errors import InvalidInput
 from vdm.reports import console
 from vdm.runs.exported import FORMAT, Description, write_exported
@@ -35,5 +35,4 @@ def export(config: DictConfig) -> None:
     console.show(console.listing(heading, python))
 
 
-def main() -> None:
-    command.run("export", export, {"ckpt": str, "folder": str, "ema": bool})
+main = entry.export

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vdm.cli import command
+from vdm.cli import command, entry, machine
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory, levels_of
@@ -50,8 +50,8 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_least(1, n=config.n, batch_size=config.batch_size)
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
-    run = load_run(config.ckpt, config.ema, chosen, config.trust)
-    run.model.to(command.device_of(config.accelerator))
+    run = load_run(config.ckpt, config.ema, command.data_changes(config) | chosen, config.trust)
+    run.model.to(machine.device_of(config.accelerator))
     if config.compile:
         compile_blocks(run.model)
     return run
@@ -61,7 +61,7 @@ def _step_by_step(model: DiffusionModel, run: LoadedRun, config: DictConfig, ste
     """Draw samples (n, *event) of a diffusion model, with a progress bar over the steps."""
     chunks, conditions = torch.arange(config.n).split(config.batch_size), run.data.sampling_condition(config.n)
     finished = []
-    with tqdm(total=len(chunks) * (steps + 1), desc="sampling", unit="step", dynamic_ncols=True) as bar:
+    with tqdm(total=len(chunks) * (steps + 1), desc="sampling", unit="step", dynamic_ncols=True, disable=None) as bar:
         for index in chunks:
             draws = ExampleDraws(index, config.seed)
             condition = None if conditions is None else conditions[index].to(run.device)
@@ -78,12 +78,12 @@ def _in_batches(run: LoadedRun, config: DictConfig) -> Tensor:
     if config.steps is not None:
         raise InvalidInput(f"steps= is for diffusion models, and this is a {type(run.model).__name__}: leave it out")
     conditions, finished = run.data.sampling_condition(config.n), []
-    for index in tqdm(torch.arange(config.n).split(config.batch_size), desc="sampling", unit="batch", dynamic_ncols=True):
+    for index in tqdm(
+        torch.arange(config.n).split(config.batch_size), desc="sampling", unit="batch", dynamic_ncols=True, disable=None
+    ):
         condition, draws = None if conditions is None else conditions[index].to(run.device), ExampleDraws(index, config.seed)
         finished.append(run.model.sample(len(index), run.data.event_shape, draws=draws, condition=condition))
     return torch.cat(finished).cpu()
 
 
-def main() -> None:
-    settings = {"ckpt": str, "accelerator": str, "steps": int | None, "ema": bool, "compile": bool}
-    command.run("sample", sample, settings | dict.fromkeys(("n", "batch_size", "seed"), int))
+main = entry.sample

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import distributed
 
-from vdm.cli import command
+from vdm.cli import entry
 from vdm.cli.preflight import Plan, check_callbacks, check_plan
 from vdm.cli.train_results import choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
 from vdm.estimate import Estimate
 from vdm.evaluation.ranks import is_rank_zero
+from vdm.laws import laws_fact, laws_setting
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.folder import RunFolder, RunIdentity
@@ -40,6 +42,11 @@ def train(config: DictConfig) -> float:
     one. A finished run returns its number again.
     """
     forget_earlier_result()
+    with laws_setting(config.get("laws")):
+        return _train(config)
+
+
+def _train(config: DictConfig) -> float:
     folder, resume = RunFolder(config.output_dir), config.resume or requeued()
     if is_rank_zero():
         folder.check(config, resume)
@@ -70,7 +77,7 @@ def _prepare(config: DictConfig, folder: RunFolder) -> Plan:
     """Build all parts of the run; all refusals happen here, before training."""
     check_calls(to_plain(config), OWN_CONFIG)
     data, task = build(config)
-    facts = provenance(data, config.seed)
+    facts = provenance(data, config.seed) | laws_fact()
     callbacks: dict[str, Any] = instantiate_own(config.callbacks, "callbacks")
     check_callbacks(callbacks, task)
     metadata = CheckpointMetadata({}, facts)
@@ -119,7 +126,7 @@ def _announcement(plan: Plan) -> list[str]:
     return [
         f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; "
         f"{console.short_path(plan.folder.root)}",
-        f"{data.batch_size} examples a step{share}",
+        f"{data.batch_size} examples a step{share}; {torch.get_num_threads()} threads (OMP_NUM_THREADS sets them)",
         *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
     ]
 
@@ -157,5 +164,4 @@ def leave_nothing_open() -> None:
         distributed.destroy_process_group()
 
 
-def main() -> None:
-    command.run("train", train, {"resume": bool, "logger": Mapping[str, Mapping]})
+main = entry.train

@@ -9,15 +9,19 @@ from hydra.core.hydra_config import HydraConfig
 
 from vdm.bound import VariationalModel
 from vdm.cli.preflight import Plan
+from vdm.config.composed import to_plain
+from vdm.config.instantiate import TARGET, calls
+from vdm.config.trust import TrustParts
 from vdm.evaluation import warnings
 from vdm.evaluation.samples.images import draw_examples, draw_samples
 from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.files import file_sha256
-from vdm.runs.folder import RunFolder, as_metrics
+from vdm.runs.folder import as_metrics
 from vdm.runs.tables import read_curves
 from vdm.training.callbacks.final_images import FinalImages
+from vdm.training.callbacks.no_result import NoResult
 from vdm.training.loggers.base import save_image
 
 
@@ -35,13 +39,20 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
         "device": str(plan.trainer.strategy.root_device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if augmentation := getattr(getattr(plan.task.evaluated, "augmentation", None), "description", ""):
+        made["augmentation"] = augmentation
     facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort, **made}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
-    if plan.scores is not None and plan.scores.scores.entry:
-        metrics["samples"] = {**plan.scores.scores.entry, "checkpoint_sha256": file_sha256(checkpoint)}
-    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
+    scores = {} if plan.scores is None else plan.scores.scores.entry
+    if scores:
+        metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
+    about = {**facts, "split": "test", "samples": scores}
+    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], {}, plan.data, about)
+    trial = plan.callbacks.get("no_result")
+    sentences = [trial.sentence, *sentences] if isinstance(trial, NoResult) else sentences
     plan.folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
-    _save_images(plan)
+    if not isinstance(trial, NoResult) or trial.pictures:
+        _save_images(plan)
     for logger in plan.trainer.loggers:
         logger.finalize("success")
     _print(plan, checkpoint, sentences)
@@ -74,24 +85,34 @@ def _print(plan: Plan, checkpoint: Path, sentences: list[str]) -> None:
         *([known] if known else []),
         *console.warnings_listing(sentences),
         console.pictures_listing(plan.folder.pictures),
-        console.listing("next", _next_commands(plan.folder, checkpoint)),
+        console.listing("next", _next_commands(plan, checkpoint)),
         *([console.samples_listing(scores)] if scores else []),
     )
 
 
-def _next_commands(folder: RunFolder, checkpoint: Path) -> list[str]:
-    chosen = choices()
+def _next_commands(plan: Plan, checkpoint: Path) -> list[str]:
+    """Return commands that run as printed: quoted for the shell, with the packages that the model's parts come from."""
+    chosen, trust = choices(), _trust(to_plain(plan.config))
     again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "rung", "data", "model") if chosen.get(group))
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
+    ckpt = console.path_argument("ckpt", checkpoint)
     return [
-        f"{console.sibling_command('vdm-evaluate')} ckpt={console.short_path(checkpoint)}",
-        f"{console.sibling_command('vdm-sample')} ckpt={console.short_path(checkpoint)} n=64",
-        f"{console.sibling_command('vdm-report')} run={console.short_path(folder.root)}",
+        f"{console.sibling_command('vdm-evaluate')} {ckpt}{trust}",
+        f"{console.sibling_command('vdm-sample')} {ckpt} n=64{trust}",
+        f"{console.sibling_command('vdm-report')} {console.path_argument('run', plan.folder.root)}",
         f"{console.sibling_command('vdm-train')} {again} {other[0]}",
         f"{console.sibling_command('vdm-train')} -m {again} {other[1]}",
     ]
 
 
+def _trust(config: Mapping[str, Any]) -> str:
+    """Return the argument ``trust=`` for the packages, other than vdm, of the model and the data; or nothing."""
+    names = [node[TARGET] for part in ("data", "model", "test") for _, node in calls(config.get(part))]
+    packages = sorted({name.partition(".")[0] for name in names if not TrustParts().allows_name(name)})
+    return " " + console.quoted(f"trust=[{','.join(packages)}]") if packages else ""
+
+
 def choices() -> dict[str, str]:
     """Return the chosen option of each config group: schedule, model, data and so on."""
-    return {group: option for group, option in HydraConfig.get().runtime.choices.items() if not group.startswith("hydra/")}
+    chosen = HydraConfig.get().runtime.choices.items()
+    return {group: option for group, option in chosen if not group.startswith("hydra/") and group not in ("local", "short")}

@@ -1,8 +1,9 @@
 """Build objects from a tree of plain values: Hydra's ``instantiate`` without Hydra, with checks of names and arguments.
 
 A mapping with ``_target_`` is a call of the class or function of that name. Its other entries are keyword arguments,
-``_args_`` lists positional ones, and ``_partial_: true`` gives a ``functools.partial``. Any other mapping, list or value
-stands for itself.
+``_args_`` lists positional ones, ``_partial_: true`` gives a ``functools.partial``, and ``_recursive_: false`` leaves the
+calls in the arguments unmade. ``_convert_`` changes nothing: arguments are plain lists and dictionaries, as Hydra's ``all``.
+Any other mapping, list or value stands for itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +14,8 @@ from vdm.config.signatures import UNBUILT, check_arguments
 from vdm.config.trust import Trust
 from vdm.errors import InvalidInput
 
-TARGET, PARTIAL, ARGS = "_target_", "_partial_", "_args_"
-RESERVED = (TARGET, PARTIAL, ARGS)
+TARGET, PARTIAL, ARGS, RECURSIVE = "_target_", "_partial_", "_args_", "_recursive_"
+RESERVED = (TARGET, PARTIAL, ARGS, RECURSIVE, "_convert_")
 
 
 def instantiate(tree: Any, trust: Trust, place: str = "") -> Any:
@@ -92,8 +93,10 @@ def _build(tree: Any, place: str, targets: Mapping[str, Callable[..., Any]], cal
     if TARGET not in tree:
         return {key: _build(value, _join(place, key), targets, call) for key, value in tree.items()}
     target, complete = targets[tree[TARGET]], not tree.get(PARTIAL, False)
-    named = {key: _build(value, _join(place, key), targets, call) for key, value in tree.items() if key not in RESERVED}
-    positional = _build(list(tree.get(ARGS, ())), _join(place, ARGS), targets, call)
+    named, positional = {key: value for key, value in tree.items() if key not in RESERVED}, list(tree.get(ARGS, ()))
+    if tree.get(RECURSIVE, True):
+        named = {key: _build(value, _join(place, key), targets, call) for key, value in named.items()}
+        positional = _build(positional, _join(place, ARGS), targets, call)
     check_arguments(target, positional, named, complete, place)
     return call(partial(target, *positional, **named), complete, place)
 

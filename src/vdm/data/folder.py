@@ -166,6 +166,12 @@ class ImageFolder(DecodedImages):
         split = {**self.layout.folders, **missing} if self.layout.folders else "by name"
         return {"fit": fit_name(self.fit), "left_out": dict(self.left_out), "split": split}
 
+    def file_names(self, split: str) -> list[str]:
+        """Paths below the folder; running numbers if files were left out, since it is not recorded which."""
+        if any(self.decoded.notes["left_out"].values()):
+            return [f"{number:06d}" for number in range(self.decoded.splits[split].size)]
+        return self.shares.split(self.layout, self.files.names)[split]
+
 
 def check_levels(levels: int, event_shape: tuple[int, ...]) -> None:
     """Raise InvalidInput for levels that pictures of this shape cannot have."""

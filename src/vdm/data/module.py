@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -32,6 +32,9 @@ class DataModule(LightningDataModule):
             split takes at most a quarter of its free memory, else the CPU.
         flip: mirror half of the training examples of each epoch left to right; evaluation never does.
 
+    Attributes:
+        limit: the first examples of each split are used only, for a trial; None for all.
+
     Raises:
         InvalidInput: an unknown device; an evaluation batch size below 1; flips of data that have no mirror image.
     """
@@ -58,6 +61,7 @@ class DataModule(LightningDataModule):
         self.source, self.event_shape = source, source.event_shape
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.workers, self.device, self.flip = workers, device, flip
+        self.limit: int | None = None
         self._splits: dict[str, Split] = {}
 
     @classmethod
@@ -84,7 +88,8 @@ class DataModule(LightningDataModule):
     @property
     def title(self) -> str:
         """Name for the heading of a table: models trained with flips belong in another table."""
-        return f"{self.name}, trained with flips" if self.flip else self.name
+        first = "" if self.limit is None else f", the first {self.limit} examples of each split"
+        return f"{self.name}{first}, trained with flips" if self.flip else f"{self.name}{first}"
 
     def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
         """Draw examples or samples (n, *event_shape) of ``levels`` integer levels; None: the data's own number."""
@@ -119,7 +124,8 @@ class DataModule(LightningDataModule):
                         f"{self.event_shape}"
                     )
             usual = [name for name in ("train", "val", "test") if name in splits]
-            self._splits = {name: splits[name] for name in dict.fromkeys([*usual, *splits])}
+            ordered = {name: splits[name] for name in dict.fromkeys([*usual, *splits])}
+            self._splits = {n: split if self.limit is None else split.first(self.limit) for n, split in ordered.items()}
         return self._splits
 
     def split(self, name: str) -> Split:
@@ -151,9 +157,9 @@ class DataModule(LightningDataModule):
     def sampling_condition(self, n: int) -> Tensor | None:
         """Return conditions for ``n`` samples: those of the first training examples, repeated.
 
-        None, without a look at the data, for a source without labels.
+        None, without a look at the data, for a source without labels or without examples.
         """
-        if self.source.labels is False:
+        if self.source.labels is False or not self.source.has_examples:
             return None
         condition = self.splits()["train"].condition
         return None if condition is None else condition[torch.arange(n) % len(condition)]
@@ -184,6 +190,15 @@ class DataModule(LightningDataModule):
             return split.on(torch.device(self.device))
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return split.on(device) if fits(split, device) else split
+
+
+@buildable
+def limited(limit: int, **settings: Any) -> DataModule:
+    """Return ``DataModule.of`` the settings, with the first ``limit`` examples of each split, for a trial."""
+    at_least(1, limit=limit)
+    data = DataModule.of(**settings)
+    data.limit = limit
+    return data
 
 
 def check_device(name: str) -> None:

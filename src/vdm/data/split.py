@@ -31,6 +31,10 @@ class Split(NamedTuple):
             return examples
         return hashlib.sha256(f"{examples} {_digest(self.condition)}".encode()).hexdigest()[:16]
 
+    def first(self, n: int) -> "Split":
+        """Return the first ``n`` examples in memory, or all if there are fewer."""
+        return Split(self.x[:n].clone(), None if self.condition is None else self.condition[:n])
+
     def on(self, device: torch.device) -> "Split":
         """Return the split in the memory of ``device``."""
         return Split(self.x.to(device), None if self.condition is None else self.condition.to(device), self.known)

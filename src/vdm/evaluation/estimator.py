@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from vdm.batch import Batch, first_examples
 from vdm.bound import VariationalModel
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.estimate import Estimate
+from vdm.laws import check_model
 from vdm.models import DiffusionModel
 
 Progress = Callable[[float], None]
@@ -65,6 +65,7 @@ class Estimator(ABC):
         self.check(model)
         if torch.is_autocast_enabled(data.x.device.type):
             raise InvalidInput("a likelihood is not estimated under autocast, which rounds it: call outside torch.autocast")
+        check_model(model, data.x)
         return self.estimate(model, first_examples(data, self.examples), progress)
 
     @abstractmethod
@@ -74,24 +75,6 @@ class Estimator(ABC):
     @abstractmethod
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         """Return the results of ``__call__``; the model has passed ``check`` and ``data`` holds the requested examples."""
-
-
-def from_replicates(values: Tensor) -> Estimate:
-    """Mean and errors of (n, R) values, whose R replicates are independent but may share draws between examples."""
-    mc_se = values.mean(0).std() / values.shape[1] ** 0.5
-    return Estimate(values.mean().item(), mc_se.item(), data_se(values.mean(1)))
-
-
-def from_independent(values: Tensor) -> Estimate:
-    """Mean and errors of (n, R) values, all drawn independently: n (R − 1) degrees of freedom."""
-    n, repeats = values.shape
-    mc_se = (values.var(1).mean() / (n * repeats)).sqrt()
-    return Estimate(values.mean().item(), mc_se.item(), data_se(values.mean(1)))
-
-
-def data_se(examples: Tensor) -> float:
-    """Return the standard error over examples of the mean of (n,) values; NaN for one example."""
-    return (examples.std() / len(examples) ** 0.5).item() if len(examples) > 1 else float("nan")
 
 
 def need_two(repeats: int) -> int:

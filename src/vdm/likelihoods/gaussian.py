@@ -10,9 +10,10 @@ from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
+from vdm.levels import as_real
 from vdm.likelihoods.base import CHECKED, Likelihood, require_rows
 from vdm.likelihoods.discretised import ReconstructionVariance
-from vdm.process import isotropic, reparameterised_sample
+from vdm.process import gaussian, isotropic, reparameterised_sample
 
 
 class DensityLikelihood(Likelihood):
@@ -29,7 +30,7 @@ class DensityLikelihood(Likelihood):
             raise InvalidInput("the data has NaN or infinite values: remove or replace them")
 
     def encode(self, x: Tensor) -> Tensor:
-        return x if x.is_floating_point() else x.float()
+        return as_real(x)
 
     def nearest(self, x_0: Tensor) -> Tensor:
         return x_0
@@ -70,4 +71,5 @@ class DenoisedGaussianLikelihood(DensityLikelihood):
         self.variance = variance
 
     def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
-        return isotropic(denoise(x_1, gamma_1).x_0, self.variance(gamma_1))
+        prediction = denoise(x_1, gamma_1)
+        return gaussian(prediction.x_0, self.variance.of(prediction, gamma_1).sqrt())

@@ -56,6 +56,21 @@ def not_a_folder_message(path: Path) -> str:
     return f"{file} is a file, where a folder is needed: choose another folder"
 
 
+def check_there(name: str, path: Path) -> None:
+    """Raise InvalidInput if there is nothing at the ``path`` that the setting ``name`` gives."""
+    if not path.exists():
+        advice = "name a file that training wrote, such as …/checkpoints/last.ckpt"
+        raise InvalidInput(
+            f"no {'checkpoint' if name == 'ckpt' else name} at {path}{f': {advice}' if name == 'ckpt' else ''}"
+        )
+
+
+def check_is_folder(path: Path) -> None:
+    """Raise InvalidInput if there is no folder at ``path`` that could hold a run or a sweep."""
+    if not path.is_dir():
+        raise InvalidInput(f"{path} holds no run: there is no such folder")
+
+
 def remove_remnants(folder: Path) -> None:
     """Remove the temporary files of ``write_atomically`` that a killed process left in ``folder``."""
     for path in folder.glob(".*.*.????????"):

@@ -1,17 +1,15 @@
 """The provenance of a result: its data, seed, code version and machine."""
 
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import vdm
 from vdm.data import DataModule
+from vdm.runs.version import code_version
 
 LIMIT = 2**30  # bytes of training examples above which other splits are not compared with them
 
@@ -28,18 +26,6 @@ def fingerprints(about: Any) -> dict[str, str]:
         return {str(name): str(split["sha256"]) for name, split in about["splits"].items()}
     except (TypeError, KeyError, AttributeError):
         return {}
-
-
-def code_version() -> str:
-    """Return the version of the package, with the commit if it runs from a git checkout."""
-    folder = Path(vdm.__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return version("vdm")
-    return f"{version('vdm')}+{described.stdout.strip()}"
 
 
 def provenance(data: DataModule, seed: int) -> dict[str, Any]:

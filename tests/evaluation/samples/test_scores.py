@@ -32,7 +32,11 @@ def test_unusable_settings_are_refused_before_training(name, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))
     (tmp_path / "short.pth").write_bytes(b"half a file")
-    monkeypatch.setattr(sys.modules[vdm_train.__module__], "SMALL", ("trainer=debug", "trainer.accelerator=cpu"))
+    monkeypatch.setattr(
+        sys.modules[vdm_train.__module__],
+        "SMALL",
+        ("trainer.max_steps=10", "trainer.val_check_interval=5", "trainer.accelerator=cpu"),
+    )
     assert vdm_train(tmp_path / "run", *overrides) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vdm-train: ")]
     assert message in line

@@ -1,29 +1,47 @@
-"""Progress bars over training and test."""
+"""Progress bars over training and evaluation, and lines in their place where the output is not a terminal."""
 
+import sys
+import time
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
+LINE_EVERY_S = 30.0  # between lines in a log
+
 
 class Progress(Callback):
-    """Show a progress bar over the training steps with the last validation's bound, and one over the test batches."""
+    """Show the steps with loss, learning rate, the last validation's bound and the time left; likewise the evaluation.
+
+    Bars go to standard error. Where that is a file or a pipe, training prints a line now and then instead.
+    """
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._step_words = self._validated = ""
+        self._shown = 0.0  # when the numbers were read, which waits for the device
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._open(trainer, "training", int(trainer.estimated_stepping_batches), trainer.global_step, "step")
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.update(trainer.global_step - self._bar.n)
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        bar = self._bar
+        if bar is None:
+            return
+        bar.update(trainer.global_step - bar.n)
+        interval = LINE_EVERY_S if bar.disable else 1.0
+        if time.monotonic() - self._shown >= interval:
+            self._shown = time.monotonic()
+            self._step_words = _numbers(trainer, outputs)
+            self._show(trainer, bar)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get("val/bits_per_dim")
-        if self._bar is not None and value is not None:
-            self._bar.set_postfix_str(f"validation {value:.3f} bits/dim")
+        if self._bar is None or value is None:
+            return
+        self._validated = f"validation {value:.3f} bits/dim"
+        self._show(trainer, self._bar)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._open(trainer, "evaluating", int(sum(trainer.num_test_batches)), 0, "batch")
@@ -35,7 +53,17 @@ class Progress(Callback):
     def _open(self, trainer: pl.Trainer, title: str, total: int, done: int, unit: str) -> None:
         self._close()
         if trainer.is_global_zero:
-            self._bar = tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, mininterval=0.5)
+            silent = None if sys.stderr is not None and sys.stderr.isatty() else True
+            self._bar = tqdm(
+                total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, mininterval=0.5, disable=silent
+            )
+            self._bar.total = total
+
+    def _show(self, trainer: pl.Trainer, bar: tqdm) -> None:
+        words = ", ".join(filter(None, [self._step_words, self._validated]))
+        bar.set_postfix_str(words)
+        if bar.disable:
+            print(f"step {trainer.global_step} of {bar.total}: {words}", file=sys.stderr, flush=True)
 
     def _close(self, *_: Any) -> None:
         if self._bar is not None:
@@ -43,3 +71,10 @@ class Progress(Callback):
             self._bar = None
 
     on_train_end = on_test_end = on_exception = _close  # type: ignore[assignment]
+
+
+def _numbers(trainer: pl.Trainer, outputs: Any) -> str:
+    """Return loss, bits/dim of the batch, and learning rate in words."""
+    rates = [f"lr {group['lr']:.1e}" for optimizer in trainer.optimizers[:1] for group in optimizer.param_groups[:1]]
+    bits = outputs["bound"].terms()["bits_per_dim"].detach().float().mean().item()
+    return ", ".join([f"loss {outputs['loss'].detach().item():.3g}", f"{bits:.2f} bits/dim", *rates])
