@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -46,6 +45,8 @@ class Split(NamedTuple):
         """Hand over the file's descriptor to a worker process; tensors in memory go by shared memory."""
         if self.file is None:
             return Split, tuple(self)
+        from multiprocessing.reduction import DupFd  # which Windows lacks
+
         return _mapped_split, (DupFd(self.file.fileno()), tuple(self.x.shape), self.condition, self.known)
 
 
