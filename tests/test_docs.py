@@ -9,6 +9,7 @@ import torch
 
 from support.catalogue import composed
 from support.exports import MODELS, exported
+from vdm.cli.decompress import as_overrides
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,6 +52,7 @@ def test_command_line_of_docs_composes(line):
     """Targets exist, and each override composes."""
     program, *words = [word for word in shlex.split(line.replace("…", "x")) if word != "-m"]
     program = Path(program).name
+    words = as_overrides(words) if program == "vdm-decompress" else words
     if program == "make":
         assert words[0] in re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
         if words[0] != "train":

@@ -186,3 +186,16 @@ def test_levels_out_of_range_are_refused():
             vdm.elbo(torch.tensor(wrong))
     with pytest.raises(InvalidInput, match="elbo_all_times needs discrete time"):
         vdm.elbo_all_times(torch.zeros(1, 2, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("levels", [True, False], ids=["levels", "reals"])
+def test_short_floats_are_computed_in_float32(dtype, levels):
+    """The bound of the same numbers in float32, to the last bit, at γ from −13.3, where the weight is 600,000."""
+    x = torch.arange(256).view(64, 4) if levels else torch.linspace(-1, 1, 256).view(64, 4).to(dtype)
+    denoise = GaussianData.isotropic(0.0, 0.25, (4,)).denoiser
+    likelihood = CategoricalLikelihood(256) if levels else GaussianLikelihood()
+    model = VDM(LinearSchedule(-13.3, 5.0), denoise, likelihood, ContinuousTime())
+    short, single = (model.elbo(each, Draws(0)).total for each in (x.to(dtype), x.float()))
+    assert short.dtype == single.dtype
+    assert torch.equal(short, single)

@@ -187,13 +187,13 @@ def test_hybrid_trains_the_variance_by_the_bound_alone():
     def gradient(objective, scale=1.0):
         model = learned_model(9, objective)
         bound = model.elbo(x, draws)
-        model.objective.loss(model._one_time(x, draws, model._denoise(None))[1]).sum().backward()
+        model.objective.loss(model._one_time(x, draws, model.given(x, draws))[1]).sum().backward()
         return bound, model.denoiser.network.weights.grad
 
     _, hybrid = gradient(HybridObjective(reference, share=0.01))
     _, whole = gradient(None)
     model = learned_model(9, SimpleObjective(reference))
-    estimate = model._one_time(x, draws, model._denoise(None))[1]
+    estimate = model._one_time(x, draws, model.given(x, draws))[1]
     estimate.squared_error(model.objective.weight(estimate.gamma_t)).sum().backward()
     simple = model.denoiser.network.weights.grad
     assert simple[1] == 0

@@ -4,7 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,25 +16,34 @@ from vdm.bound import Denoise
 from vdm.draws import AbstractDraws, scalar_dtype
 from vdm.errors import InvalidInput, at_most
 from vdm.gamma import align, snr, snr_difference, sum_event
+from vdm.given import Given
 from vdm.likelihoods import Likelihood
 from vdm.parameterisations import DISCRETE_ONLY, Prediction, VariedPrediction
-from vdm.process import ForwardProcess, q_sample, standard_normal
+from vdm.process import FORWARD, ForwardProcess, q_sample, standard_normal
 from vdm.schedules import NoiseSchedule, endpoint_gradients_only, path_variance_loss
 
 
-def prior_matching(x_0: Tensor, gamma_T: Tensor) -> Tensor:
+def prior_matching(x_0: Tensor, gamma_T: Tensor, process: ForwardProcess = FORWARD) -> Tensor:
     """Return KL(q(x_T | x_0) ‖ N(0, I)), the second term of (1.62), (B,) in nats."""
-    return kl_divergence(ForwardProcess().marginal(x_0, gamma_T), standard_normal(x_0))
+    return kl_divergence(process.marginal(x_0, gamma_T), standard_normal(x_0))
 
 
-def reconstruction(likelihood: Likelihood, x: Tensor, x_0: Tensor, eps: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+def reconstruction(
+    likelihood: Likelihood,
+    x: Tensor,
+    x_0: Tensor,
+    eps: Tensor,
+    gamma_1: Tensor,
+    denoise: Denoise,
+    process: ForwardProcess = FORWARD,
+) -> Tensor:
     """Return log p(x | x_1) at x_1 = q_sample(x_0, eps, γ_1), one draw of the first term of (1.62), (B,) in nats.
 
     Args:
         x: (B, *event), the data in its own units.
         x_0: ``likelihood.encode(x)``.
     """
-    return likelihood.log_prob(x, q_sample(x_0, eps, gamma_1), gamma_1, denoise)
+    return likelihood.log_prob(x, q_sample(x_0, eps, gamma_1, process), gamma_1, denoise)
 
 
 def weighted_error(x_0: Tensor, x_hat: Tensor, weight: Tensor) -> Tensor:
@@ -191,7 +200,7 @@ class OneTimeEstimate(NamedTuple):
     """The denoising term of (1.62) at one time for each example.
 
     u, density: (B,), the uniform number behind the time, and its density. gamma_t, weight: see ``GammaAndWeight``.
-    x_0, x_hat: (B, *event), the data and x̂_0(x_t).
+    x_0, x_hat: (B, *event), the data and x̂_0(x_t), as the process compares them.
     """
 
     u: Tensor
@@ -229,27 +238,18 @@ class Spread(NamedTuple):
     steps: int
 
 
-def one_time_estimate(
-    time: Time, schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, u: Tensor, density: Tensor, denoise: Denoise
-) -> OneTimeEstimate:
+def one_time_estimate(time: Time, given: Given, x_0: Tensor, eps: Tensor, u: Tensor, density: Tensor) -> OneTimeEstimate:
     """Call the denoiser once an example, at the time of ``u`` (B,) and at x_t made with ``eps`` by (1.72)."""
-    gamma_t, weight, gamma_s = time.gamma_and_weight(schedule, u)
-    prediction = denoise(q_sample(x_0, eps, gamma_t), gamma_t)
-    return OneTimeEstimate(u, density, gamma_t, weight, x_0, prediction.x_0, time.spread(prediction, gamma_s, gamma_t))
+    (gamma_t, weight, gamma_s), q = time.gamma_and_weight(given.schedule, u), given.process
+    prediction = given.denoise(q_sample(x_0, eps, gamma_t, q), gamma_t)
+    target, estimate = q.target(x_0, gamma_s, gamma_t), q.estimate(prediction.x_0, gamma_s, gamma_t)
+    return OneTimeEstimate(u, density, gamma_t, weight, target, estimate, time.spread(prediction, gamma_s, gamma_t))
 
 
-def all_timestep_kls(
-    time: DiscreteTime,
-    schedule: NoiseSchedule,
-    x_0: Tensor,
-    draws: AbstractDraws,
-    denoise: Callable[[int], Denoise],
-    rows: int,
-) -> Tensor:
+def all_timestep_kls(time: DiscreteTime, given: Given, x_0: Tensor, draws: AbstractDraws, rows: int) -> Tensor:
     """Return all summands of (1.62)'s third term, t = 2 … T, from one draw of x_t for each: (B, T − 1) in nats.
 
     Args:
-        denoise: maps n to the denoiser for n copies of the batch ``x_0``.
         rows: the most (example, t) pairs in one call of the denoiser.
     """
     several = max(1, rows // len(x_0))
@@ -257,11 +257,12 @@ def all_timestep_kls(
     for first in range(1, time.timesteps, several):
         numbers = range(first, min(first + several, time.timesteps))
         i = torch.tensor(numbers, dtype=scalar_dtype(x_0.device), device=x_0.device).repeat_interleave(len(x_0))
-        gamma_s, gamma_t = time.ends(schedule, i)
+        several_given = given.copies(len(numbers))
+        (gamma_s, gamma_t), q = time.ends(several_given.schedule, i), given.process
         eps = torch.cat([draws.normal(f"x_{number + 1}", x_0) for number in numbers])
         copies = repeat_batch(x_0, len(numbers))
-        prediction = denoise(len(numbers))(q_sample(copies, eps, gamma_t), gamma_t)
-        log_ratio = prediction.log_variance_ratio(gamma_s, gamma_t)
-        kls = denoising_kl(copies, prediction.x_0, gamma_s, gamma_t, log_ratio)
+        prediction = several_given.denoise(q_sample(copies, eps, gamma_t, q), gamma_t)
+        target, estimate = q.target(copies, gamma_s, gamma_t), q.estimate(prediction.x_0, gamma_s, gamma_t)
+        kls = denoising_kl(target, estimate, gamma_s, gamma_t, prediction.log_variance_ratio(gamma_s, gamma_t))
         columns.append(kls.view(len(numbers), len(x_0)).T)
     return torch.cat(columns, 1)

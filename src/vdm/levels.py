@@ -30,6 +30,16 @@ LARGEST_GAP = 72.0
 and a CPU's exponential is up to ten times slower for numbers below float32's range, e⁻⁸⁷."""
 
 
+def as_real(x: Tensor) -> Tensor:
+    """Return x in float32, or as it is in float64: the bound multiplies the rounding of shorter types by the SNR."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def as_double(x: Tensor) -> Tensor:
+    """Return whole numbers in float64 (float32 where a device has no other), and reals as they are."""
+    return x if x.is_floating_point() else x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
 @dataclass(frozen=True)
 class LevelScale(ABC):
     """Where K levels lie on the real line, evenly spaced, each in the middle of its bin; the outer bins are unbounded.
@@ -54,7 +64,7 @@ class LevelScale(ABC):
 
     @abstractmethod
     def to_real(self, x: Tensor) -> Tensor:
-        """Map level k to its centre v_k; float32 unless x is a floating type."""
+        """Map level k to its centre v_k; float32, or float64 if x is."""
 
     @abstractmethod
     def to_level(self, z: Tensor) -> Tensor:
@@ -73,7 +83,7 @@ class CentredScale(LevelScale):
         return self.levels / 2
 
     def to_real(self, x: Tensor) -> Tensor:
-        return 2 * ((x if x.is_floating_point() else x.float()) + 0.5) / self.levels - 1
+        return 2 * (as_real(x) + 0.5) / self.levels - 1
 
     def to_level(self, z: Tensor) -> Tensor:
         return ((z + 1) * (self.levels / 2)).floor().clamp(0, self.levels - 1).long()
@@ -91,7 +101,7 @@ class EndpointScale(LevelScale):
         return (self.levels - 1) / 2
 
     def to_real(self, x: Tensor) -> Tensor:
-        return 2 * (x if x.is_floating_point() else x.float()) / (self.levels - 1) - 1
+        return 2 * as_real(x) / (self.levels - 1) - 1
 
     def to_level(self, z: Tensor) -> Tensor:
         return ((z + 1) * self.density + 0.5).floor().clamp(0, self.levels - 1).long()
@@ -119,7 +129,7 @@ def check_same_scale(model: object, other: object) -> None:
 
 
 def level_to_real(x: Tensor, levels: Levels) -> Tensor:
-    """Map level k to its centre v_k; float32 unless x is a floating type."""
+    """Map level k to its centre v_k; float32, or float64 if x is."""
     return scale_of(levels).to_real(x)
 
 
@@ -131,7 +141,7 @@ def real_to_level(z: Tensor, levels: Levels) -> Tensor:
 def level_centres(levels: Levels, like: Tensor) -> Tensor:
     """Return the K centres v_k, in the dtype and on the device of ``like``."""
     scale = scale_of(levels)
-    return scale.to_real(torch.arange(scale.levels, dtype=like.dtype, device=like.device))
+    return scale.to_real(torch.arange(scale.levels, dtype=like.dtype, device=like.device)).to(like.dtype)
 
 
 def level_logits(x_t: Tensor, gamma_t: Tensor, levels: Levels) -> Tensor:

@@ -50,6 +50,11 @@ class Prediction(NamedTuple):
         """Return log(σ_p²/σ_q²), the reverse variance over the posterior's (1.89); None where they are equal."""
         return None
 
+    def moved(self, x_0: Tensor, gamma_t: Tensor) -> "Prediction":
+        """Return the prediction at the same x_t with the data estimate ``x_0``: ε̂ moves by √ᾱ/σ times the difference."""
+        signal, noise = signal_and_noise(gamma_t, x_0)
+        return Prediction(x_0, self.eps + signal / noise * (self.x_0 - x_0))
+
 
 class VariedPrediction(Prediction):
     """A prediction with a reverse variance of its own; two fields, like any other.
@@ -94,6 +99,10 @@ class Parameterisation(ABC):
     """The meaning of a network's output: y of x_t's shape (B, *event), or (B, *event, ``outputs``) if that is not 1."""
 
     outputs: int = 1
+
+    def network_input(self, x_t: Tensor, gamma: Tensor) -> Tensor:
+        """Return what the network sees of x_t, (B, *event): x_t itself."""
+        return x_t
 
     @abstractmethod
     def target(self, x_0: Tensor, eps: Tensor, gamma: Tensor) -> Tensor:
@@ -151,6 +160,22 @@ class ResidualVelocityParameterisation(LinearParameterisation):
     def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
         signal, noise = alpha_bar(gamma).sqrt(), sigma2(gamma).sqrt()
         return -(signal + noise), signal - noise
+
+
+class StraightParameterisation(LinearParameterisation):
+    """y = (ε − x_0)/√2, from x_t on the straight path between them, α x_0 + (1 − α) ε with the same SNR.
+
+    α = sigmoid(−γ/2), and the network sees x_t/(√ᾱ + σ). The process stays variance-preserving: a path with another scale
+    is the same model in other units (Zheng et al. 2023, arXiv 2305.03935; Liu et al. 2023).
+    """
+
+    def coefficients(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        half = torch.full_like(gamma, math.sqrt(0.5))
+        return -half, half
+
+    def network_input(self, x_t: Tensor, gamma: Tensor) -> Tensor:
+        signal, noise = signal_and_noise(gamma, x_t)
+        return x_t / (signal + noise)
 
 
 class ResidualNoiseParameterisation(LinearParameterisation):

@@ -110,6 +110,11 @@ def test_evaluate_takes_an_imported_folder(small, tmp_path, capsys):
     assert "add data=" in capsys.readouterr().err
 
 
+def test_a_run_folder_is_not_a_model_folder(tmp_path, capsys):
+    assert invoke(sample, f"ckpt={tmp_path}", f"hydra.run.dir={tmp_path}/s") == 2
+    assert "is a folder: name the file" in capsys.readouterr().err
+
+
 def test_sample_takes_an_imported_folder(small, tmp_path):
     assert invoke(sample, f"ckpt={small}", "n=2", "steps=2", f"hydra.run.dir={tmp_path}/s") == 0
     assert np.load(tmp_path / "s/samples.npz")["x"].shape == (2, 1, 8, 8)

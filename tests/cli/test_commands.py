@@ -399,6 +399,7 @@ def test_evaluate_prints_every_estimator_in_one_table(run, call, tmp_path):
         "estimators.flow.examples=2",
         "estimators.flow.tolerance=1e-2",
         "repeats=2",
+        "seed=7",
     )
     checkpoint = f"ckpt={run}/checkpoints/best.ckpt"
     status, out, error = call(evaluate, checkpoint, *cheap, "accelerator=cpu", f"hydra.run.dir={tmp_path}")
@@ -408,6 +409,8 @@ def test_evaluate_prints_every_estimator_in_one_table(run, call, tmp_path):
     for name, entry in metrics["estimates"].items():
         assert {"value", "mc_se", "data_se"} <= set(entry["bits_per_dim"]), name
         assert {"examples", "draws", "network_calls"} <= set(entry), name
+        assert entry["seed"] == 7, name
+        assert entry["draws"] == 2 or name.startswith("importance_1_") or name == "target", name
     assert {"weights", "precision", "seed", "data"} <= set(metrics["provenance"])
     assert "mc_se" in out
 

@@ -113,6 +113,7 @@ def test_other_machine_is_named(checkpoint, tmp_path, capsys, monkeypatch):
     [
         (["timesteps=1"], "timesteps"),
         (["examples=0"], "examples"),
+        (["repeats=1"], "repeats"),
         (["batch_size=0"], "batch"),
         (["data.split=tset"], "tset"),
         (["images=missing.npy"], "missing.npy"),

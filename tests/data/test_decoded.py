@@ -203,6 +203,19 @@ class TestAFolder:
         assert len({x.numpy().tobytes() for split in splits.values() for x in split.x}) == 30
         assert data.provenance()["name"] == "pets"
 
+    def test_file_names_are_in_the_order_of_the_images(self, tmp_path):
+        data, images = self.folder(tmp_path / "pets")
+        for name, split in data.splits().items():
+            files = data.source.file_names(name)
+            assert len(files) == len(split.x)
+            assert all(torch.equal(x, images[file]) for x, file in zip(split.x, files, strict=True))
+
+    def test_file_names_are_numbers_if_files_were_left_out(self, tmp_path):
+        data, _ = self.folder(tmp_path / "pets")
+        (tmp_path / "pets/cat/broken.png").write_bytes(b"no image")
+        data = self.again(tmp_path / "pets")
+        assert data.source.file_names("val") == [f"{i:06d}" for i in range(len(data.splits()["val"].x))]
+
     def test_the_split_is_keyed(self, tmp_path):
         """The same in every run; another for another key; and one more file moves at most one across each border."""
         data, _ = self.folder(tmp_path / "pets")

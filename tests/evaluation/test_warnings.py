@@ -15,6 +15,7 @@ from vdm.cli.preflight import check_precision
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.evaluation import warnings
+from vdm.runs.folder import RunFolder
 from vdm.runs.provenance import provenance, shared
 from vdm.training.build import build
 
@@ -153,8 +154,8 @@ def test_few_replicates_are_warned_of():
 
 
 def test_heavy_tails_are_warned_of():
-    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.3))
-    assert "skewness 0.30" in sentence
+    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.4))
+    assert "skewness 0.40" in sentence
     assert warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.1)) == []
 
 
@@ -179,6 +180,23 @@ def test_wide_error_bar_is_warned_of():
     assert "0.02 bits/dim, exceeds the second decimal: use 4 times as many draws (repeats=…)" in sentence
     assert "exceeds" in warned(value=1.0, mc_se=math.inf)[0]
     assert warned(value=1.0, mc_se=0.01) == []
+
+
+def test_one_test_example_gives_null_and_a_sentence(tmp_path):
+    """metrics.json is JSON without NaN, and is read again."""
+    sizes = "data.sizes={train: 300, val: 50, test: 1}"
+    assert (
+        invoke(train, *TOY, "trainer=debug", "trainer.accelerator=cpu", "test.repeats=3", sizes, f"hydra.run.dir={tmp_path}")
+        == 0
+    )
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert metrics["test"]["bits_per_dim"]["data_se"] is None
+    assert any(sentence.startswith("data_se is unknown (null)") for sentence in metrics["warnings"])
+    assert math.isnan(RunFolder(tmp_path).result()["test"].data_se)
 
 
 def test_run_under_autocast_is_refused_before_training(tmp_path, capsys):

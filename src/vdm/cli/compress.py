@@ -15,6 +15,7 @@ from vdm.codec.account import LABELS, account
 from vdm.codec.files import check_new, png_names, read_images
 from vdm.config.composed import instantiate_own
 from vdm.errors import at_least
+from vdm.evaluation.estimator import need_two
 from vdm.networks.embedding import check_condition
 from vdm.reports import console
 from vdm.reports.table import Table
@@ -63,6 +64,8 @@ def _prepare(config: DictConfig) -> Request:
         names = png_names(run.data.source.file_names(config.data.split))
         images = Images(split.x, split.condition, names)
         source = {"data": run.data.name, "release": run.data.source.release, "split": config.data.split}
+    if config.repeats is not None:
+        need_two(config.repeats)
     if config.examples is not None:
         at_least(1, examples=config.examples)
     images = images.part(slice(config.examples))

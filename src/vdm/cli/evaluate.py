@@ -21,6 +21,7 @@ from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, Estimator, Result, warnings
 from vdm.evaluation.ranks import is_rank_zero
 from vdm.evaluation.samples.scores import SampleScores
+from vdm.laws import check_model, laws_fact, laws_setting
 from vdm.reports import console
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
@@ -50,6 +51,7 @@ class Request(NamedTuple):
         run = self.run
         return {
             **provenance(run.data, run.seed),
+            **laws_fact(),
             "checkpoint": str(run.checkpoint.path),
             "step": run.checkpoint.step,
             "weights": run.weights,
@@ -74,6 +76,11 @@ class Measured(NamedTuple):
 
 def evaluate(config: DictConfig) -> float:
     """Return the bound in bits/dim of one split: the number of the end of training, unless asked otherwise."""
+    with laws_setting(config.get("laws")):
+        return _evaluate(config)
+
+
+def _evaluate(config: DictConfig) -> float:
     request = _prepare(config)
     own = own_bound(request)
     with _sigterm_as_exit():
@@ -104,6 +111,7 @@ def _prepare(config: DictConfig) -> Request:
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
+    check_model(run.model, run.data.split(config.split).x)
     scores = SampleScores(fid, run.levels, relatives)
     scores.check(run.model, run.data)
     for estimator in estimators.values():

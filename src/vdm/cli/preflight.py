@@ -5,7 +5,7 @@
 3. ``check_calls``: every ``_target_`` and its arguments.
 4. ``training.build.build``: values out of range, data that do not fit the model, the optimiser.
 5. ``check_callbacks``: callbacks without which there is no result, or that are none.
-6. ``check_plan``: parts that are valid alone and do not make a run together.
+6. ``check_plan``: parts that are valid alone and do not make a run together, and own parts that break their law.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
 from vdm.errors import InvalidInput
 from vdm.evaluation.bound import NO_AUTOCAST
+from vdm.laws import check_model
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.folder import RunFolder
 from vdm.runs.provenance import changed_splits
 from vdm.runs.resuming import check_same_settings
-from vdm.terms import term_names
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.score_samples import ScoreSamples
@@ -78,6 +78,7 @@ def check_plan(plan: Plan) -> None:
     check_trainer_settings(plan.trainer)
     if plan.scores is not None:
         plan.scores.scores.check(plan.task.evaluated, plan.data)
+    check_model(plan.task.model, plan.data.splits()["train"].x)
     if plan.start is not None:
         _check_start(plan, plan.start)
 
@@ -97,7 +98,7 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
             "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint, whose checkpoint the run "
             "is tested with: give another checkpoint callback another name"
         )
-    measured = [f"val/{name}" for name in term_names(task.evaluated.matching_entries)]
+    measured = [f"val/{name}" for name in task.evaluated.term_names]
     if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
         measured.append(f"val/{scores.fid.name}")
     best.check(measured)

@@ -20,6 +20,7 @@ from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
 from vdm.estimate import Estimate
 from vdm.evaluation.ranks import is_rank_zero
+from vdm.laws import laws_fact, laws_setting
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.folder import RunFolder, RunIdentity
@@ -41,6 +42,11 @@ def train(config: DictConfig) -> float:
     one. A finished run returns its number again.
     """
     forget_earlier_result()
+    with laws_setting(config.get("laws")):
+        return _train(config)
+
+
+def _train(config: DictConfig) -> float:
     folder, resume = RunFolder(config.output_dir), config.resume or requeued()
     if is_rank_zero():
         folder.check(config, resume)
@@ -71,7 +77,7 @@ def _prepare(config: DictConfig, folder: RunFolder) -> Plan:
     """Build all parts of the run; all refusals happen here, before training."""
     check_calls(to_plain(config), OWN_CONFIG)
     data, task = build(config)
-    facts = provenance(data, config.seed)
+    facts = provenance(data, config.seed) | laws_fact()
     callbacks: dict[str, Any] = instantiate_own(config.callbacks, "callbacks")
     check_callbacks(callbacks, task)
     metadata = CheckpointMetadata({}, facts)

@@ -39,6 +39,8 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
         "device": str(plan.trainer.strategy.root_device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if augmentation := getattr(getattr(plan.task.evaluated, "augmentation", None), "description", ""):
+        made["augmentation"] = augmentation
     facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort, **made}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
     scores = {} if plan.scores is None else plan.scores.scores.entry

@@ -61,7 +61,7 @@ class BatchCoder:
             FloatingPointError: a conditional that is not finite.
         """
         known = {DATA_LIKE: self.like, 0: self.chain.encode(x)}
-        values = {0: x.flatten(1).cpu().numpy().astype(np.int64)}
+        values = {0: x.flatten(1).numpy().astype(np.int64)}
         net, path, start = np.zeros(len(self.rows)), np.zeros(len(self.rows)), 0.0
         for number, step in enumerate(self.steps):
             given, t = self._conditional(step, known), step.variable

@@ -21,6 +21,9 @@ UNDECODABLE = (FloatingPointError, Exhausted, KeyError, ValueError, OverflowErro
 PROBED = 4
 """Images that are coded one by one before the ramp is chosen."""
 
+MARGIN = 1.2
+"""Factor of the ramp for a few images' bits being uncertain: initial bits cost more than small batches do time."""
+
 LARGEST_RAMP = 1000
 
 
@@ -76,7 +79,7 @@ class BlockCoder:
             for column, values in zip(spent, found, strict=True):
                 column[chosen] = values
             done += size
-        checksums = bytes(checksum(row) for row in x.flatten(1).cpu().numpy().astype(np.int64))
+        checksums = bytes(checksum(row) for row in x.flatten(1).numpy().astype(np.int64))
         return Block(stack.initial, slack, PROBED if ramp is None else ramp, stack.words(), checksums), spent
 
     def decode(self, block: Block) -> Integers:
@@ -137,7 +140,7 @@ def paying_ramp(start: float, net: float) -> int:
         start: bits that an image draws ahead of its stores, in the mean.
         net: mean bits of an image.
     """
-    return int(np.clip(np.rint(start / max(net, 1.0)), PROBED // 2, LARGEST_RAMP))
+    return int(np.clip(np.ceil(MARGIN * start / max(net, 1.0)), PROBED // 2, LARGEST_RAMP))
 
 
 def as_dtype(levels: Integers, shape: tuple[int, ...], dtype: str) -> NDArray:

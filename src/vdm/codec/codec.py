@@ -108,6 +108,7 @@ def encode(model: VariationalModel, images: Images, settings: Settings, progress
     """
     model.check(images.x)
     check_size(images.x.shape[1:], settings.batch)
+    images = images._replace(x=images.x.cpu(), condition=None if images.condition is None else images.condition.cpu())
     own, writer, initial, spent = prepared(model), Writer(), 0, []
     with one_thread():
         header = _header(model, own, images, settings)
@@ -116,7 +117,7 @@ def encode(model: VariationalModel, images: Images, settings: Settings, progress
             chosen = images.part(slice(start, start + header.block))
             coder = BlockCoder(chain, header, start, chosen.condition, _portion(progress, header, start), settings.ramp)
             block, costs = coder.encode(chosen.x)
-            conditions = None if chosen.condition is None else chosen.condition.cpu().numpy()
+            conditions = None if chosen.condition is None else chosen.condition.numpy()
             parts.append(writer.block(block._replace(names=chosen.names, conditions=conditions)))
             spent.append(costs)
             initial += WORD * block.initial
@@ -197,7 +198,7 @@ def _header(model: VariationalModel, own: DiffusionModel | LatentModel, images: 
     return Header(
         model=model_digest(model),
         shape=tuple(images.x.shape[1:]),
-        dtype=images.dtype or images.x[:1].cpu().numpy().dtype.str,
+        dtype=images.dtype or images.x[:1].numpy().dtype.str,
         images=len(images.x),
         batch=settings.batch,
         block=settings.block,

@@ -12,6 +12,9 @@ from vdm.errors import InvalidInput
 LABELS = ("tags", "task_name")
 """Names that Hydra projects give their runs; config.yaml keeps them, and nothing reads them."""
 
+UNLISTED = {"train": {"laws"}, "evaluate": {"laws"}}
+"""Settings that a command takes by + and that no config lists, because few should use them."""
+
 NAME = re.compile(r"\$\{\s*(?:oc\.select:\s*)?(\w+)|[{:,]\s*(\w+)")
 
 
@@ -25,7 +28,7 @@ def unread(config_name: str, config: Mapping[str, Any], hydra: Mapping[str, Any]
     Raises:
         InvalidInput: such a setting from the command line, or with nearly the name of one that exists.
     """
-    unknown = set(map(str, config)) - root_names(config_name) - {*LABELS}
+    unknown = set(map(str, config)) - root_names(config_name) - {*LABELS} - UNLISTED.get(config_name, set())
     if not unknown:
         return []
     found = sorted(unknown - _interpolated(config) - _interpolated(hydra))

@@ -4,6 +4,7 @@ from vdm.evaluation.bound import BoundAt, BoundEvaluation
 from vdm.evaluation.dequantisation import (
     Dequantisation,
     NoDequantisation,
+    SeveralDequantisations,
     TruncatedNormalDequantisation,
     UniformDequantisation,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ImportanceWeighted",
     "NoDequantisation",
     "Result",
+    "SeveralDequantisations",
     "StratifiedBound",
     "TruncatedNormalDequantisation",
     "UniformDequantisation",

@@ -13,7 +13,7 @@ from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
 from vdm.evaluation.summary import summarise
-from vdm.terms import TERMS, term_names
+from vdm.laws import check_model
 
 NO_AUTOCAST = (
     "the bound is not evaluated under autocast, whose rounding biases it: use trainer.precision=32-true, or allow autocast "
@@ -24,7 +24,8 @@ NO_AUTOCAST = (
 class BoundEvaluation:
     """The bound of each example, in ``repeats`` independent replicates.
 
-    Draws are keyed by (seed, example index, replicate), so the result depends neither on batches nor on processes. Within
+    Draws are keyed by (seed, example index, replicate), so the result depends on batches and on
+    processes by rounding alone: a network sums in another order in another batch size. Within
     a replicate, t may be stratified over the examples, so that only replicates are independent.
 
     Args:
@@ -43,20 +44,21 @@ class BoundEvaluation:
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
-        """Return (terms, B, R) in bits/dim, in the order of ``term_names(model.matching_entries)``.
+        """Return (terms, B, R) in bits/dim, in the order of ``model.term_names``.
 
         Raises:
             InvalidInput: autocast is on and not allowed.
         """
         if not self.autocast and torch.is_autocast_enabled(batch.x.device.type):
             raise InvalidInput(NO_AUTOCAST)
+        check_model(model, batch.x)
         blocks, several = [], max(1, self.rows // len(batch.x))
         for start in range(0, self.repeats, several):
             repeats = range(start, min(start + several, self.repeats))
             draws = StackedDraws([ExampleDraws(batch.index, self.seed, repeat) for repeat in repeats])
             condition = None if batch.condition is None else repeat_batch(batch.condition, len(repeats))
             terms = model.elbo(repeat_batch(batch.x, len(repeats)), draws, condition).terms()
-            values = torch.stack([terms[name].double() for name in term_names(model.matching_entries)])
+            values = torch.stack([terms[name].double() for name in model.term_names])
             blocks.append(values.view(len(values), len(repeats), len(batch.x)))
         return torch.cat(blocks, 1).mT
 
@@ -102,7 +104,8 @@ class BoundAt(Estimator):
                 columns.append(self.each(timed, chunk))
                 progress((number + sum(c.shape[1] for c in columns) / len(data.x)) / len(self.times))
             values = torch.cat(columns, 1)
-            terms = {name: summarise(values[i], vdm.independent_draws) for i, name in enumerate(TERMS)}
+            names = {i: name for i, name in enumerate(vdm.term_names) if not name.startswith("layer_")}
+            terms = {name: summarise(values[i], vdm.independent_draws) for i, name in names.items()}
             n, repeats, label = len(data.x), self.each.repeats, f"bound, T = {time}"
             results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, {"seed": self.each.seed}))
         return results

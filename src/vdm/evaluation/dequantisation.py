@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from vdm.draws import AbstractDraws
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, at_least
 from vdm.gamma import align, alpha_bar, sigma2, sum_event
 from vdm.likelihoods import LevelLikelihood, Likelihood
 
 
 class Dequantisation(ABC):
-    """A distribution q(x_1 | x) of the latent at γ_min given the data."""
+    """A distribution q(x_1 | x) of the latent at γ_min given the data, and K, the ``samples`` of it in one estimate."""
+
+    samples: int = 1
 
     def check(self, likelihood: Likelihood) -> None:
         """Raise InvalidInput if the data are not integer levels."""
@@ -54,6 +56,27 @@ class TruncatedNormalDequantisation(Dequantisation):
         eps = math.sqrt(2) * torch.erfinv((2 * uniform(draws, x_0) - 1) * mass)
         log_q = -0.5 * eps.square() - 0.5 * math.log(2 * math.pi) - noise.log() - mass.log()
         return signal * x_0 + noise * eps, sum_event(log_q)
+
+
+class SeveralDequantisations(Dequantisation):
+    """K draws of another dequantisation for one estimate: log P(x) ≥ E log (1/K) Σ_k p(x_1^k)/q(x_1^k | x).
+
+    The bound rises with K to log P(x) (Burda et al. 2016; for flows, Zheng et al. 2023, arXiv 2305.03935).
+
+    Args:
+        dequantisation: q(x_1 | x).
+        samples: K.
+    """
+
+    def __init__(self, dequantisation: Dequantisation, samples: int) -> None:
+        at_least(1, samples=samples)
+        self.dequantisation, self.samples = dequantisation, int(samples)
+
+    def check(self, likelihood: Likelihood) -> None:
+        self.dequantisation.check(likelihood)
+
+    def __call__(self, likelihood: Likelihood, x: Tensor, gamma_1: Tensor, draws: AbstractDraws) -> tuple[Tensor, Tensor]:
+        return self.dequantisation(likelihood, x, gamma_1, draws)
 
 
 class NoDequantisation(Dequantisation):

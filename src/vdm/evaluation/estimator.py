@@ -10,6 +10,7 @@ from vdm.batch import Batch, first_examples
 from vdm.bound import VariationalModel
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.estimate import Estimate
+from vdm.laws import check_model
 from vdm.models import DiffusionModel
 
 Progress = Callable[[float], None]
@@ -64,6 +65,7 @@ class Estimator(ABC):
         self.check(model)
         if torch.is_autocast_enabled(data.x.device.type):
             raise InvalidInput("a likelihood is not estimated under autocast, which rounds it: call outside torch.autocast")
+        check_model(model, data.x)
         return self.estimate(model, first_examples(data, self.examples), progress)
 
     @abstractmethod

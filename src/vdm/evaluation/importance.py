@@ -96,8 +96,9 @@ def count_latents(model: VariationalModel) -> int:
     Raises:
         InvalidInput: continuous time.
     """
-    chain = model.as_mhvae() if isinstance(model, DiffusionModel) else model
-    return int(chain.layers)  # type: ignore[arg-type]
+    if isinstance(model, DiffusionModel):
+        return model.discrete("the importance-weighted bound").timesteps
+    return int(model.layers)  # type: ignore[arg-type]
 
 
 def log_mean_exp(log_w: Tensor) -> Tensor:

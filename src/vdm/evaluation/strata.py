@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vdm.batch import Batch
-from vdm.denoiser import with_condition
 from vdm.draws import AbstractDraws, Draws, ExampleDraws, scalar_dtype
 from vdm.elbo import one_time_estimate, reconstruction
 from vdm.errors import InvalidInput
@@ -172,9 +171,9 @@ class StratumSampler:
         x = self.data.x[block.example]
         condition = None if self.data.condition is None else self.data.condition[block.example]
         u = block.u.to(self.data.x.device, scalar_dtype(self.data.x.device))
-        vdm, x_0, denoise = self.vdm, self.vdm.likelihood.encode(x), with_condition(self.vdm.denoiser, condition)
+        vdm, x_0, given = self.vdm, self.vdm.likelihood.encode(x), self.vdm.given(x, draws, condition)
         if block.stratum[0] == 0:
-            gamma_1 = vdm.schedule(torch.zeros_like(u))
-            return -reconstruction(vdm.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
+            gamma_1, eps = given.schedule(torch.zeros_like(u)), draws.normal("x_1", x_0)
+            return -reconstruction(vdm.likelihood, x, x_0, eps, gamma_1, given.denoise, given.process)
         eps, density = draws.normal("x_t", x_0), torch.full_like(u, strata)
-        return one_time_estimate(vdm.time, vdm.schedule, x_0, eps, u, density, denoise).matching()
+        return one_time_estimate(vdm.time, given, x_0, eps, u, density).matching()

@@ -19,6 +19,7 @@ n_hk are known before, and go up and down with the estimate, as Student's t assu
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from vdm.batch import Batch
 from vdm.bound import VariationalModel
-from vdm.draws import scalar_dtype
+from vdm.draws import Draws
 from vdm.elbo import DiscreteTime, prior_matching
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
@@ -34,7 +35,7 @@ from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion
 from vdm.evaluation.strata import StratumSampler, StratumSums, neyman_allocation
 from vdm.gamma import event_dims
 from vdm.models import DiffusionModel
-from vdm.terms import bits_per_dim
+from vdm.models.diffusion_model import gamma_at
 
 RECONSTRUCTION = 256
 """Least number of draws of the reconstruction term in each half: where levels are told apart nearly always, one draw in
@@ -66,25 +67,30 @@ class WeightedRounds(NamedTuple):
         """V_h = Σ_k w_k² v_hk/n_hk, each stratum's part of the squared standard error, (H + 1,)."""
         return torch.stack([weight**2 * sums.variances / sums.counts for sums, weight in self.used]).sum(0)
 
-    def terms(self, prior: Tensor) -> dict[str, Estimate]:
-        """The bound term by term, from each example's prior matching (n,), in bits/dim."""
+    def terms(self, closed: Mapping[str, Tensor]) -> dict[str, Estimate]:
+        """The bound term by term in bits/dim, from each example's terms in closed form (n,)."""
         means = torch.stack([weight * sums.means for sums, weight in self.used]).sum(0)
         thirds = torch.stack([w**3 * sums.third_moments / sums.counts.square() for sums, w in self.used]).sum(0)
         variances, counts = self.squared_se, torch.stack([sums.counts for sums, _ in self.used]).sum(0)
-        examples = [torch.cat([sums.examples, prior[:, None]], 1) for sums, _ in self.used[:2]]
+        examples = [torch.cat([sums.examples, torch.stack([*closed.values()], 1)], 1) for sums, _ in self.used[:2]]
+        place = {name: 2 + i for i, name in enumerate(closed)}
 
-        def estimate(strata: slice, columns: list[int], closed: float) -> Estimate:
+        def estimate(strata: slice, sampled: list[int], names: Sequence[str]) -> Estimate:
             part, total = variances[strata], variances[strata].sum().item()
             df = total**2 / (part.square() / (counts[strata] + 1)).sum().item() - 2 if total else math.inf
             skew = thirds[strata].sum().item() / total**1.5 if total else 0.0
+            columns = [*sampled, *(place[name] for name in names)]
             error = data_se_of_halves(*(half[:, columns].sum(1) for half in examples))
-            return Estimate(means[strata].sum().item() + closed, math.sqrt(total), error, df, skew)
+            value = means[strata].sum().item() + sum(closed[name].mean().item() for name in names)
+            return Estimate(value, math.sqrt(total), error, df, skew)
 
+        exact = {name: estimate(slice(0, 0), [], [name]) for name in closed}
         return {
-            "bits_per_dim": estimate(slice(None), [0, 1, 2], prior.mean().item()),
-            "reconstruction": estimate(slice(0, 1), [0], 0.0),
-            "prior_matching": estimate(slice(0, 0), [2], prior.mean().item()),
-            "denoising_matching": estimate(slice(1, None), [1], 0.0),
+            "bits_per_dim": estimate(slice(None), [0, 1], [*closed]),
+            "reconstruction": estimate(slice(0, 1), [0], []),
+            "prior_matching": exact.pop("prior_matching"),
+            "denoising_matching": estimate(slice(1, None), [1], []),
+            **exact,
         }
 
 
@@ -136,7 +142,7 @@ class StratifiedBound(Estimator):
         vdm = diffusion(model, "target_se")
         strata = min(self.strata, vdm.time.steps) if isinstance(vdm.time, DiscreteTime) else self.strata
         drawn = self._draw_rounds(StratumSampler(vdm, data, self.seed, self.rows), strata, progress)
-        terms = drawn.terms(prior_matching_bits(vdm, data.x))
+        terms = drawn.terms(closed_bits(vdm, data, self.seed))
         facts, calls = self._facts(drawn), sum(sums.calls for sums in drawn.rounds)
         reached = terms["bits_per_dim"].mc_se
         missed = "" if reached <= self.target_se else f"asked {self.target_se:g}, reached {reached:.2g}; "
@@ -194,11 +200,13 @@ def portion(progress: Progress, start: float, end: float) -> Progress:
     return lambda done: progress(start + (end - start) * done)
 
 
-def prior_matching_bits(vdm: DiffusionModel, x: Tensor) -> Tensor:
-    """Prior matching of each example in closed form, (n,), in bits/dim, on the CPU."""
-    x_0 = vdm.likelihood.encode(x)
-    gamma_T = vdm.schedule(torch.ones(len(x_0), dtype=scalar_dtype(x_0.device), device=x_0.device))
-    return bits_per_dim(prior_matching(x_0, gamma_T), event_dims(x_0)).double().cpu()
+def closed_bits(vdm: DiffusionModel, data: Batch, seed: int) -> dict[str, Tensor]:
+    """Return the terms in closed form, prior matching and an auxiliary latent's KL: (n,) each, in bits/dim, on the CPU."""
+    x_0, given = vdm.likelihood.encode(data.x), vdm.given(data.x, Draws(seed), data.condition)
+    prior, none = prior_matching(x_0, gamma_at(given, 1.0, x_0), given.process), x_0.new_zeros(len(x_0))
+    terms = given.elbo(none, prior, none[:, None], event_dims(x_0)).terms()
+    sampled = ("bits_per_dim", "reconstruction", "denoising_matching")
+    return {name: value.double().cpu() for name, value in terms.items() if name not in sampled}
 
 
 def data_se_of_halves(first: Tensor, second: Tensor) -> float:

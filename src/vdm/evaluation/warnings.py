@@ -19,7 +19,7 @@ LARGE_PRIOR = 0.01
 LARGE_RECONSTRUCTION = 0.1
 """Reconstruction in bits/dim above which x_1 is too noisy to tell the levels apart; 0.015 at γ_min = −2 log 3K."""
 
-HEAVY = 0.2
+HEAVY = 0.3
 """Skewness of a mean over the draws above which a few large draws decide it; its interval is not trusted far beyond."""
 
 QUOTED = 0.01
@@ -60,6 +60,7 @@ def warnings(
         trained_on(about, split),
         other_data(about, facts.get("trained_on")),
         mirrored(about),
+        augmented(model),
         large_prior(model, own),
         large_reconstruction(model, own),
         uncertain(total),
@@ -126,6 +127,16 @@ def mirrored(about: Mapping[str, Any]) -> str | None:
     if not about.get("flip"):
         return None
     return "trained on mirrored images as well: compare only with other augmented models"
+
+
+def augmented(model: VariationalModel) -> str | None:
+    """Warn if training used symmetries of the images, of which the bound at the indicator's zero is one."""
+    if not isinstance(model, DiffusionModel) or not model.augmentation.description:
+        return None
+    return (
+        f"trained with augmentation ({model.augmentation.description}), evaluated with its indicator at zero: compare only "
+        "with other augmented models"
+    )
 
 
 def large_prior(model: VariationalModel, own: Mapping[str, Estimate]) -> str | None:

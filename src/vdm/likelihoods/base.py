@@ -26,7 +26,7 @@ class Likelihood(nn.Module, ABC):
     def encode(self, x: Tensor) -> Tensor:
         """Convert data (B, *event) in its own units to reals (B, *event).
 
-        They have x's type if that is floating, else float32, or float64 once ``double()`` was called.
+        They are float32, or float64 if x is or once ``double()`` was called.
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
+from vdm.levels import as_real
 from vdm.likelihoods.base import Likelihood
 from vdm.likelihoods.discretised import ReconstructionVariance
 from vdm.process import gaussian, isotropic, reparameterised_sample
@@ -28,7 +29,7 @@ class DensityLikelihood(Likelihood):
             raise InvalidInput("the data has NaN or infinite values: remove or replace them")
 
     def encode(self, x: Tensor) -> Tensor:
-        return x if x.is_floating_point() else x.float()
+        return as_real(x)
 
     def nearest(self, x_0: Tensor) -> Tensor:
         return x_0

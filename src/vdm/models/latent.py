@@ -21,6 +21,7 @@ from vdm.buildable import buildable
 from vdm.draws import AbstractDraws, Draws, fresh_seed
 from vdm.errors import InvalidInput
 from vdm.gamma import event_dims
+from vdm.levels import as_double
 from vdm.models.coding import CodingStep
 from vdm.models.loading import Loadable
 from vdm.models.warmup import KLWarmup, NoWarmup
@@ -155,8 +156,12 @@ class LatentModel(Loadable, VariationalModel, ABC):
         return self._bound(x, draws or Draws(fresh_seed()), condition)
 
     def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:
-        """log p(x, z_{1:T}) − log q(z_{1:T} | x) on one trajectory of q, (B,) in nats: the inside of (1.32)."""
+        """log p(x, z_{1:T}) − log q(z_{1:T} | x) on one trajectory of q, (B,) in nats: the inside of (1.32).
+
+        Whole levels are computed in float64, reals in their own type.
+        """
         self.check(x)
+        x = as_double(x)
         trajectory = self.infer(self.decoder.encode(x), draws or Draws(fresh_seed()), condition)
         return self._reconstruction(x, trajectory.z, condition) - sum(trajectory.log_ratios())
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from vdm.estimate import Estimate
 from vdm.evaluation import Result
 from vdm.reports.table import Table, escape_markup
-from vdm.terms import TERM_LABELS
+from vdm.terms import LABELS
 
 ERRORS_NOTE = (
     "mc_se: standard error over the draws, the data fixed. "
@@ -27,7 +27,7 @@ INTERVAL_NOTE = "95 %: interval over the draws, by mc_se's degrees of freedom an
 
 def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
     """Return the bound and its terms in bits/dim, with the interval over the draws and both standard errors."""
-    rows = [(TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *error_cells(each)) for name, each in estimates.items()]
+    rows = [(LABELS.get(name, f"  {name.replace('_', ' ')}"), *error_cells(each)) for name, each in estimates.items()]
     return Table(("term", *ERROR_HEADINGS), rows, title, f"{INTERVAL_NOTE} {ERRORS_NOTE}", bold_first=True)
 
 

@@ -21,7 +21,7 @@ from vdm.runs.folder import RunFolder, read_estimate
 from vdm.runs.resuming import leaves
 from vdm.runs.sweeps import Run, read_run
 from vdm.runs.tables import STANDARD_ERRORS, read_curves, read_profiles, read_schedules
-from vdm.terms import TERM_LABELS, TERMS
+from vdm.terms import LABELS, TERMS
 
 PANELS = {
     "train/learning_rate": ("learning rate", "", "linear"),
@@ -105,7 +105,7 @@ def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
     rows = []
     for name in names:
         cells = [(console.error_cells(found[name]) if name in found else ("—",) * 4)[:columns] for found in stages.values()]
-        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
+        rows.append([LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
     headings = ["bits/dim", *(cell for stage in stages for cell in (stage, *console.ERROR_HEADINGS[1:columns]))]
     about = (
         f"{_source(run, curves)}{console.ERRORS_NOTE if columns == 3 else f'{console.INTERVAL_NOTE} {console.ERRORS_NOTE}'}"
@@ -143,7 +143,7 @@ def _other_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: value for name, value in metrics.items() if name not in ("test", "val", "warnings", "provenance")}
     for stage in ("test", "val"):
         entries = metrics.get(stage, {}).items()
-        others |= {f"{stage}.{k}": v for k, v in entries if k not in TERM_LABELS and not k.startswith("layer_")}
+        others |= {f"{stage}.{k}": v for k, v in entries if k not in LABELS and not k.startswith("layer_")}
     return others
 
 

@@ -17,7 +17,7 @@ from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.networks.embedding import check_condition
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
-from vdm.runs.exported import WEIGHTS, adopt_dtypes, read_description, read_weights
+from vdm.runs.exported import DESCRIPTION, WEIGHTS, adopt_dtypes, read_description, read_weights
 from vdm.runs.reading import reading
 
 PARTS = ("model", "data", "test")  # the parts of a run's config that are built for an evaluation
@@ -81,9 +81,9 @@ def load_run(
         InvalidInput: see ``read_checkpoint``; a config that is malformed, or names a class outside the trusted packages;
             weights that do not fit it, or that are not finite.
     """
-    trusted = TrustParts(trust)
-    checkpoint = read_model_folder(Path(path)) if Path(path).is_dir() else read_checkpoint(path)
-    ema = ema if not Path(path).is_dir() else bool(checkpoint.weights(True))
+    trusted, is_folder = TrustParts(trust), (Path(path) / DESCRIPTION).is_file()
+    checkpoint = read_model_folder(Path(path)) if is_folder else read_checkpoint(path)
+    ema = bool(checkpoint.weights(True)) if is_folder else ema
     with reading(checkpoint.path, MALFORMED):
         config = _changed(checkpoint.config, changes or {})
         check_data_choice(checkpoint, config)

@@ -14,3 +14,4 @@ from vdm.schedules.fixed import (
 )
 from vdm.schedules.gradients import endpoint_gradients_only, path_variance_loss
 from vdm.schedules.learned import LearnedEnds, MonotoneSchedule, PerPixelSchedule
+from vdm.schedules.polynomial import PolynomialSchedule
