@@ -3,32 +3,43 @@
 Since SNR ‖x̂_0 − x_0‖² = ‖ε − ε̂‖², w multiplies each denoising KL of the bound, in discrete time as well. Published weights
 are per t; p(γ) = 1/γ′ converts them, the density of γ at uniform t under a *named reference schedule*, which need not be
 the model's own. SNR = e^{−γ}.
-
-==============  =====================================================================
-objective       w(γ)
-==============  =====================================================================
-ELBO            1
-simple          p(γ)
-min-SNR         p(γ) min(1, cap/SNR)
-P2              p(γ) (k + SNR)^{−power}
-sigmoid         sigmoid(γ + bias)
-EDM             N(log σ̃; mean, std²) ∂log σ̃/∂γ · (1 + σ̃²/s²), with σ̃ = e^{γ/2} = σ/√ᾱ
-==============  =====================================================================
 """
 
 import math
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vdm.errors import InvalidInput, finite
 from vdm.gamma import snr
-from vdm.schedules import NoiseSchedule, inverse
+from vdm.schedules import NoiseSchedule, time_of
+
+
+class Estimate(Protocol):
+    """The denoising term at one time for each example: ``vdm.elbo.OneTimeEstimate``."""
+
+    @property
+    def gamma_t(self) -> Tensor:
+        """(B,) or (B, *event)."""
+
+    def matching(self, w: Tensor | None = None) -> Tensor:
+        """Return w times the KL over the density of its time, (B,)."""
+
+    def squared_error(self, w: Tensor | None = None) -> Tensor:
+        """Return the same for the posterior's variance."""
+
+    def without_mean_gradient(self) -> "Estimate":
+        """Return the same estimate, with gradients to the reverse variance only."""
 
 
 class Objective(nn.Module, ABC):
     """A weight w(γ) ≥ 0 on the bound's denoising term; the reconstruction and the prior term keep weight 1."""
+
+    def loss(self, estimate: Estimate) -> Tensor:
+        """Return what is minimised of the denoising term, (B,), from its estimate at one t."""
+        return estimate.matching(self.weight(estimate.gamma_t))
 
     @abstractmethod
     def weight(self, gamma: Tensor) -> Tensor:
@@ -67,7 +78,7 @@ class ReferencedObjective(Objective):
         """Return the weight of ‖ε − ε̂‖² at a uniform t of the reference."""
 
     def weight(self, gamma: Tensor) -> Tensor:
-        t = inverse(self.reference, gamma.detach().flatten())
+        t = time_of(self.reference, gamma.detach().flatten())
         return self.factor(gamma) / self.reference.rate(t).view_as(gamma)
 
 
@@ -76,6 +87,27 @@ class SimpleObjective(ReferencedObjective):
 
     def factor(self, gamma: Tensor) -> Tensor:
         return torch.ones_like(gamma)
+
+
+class HybridObjective(SimpleObjective):
+    """The simple objective for the mean, plus ``share`` times the bound for the variance alone (Nichol & Dhariwal 2021).
+
+    The gradient of the bound's part is stopped at x̂_0, so that a learned reverse variance is trained and the mean is not.
+
+    Args:
+        share: λ, 0.001 in the paper.
+    """
+
+    def __init__(self, reference: NoiseSchedule, share: float = 0.001) -> None:
+        super().__init__(reference)
+        if not (share > 0 and math.isfinite(share)):
+            raise InvalidInput(f"share must be a positive number, got {share}: 0.001 is the published value")
+        self.share = float(share)
+
+    def loss(self, estimate: Estimate) -> Tensor:
+        return (
+            estimate.squared_error(self.weight(estimate.gamma_t)) + self.share * estimate.without_mean_gradient().matching()
+        )
 
 
 class MinSNRObjective(ReferencedObjective):
@@ -115,7 +147,7 @@ class P2Objective(ReferencedObjective):
 
 
 class SigmoidObjective(Objective):
-    """sigmoid(γ + bias): falls off as 1/SNR where there is little noise (Kingma & Gao 2023, with bias 2).
+    """w = sigmoid(γ + bias): falls off as 1/SNR where there is little noise (Kingma & Gao 2023, with bias 2).
 
     Args:
         bias: larger values weigh lower noise levels more.
@@ -134,7 +166,7 @@ class EDMObjective(Objective):
     """½ E (σ̃² + s²)/(σ̃ s)² ‖x̂_0 − x_0‖² over log σ̃ ~ N(mean, std²), cut to the schedule's range (Karras et al. 2022).
 
     σ̃ = e^{γ/2} is the noise scale relative to unscaled data, so ‖x̂_0 − x_0‖² = σ̃² ‖ε − ε̂‖² and dlog σ̃ = ½ dγ. The density
-    of σ̃ is part of w, and t stays uniform.
+    of σ̃ is part of w = ½ N(log σ̃; mean, std²) (1 + σ̃²/s²), and t stays uniform.
 
     Args:
         sigma_data: s, the data's standard deviation on the (−1, 1) scale; positive.

@@ -155,7 +155,7 @@ def test_trust_allows_functions_marked_as_buildable(name):
     assert callable(TrustParts().find(name, "model"))
 
 
-@pytest.mark.parametrize("name", ["vdm.networks.vdm_unet.norm", "vdm.models.VDM.from_pretrained"])
+@pytest.mark.parametrize("name", ["vdm.networks.vdm_unet.official_norm", "vdm.models.VDM.from_pretrained"])
 def test_trust_refuses_functions_without_the_mark(name):
     with pytest.raises(InvalidInput, match=f"model: this file's config calls {re.escape(name)}"):
         TrustParts().find(name, "model")
@@ -186,7 +186,7 @@ def test_configs_without_a_part_are_refused(place, content, tmp_path):
     config = {name: part for name, part in content["vdm"]["config"].items() if name != place}
     torch.save({**content, "vdm": content["vdm"] | {"config": config}}, tmp_path / "less.ckpt")
     for changes in ({}, {"test.repeats": 3}):
-        with pytest.raises(InvalidInput, match=r"less\.ckpt: its config describes no run|^test must be a BoundEvaluation"):
+        with pytest.raises(InvalidInput, match=r"less\.ckpt .*config describes no run|^test must be a BoundEvaluation"):
             load_run(tmp_path / "less.ckpt", ema=True, changes=changes)
 
 

@@ -2,8 +2,11 @@
 
 import math
 
+import pytest
+
 from vdm.gamma_profile import Bin
-from vdm.plots.figures import bound_figure, profile_figure, terms_figure, variance_figure
+from vdm.plots.figures import draw_bound, draw_terms, profile_figure, variance_figure
+from vdm.plots.lines import panel
 
 STEPS = [10.0, 20.0]
 
@@ -14,11 +17,22 @@ def named(axes):
 
 
 def test_legend_lists_only_drawn_curves():
-    (axes,) = bound_figure({"val/bits_per_dim": (STEPS, [3.0, 2.0])}).axes
+    (axes,) = panel(draw_bound, {"val/bits_per_dim": (STEPS, [3.0, 2.0])}).axes
     assert named(axes) == ["validation (EMA)"]
-    (axes,) = terms_figure({"val/reconstruction": (STEPS, [1.0, 0.5]), "val/prior_matching": (STEPS, [-1.0, 0.0])}).axes
-    assert named(axes) == ["reconstruction"]  # a negative curve has no logarithm
-    assert len(bound_figure({}).axes[0].get_lines()) == 0
+    (axes,) = panel(draw_terms, {"val/reconstruction": (STEPS, [1.0, 0.5])}).axes
+    assert named(axes) == ["reconstruction"]
+    assert len(panel(draw_bound, {}).axes[0].get_lines()) == 0
+
+
+@pytest.mark.parametrize(("first", "scale"), [(1.0, "log"), (-1.0, "symlog")])
+def test_terms_figure_shows_negative_terms(first, scale):
+    """The log density of real numbers can exceed 0, so its term can be negative."""
+    (axes,) = panel(
+        draw_terms, {"val/reconstruction": (STEPS, [first, 0.5]), "val/prior_matching": (STEPS, [0.2, 0.1])}
+    ).axes
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert low < first < high
 
 
 def test_variance_figure_skips_bins_with_few_draws():
@@ -32,5 +46,5 @@ def test_variance_figure_skips_bins_with_few_draws():
 
 def test_terms_figure_keeps_colours_of_missing_terms():
     curves = {f"val/{name}": (STEPS, [2.0, 1.0]) for name in ("reconstruction", "prior_matching", "denoising_matching")}
-    full, partial = (terms_figure(given).axes[0].get_lines() for given in (curves, dict(list(curves.items())[1:])))
+    full, partial = (panel(draw_terms, given).axes[0].get_lines() for given in (curves, dict(list(curves.items())[1:])))
     assert [line.get_color() for line in partial] == [line.get_color() for line in full][1:]

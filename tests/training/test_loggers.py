@@ -17,11 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from support import training_runs
 from support.training_runs import MOMENTS, SMALL, kill, stopped_run, vdm_train
 from vdm.cli import dashboard, train
+from vdm.errors import InvalidInput
 from vdm.runs.folder import RunIdentity
 from vdm.runs.provenance import code_version
 from vdm.runs.tables import read_rows
 from vdm.training.loggers.tensorboard import TensorBoardLogger
-from vdm.training.loggers.wandb import STEP, WandbLogger, why_offline
+from vdm.training.loggers.wandb import WANDB_STEP, WandbLogger, why_offline
 
 IMAGE = Image.new("RGB", (8, 6), (0, 128, 255))
 BOTH = ("logger=[wandb,tensorboard]", "logger.wandb.offline=true", "callbacks.sample_grid.every=2")
@@ -72,7 +73,9 @@ def scalars(folder):
 
 def test_wandb_offline_run_reads_back_complete(tmp_path):
     run = wandb_logger(tmp_path)
-    run.log_hyperparams({"model": {"width": 3}})
+    run.log_hyperparams(
+        {"model": {"width": 3}, "output_dir": str(tmp_path), "callbacks": [{"folder": f"{tmp_path}/pictures"}]}
+    )
     for step, loss in ((1, 0.5), (2, 0.25), (3, 0.75)):
         run.log_metrics({"val/loss": loss, "val/other": loss}, step)
         run.log_metrics({"train/loss": 2 * loss}, step)
@@ -81,19 +84,19 @@ def test_wandb_offline_run_reads_back_complete(tmp_path):
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     found = read_wandb(folder)
     rows = history(found)
-    assert [row[STEP] for row in rows] == [1, 1, 2, 2, 3, 3, 3]
+    assert [row[WANDB_STEP] for row in rows] == [1, 2, 3]
     assert [row["val/loss"] for row in rows if "val/loss" in row] == [0.5, 0.25, 0.75]
     assert [row["train/loss"] for row in rows if "train/loss" in row] == [1.0, 0.5, 1.5]
     assert Image.open(folder / "files" / rows[-1]["samples.path"]).size == IMAGE.size
     whole = read_wandb(folder, "--summary")
     assert (whole["run_id"], whole["name"], whole["exit_code"]) == ("one", "a run", 0)
-    assert whole["config"] == {"model": {"width": 3}}
+    assert whole["config"] == {"model": {"width": 3}, "callbacks": [{"folder": "…/pictures"}]}
     assert whole["summary"]["val/loss"] == {"min": 0.25}
     assert whole["summary"]["val/other"] == 0.75
     (started,) = (record["run"] for record in found if record["type"] == "run")
     assert (started["run_group"], started["project"]) == ("a sweep", "vdm")
     axes = {record["metric"].get("step_metric") for record in found if record["type"] == "metric"}
-    assert axes == {None, STEP}
+    assert axes == {None, WANDB_STEP}
 
 
 def test_wandb_resumed_run_has_its_id_and_resumed_at(tmp_path):
@@ -102,7 +105,7 @@ def test_wandb_resumed_run_has_its_id_and_resumed_at(tmp_path):
     run.log_metrics({"loss": 1.0}, 41)
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*-one")
-    assert history(read_wandb(folder)) == [{"resumed_at": 40, STEP: 40}, {"loss": 1.0, STEP: 41}]
+    assert history(read_wandb(folder)) == [{"resumed_at": 40, WANDB_STEP: 40}, {"loss": 1.0, WANDB_STEP: 41}]
 
 
 def test_wandb_logs_no_row_twice(tmp_path, monkeypatch):
@@ -119,8 +122,8 @@ def test_wandb_logs_no_row_twice(tmp_path, monkeypatch):
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     found = history(read_wandb(folder))
-    assert [(row[STEP], name) for row in found for name in row if name.endswith("loss")] == rows
-    assert [(row["resumed_at"], row[STEP]) for row in found if "resumed_at" in row] == [(2, 4)]
+    assert [(row[WANDB_STEP], name) for row in found for name in row if name.endswith("loss")] == rows
+    assert [(row["resumed_at"], row[WANDB_STEP]) for row in found if "resumed_at" in row] == [(2, 4)]
 
 
 def test_wandb_logs_the_test_of_a_run_stopped_at_its_end(tmp_path, monkeypatch):
@@ -131,7 +134,23 @@ def test_wandb_logs_the_test_of_a_run_stopped_at_its_end(tmp_path, monkeypatch):
     second.log_metrics({"test/loss": 2}, 8)
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert history(read_wandb(folder)) == [{"val/loss": 1, STEP: 8}, {"resumed_at": 8, "test/loss": 2, STEP: 8}]
+    assert history(read_wandb(folder)) == [{"val/loss": 1, "resumed_at": 8, "test/loss": 2, WANDB_STEP: 8}]
+
+
+def test_wandb_options_pass_through(tmp_path):
+    options = {"entity": "team", "tags": ["a", "b"], "notes": "a note", "job_type": "train"}
+    logger = WandbLogger("vdm", str(tmp_path), True, [], 1.0, **options)
+    started(logger, RunIdentity("one", None, None, None)).log_metrics({"loss": 1.0}, 1)
+    run = logger.experiment
+    passed = (run.entity, run.tags, run.notes, run.job_type)
+    wandb.finish()
+    assert passed == ("team", ("a", "b"), "a note", "train")
+
+
+@pytest.mark.parametrize("option", ["entitty", "id"])
+def test_wandb_unknown_option_is_refused(tmp_path, option):
+    with pytest.raises(InvalidInput, match=f"logger.wandb.{option} is not an option"):
+        WandbLogger("vdm", str(tmp_path), True, [], 1.0, **{option: "x"})
 
 
 def local_server(accept):
@@ -203,10 +222,10 @@ def in_wandb(rows):
     """Return all (name, step, value) of W&B's rows, without images."""
     images = {name.partition(".")[0] for row in rows for name in row if name.endswith("._type")}
     return {
-        (name, row[STEP], value)
+        (name, row[WANDB_STEP], value)
         for row in rows
         for name, value in row.items()
-        if name != STEP and name.partition(".")[0] not in images
+        if name != WANDB_STEP and name.partition(".")[0] not in images
     }
 
 

@@ -18,20 +18,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vdm.config import hints
+from vdm.config.composed import to_plain
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.folder import RunFolder
 
-USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
-"""Errors in the input, which end a command with one line and status 2."""
-
+USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)  # which end a command with one line and status 2
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 """Error numbers of a full disk, a missing permission, or a file in the place of a folder."""
 
-SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}
-"""Types of settings of several commands."""
-
+SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}  # types of settings of several commands
 Task = Callable[[DictConfig], Any]
 
 
@@ -68,7 +65,9 @@ def _checked(config_name: str, task: Task, settings: Mapping[str, Any]) -> Task:
         quiet()
         try:
             _check_names(config_name, config)
-            _check_types(config, settings)
+            given: Any = OmegaConf.to_container(config, resolve=True)
+            for name in settings.keys() & given.keys():
+                check_value(given[name], settings[name], name)
             if config_name != "train" and "output_dir" in config:
                 RunFolder(config.output_dir).check_unused()
             return task(config)
@@ -85,17 +84,10 @@ def _check_names(config_name: str, config: DictConfig) -> None:
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
         raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
-    known = hints.names(config_name, depth=1)
+    known = [*hints.names(config_name, depth=1), *hints.DATA_FACTS]
     unknown = sorted(set(map(str, config)) - set(known))
     if unknown:
         raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
-
-
-def _check_types(config: DictConfig, settings: Mapping[str, Any]) -> None:
-    given = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(given, dict)
-    for name in settings.keys() & given.keys():
-        check_value(given[name], settings[name], name)
 
 
 def _line(config_name: str, error: BaseException) -> str:
@@ -104,24 +96,24 @@ def _line(config_name: str, error: BaseException) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = ", ".join(error.options)
         return f"{group} has no option {option!r}{did_you_mean(option, error.options, f'it has {known}')}"
-    line = _one_line(error)
+    text = str(error).partition("Config search path:")[0]
+    line = " ".join(each.strip() for each in text.splitlines() if each.strip())
     if isinstance(error, ConfigCompositionException):
         hint = hints.suggestion(config_name, str(error))
         return line.partition(" To append to your config")[0].rstrip(".") + hint if hint else line
     return line
 
 
-def _one_line(error: BaseException) -> str:
-    text = str(error).partition("Config search path:")[0]
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+def data_changes(config: DictConfig) -> dict[str, Any]:
+    """Return the changes to a run's config that ``data=…`` of an evaluation asks for; none without it."""
+    if OmegaConf.select(config, "data") is None:
+        return {}
+    data = to_plain(config.data)
+    return {"data": data | ({"seed": 0} if data.get("seed", 0) is None else {}), "levels": config.levels}
 
 
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:
-    """Parse ``name=value`` arguments of a command without a config, values as text.
-
-    Raises:
-        InvalidInput: an unknown name, or a name without a value.
-    """
+    """Parse ``name=value`` arguments of a command without a config; raise InvalidInput for an unknown name or no value."""
     given = {}
     for argument in arguments:
         name, _, value = argument.partition("=")

@@ -16,15 +16,10 @@ import vdm
 from vdm.errors import InvalidInput, did_you_mean
 
 HELP = "--help lists the settings"
-
-COLLECTIONS = ("experiment", "rung", "sweep", "model")
-"""Groups whose options repeat settings of other groups."""
-
-DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")
-"""Arguments that say the default, and that Hydra refuses."""
-
-PLURAL = ("estimator", "logger", "relative")
-"""Groups of which several options, or by [] none, may be chosen."""
+COLLECTIONS = ("experiment", "rung", "sweep", "model")  # groups whose options repeat settings of other groups
+DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")  # arguments that say the default; Hydra refuses them
+PLURAL = ("estimator", "logger", "relative")  # groups of which several options, or by [] none, may be chosen
+DATA_FACTS = ("levels", "sigma_data", "gamma_min", "gamma_max")  # settings that come with data=, at the top of a config
 
 
 def config_directory() -> str:

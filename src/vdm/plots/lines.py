@@ -10,16 +10,7 @@ from matplotlib.figure import Figure
 
 from vdm.curves import Curve
 
-PANEL = (4.8, 3.3)
-"""Inches of a figure with one pair of axes, legible on a phone."""
-
-WIDE = (11, 3.6)
-"""Inches of a figure with two pairs of axes side by side."""
-
-STEP, GAMMA = "optimiser step", "γ = −log SNR"
-
-TERM_COLOURS = {"reconstruction": "C0", "prior matching": "C1", "denoising matching": "C2"}
-"""The colour of each term of the bound, by its label."""
+STEP_LABEL, GAMMA_LABEL = "optimiser step", "γ = −log SNR"
 
 Palette = Callable[[Sequence[str]], Sequence[Any]]
 """Maps the labels of the drawn curves to their colours."""
@@ -32,12 +23,7 @@ def cycle(labels: Sequence[str]) -> list[str]:
 
 def sequential(labels: Sequence[str]) -> list[Any]:
     """Shades from light to dark, for curves in order of time."""
-    return [matplotlib.colormaps["viridis_r"](0.15 + 0.85 * i / max(1, len(labels) - 1)) for i in range(len(labels))]
-
-
-def by_term(labels: Sequence[str]) -> list[str]:
-    """The colours of terms of the bound."""
-    return [TERM_COLOURS[label] for label in labels]
+    return [matplotlib.colormaps["viridis_r"](0.1 + 0.6 * i / max(1, len(labels) - 1)) for i in range(len(labels))]
 
 
 def literal(name: str) -> str:
@@ -48,12 +34,18 @@ def literal(name: str) -> str:
 def draw_lines(
     axes: Axes, curves: Mapping[str, Curve], title: str, x: str, y: str, scale: str = "linear", palette: Palette = cycle
 ) -> None:
-    """Draw the curves that have points, by label, and a legend; a logarithmic scale masks values that are not positive."""
+    """Draw the curves that have points, by label, and a legend.
+
+    Args:
+        scale: "log" masks values that are not positive; "symlog" shows them, and is linear between ±0.01.
+    """
     curves = {label: curve for label, curve in curves.items() if len(curve[0])}
     positive = {label: curve for label, curve in curves.items() if any(value > 0 for value in curve[1])}
     if scale == "log" and positive:
         axes.set_yscale("log", nonpositive="mask")
         curves = positive
+    if scale == "symlog":
+        axes.set_yscale("symlog", linthresh=0.01)
     for (label, (places, values)), colour in zip(curves.items(), palette(list(curves)), strict=True):
         marker = "o" if len(places) == 1 else None
         axes.plot(places, values, color=colour, label=literal(label), linewidth=1.6, marker=marker)
@@ -64,8 +56,8 @@ def draw_lines(
 
 
 def panel(draw: Callable[..., None], *arguments: Any) -> Figure:
-    """Return a figure with one pair of axes, filled by ``draw(axes, *arguments)``."""
-    figure = Figure(figsize=PANEL, layout="constrained")
+    """Return a figure with one pair of axes, legible on a phone, filled by ``draw(axes, *arguments)``."""
+    figure = Figure(figsize=(4.8, 3.3), layout="constrained")
     draw(figure.subplots(), *arguments)
     return figure
 

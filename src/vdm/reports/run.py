@@ -1,6 +1,7 @@
 """``vdm-report run=FOLDER``: one page on a run, finished or not, from the files in its folder."""
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from rich.markup import escape
 from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
-from vdm.plots.figures import bound_figure, evenly_spaced, profile_figure, schedule_figure, terms_figure, variance_figure
-from vdm.plots.lines import STEP, line_figure
+from vdm.plots.figures import draw_bound, draw_terms, evenly_spaced, profile_figure, schedule_figure, variance_figure
+from vdm.plots.lines import STEP_LABEL, line_figure, panel
 from vdm.reports import console
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
 from vdm.reports.table import Table, text_tables
@@ -34,10 +35,11 @@ PANELS = {
 
 CAPTIONS = {
     "samples": "samples of the averaged model",
-    "trajectory": "samples during generation: x_t, and below it x̂_0(x_t)",
+    "test_examples": "as many test examples, for comparison",
+    "trajectory": "samples during generation: x_t, and below it the prediction x̂_0(x_t)",
     "noising": "test examples x_0 and a path of q, from the least noise to the most",
     "denoised": "the same x_t, and below each the denoiser's prediction x̂_0(x_t)",
-    "reconstructions": "test examples, and below each draws of x given its latents",
+    "reconstructions": "test examples, and below each three draws of x given its latents",
     "traversals": "one row a layer: its most informative coordinate from −3 to 3 standard deviations",
 }
 """Captions of the pictures that training writes; other pictures are captioned by their names."""
@@ -53,7 +55,6 @@ def report(root: Path, output: Path) -> None:
 
 
 def _status(run: Run) -> str:
-    """Return one line on the state of a run."""
     if run.state != "finished":
         return f"{run.state}: {run.note}"
     return f"finished: {console.bound_sentence('test', run.test['bits_per_dim'])}"
@@ -82,7 +83,16 @@ def page_of(run: Run) -> Page:
         _settings(run, folder),
         Section("Provenance", "metrics.json: provenance", _flat(run.metrics.get("provenance", {}))),
     ]
-    return Page(folder.root.resolve().name, sections, run.state, _status(run))
+    return Page(folder.root.resolve().name, sections, run.state, _status(run), about(run.metrics.get("provenance", {})))
+
+
+def about(facts: Mapping[str, Any]) -> str:
+    """Return what a provenance says in one line: data set, model, steps, date, device, version of the code."""
+    named = facts.get("data", {}).get("name", ""), facts.get("model", "")
+    steps = f"{facts['steps']:,} steps" if isinstance(facts.get("steps"), int) else ""
+    machine = facts.get("gpu") or facts.get("machine", "")
+    version = f"vdm {facts['vdm']}" if "vdm" in facts else ""
+    return " · ".join(str(each) for each in (*named, steps, str(facts.get("finished", ""))[:10], machine, version) if each)
 
 
 def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
@@ -90,12 +100,17 @@ def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
     names = list(run.test or TERMS)
     stages = {stage: _estimates(run, curves, stage, names) for stage in ("test", "val")}
     stages = {stage: estimates for stage, estimates in stages.items() if estimates}
+    every = [estimate for found in stages.values() for estimate in found.values()]
+    columns = 3 if all(math.isnan(estimate.df) for estimate in every) else 4  # without intervals in old files
     rows = []
     for name in names:
-        cells = [estimates[name].shown() if name in estimates else ("—",) * 3 for estimates in stages.values()]
+        cells = [(console.error_cells(found[name]) if name in found else ("—",) * 4)[:columns] for found in stages.values()]
         rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
-    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
-    return Section("Bound", _source(run, curves) + console.ERRORS_NOTE, [Table(headings, rows)] if stages else [])
+    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, *console.ERROR_HEADINGS[1:columns]))]
+    about = (
+        f"{_source(run, curves)}{console.ERRORS_NOTE if columns == 3 else f'{console.INTERVAL_NOTE} {console.ERRORS_NOTE}'}"
+    )
+    return Section("Bound", about, [Table(headings, rows)] if stages else [])
 
 
 def _estimates(run: Run, curves: Mapping[str, Curve], stage: str, names: Sequence[str]) -> dict[str, Estimate]:
@@ -106,7 +121,9 @@ def _estimates(run: Run, curves: Mapping[str, Curve], stage: str, names: Sequenc
     columns = {
         name: [curves.get(f"{stage}/{name}{end}", EMPTY_CURVE)[1] for end in ("", *STANDARD_ERRORS)] for name in names
     }
-    return {name: Estimate(*(values[-1] for values in each)) for name, each in columns.items() if all(each)}
+    return {
+        name: Estimate(*(values[-1] for values in each))._replace(df=math.nan) for name, each in columns.items() if all(each)
+    }
 
 
 def _source(run: Run, curves: Mapping[str, Curve]) -> str:
@@ -139,9 +156,9 @@ def _flat(node: Mapping[str, Any]) -> list[Table]:
 def _curves(curves: Mapping[str, Curve]) -> Section:
     if "train/bits_per_dim" not in curves:
         return Section("Over training")
-    pictures = [Picture.of("bound", "training: means over batches, one t for each example", bound_figure(curves))]
+    pictures = [Picture.of("bound", "training: means over batches, one t for each example", panel(draw_bound, curves))]
     if "val/bits_per_dim" in curves:
-        pictures.append(Picture.of("terms", "the averaged weights on the whole validation set", terms_figure(curves)))
+        pictures.append(Picture.of("terms", "the averaged weights on the whole validation set", panel(draw_terms, curves)))
     return Section("Over training", "metrics.csv: train/…, val/…", pictures=pictures)
 
 
@@ -160,10 +177,6 @@ def _noise_levels(folder: RunFolder) -> Section:
     return Section("Noise levels", "profile.csv, schedule.csv", pictures=pictures)
 
 
-PNG = b"\x89PNG\r\n\x1a\n"
-"""The first bytes of a PNG file."""
-
-
 def _pictures(folder: RunFolder) -> Iterator[Section]:
     """Yield the section of the final pictures, and that of the samples over training."""
     paths = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
@@ -173,7 +186,7 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
 
     def section(title: str, captions: Mapping[str, str]) -> Section:
         contents = {name: paths[name].read_bytes() for name in captions}
-        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
+        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(b"\x89PNG")]
         return Section(title, "pictures/", pictures=pictures)
 
     yield section("Pictures", {name: CAPTIONS[name] for name in named} | {name: name.replace("_", " ") for name in rest})
@@ -183,10 +196,11 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
 
 
 def _panels(curves: Mapping[str, Curve]) -> Section:
-    figures = {
-        name: line_figure({"": curves[name]}, t, STEP, y, scale) for name, (t, y, scale) in PANELS.items() if name in curves
-    }
-    pictures = [Picture.of(name.replace("/", "_"), name, figure) for name, figure in figures.items()]
+    pictures = [
+        Picture.of(name.replace("/", "_"), name, line_figure({"": curves[name]}, title, STEP_LABEL, unit, scale))
+        for name, (title, unit, scale) in PANELS.items()
+        if name in curves
+    ]
     return Section("Optimisation and speed", "metrics.csv, one panel for each column", pictures=pictures)
 
 

@@ -13,7 +13,7 @@ from vdm.reports.groups import differing
 from vdm.runs.folder import RunFolder
 from vdm.runs.reading import read_yaml
 from vdm.runs.sweeps import Run
-from vdm.runs.tables import STANDARD_ERRORS, STEP, read_rows
+from vdm.runs.tables import STANDARD_ERRORS, WANDB_STEP, read_rows
 
 SECTIONS = {
     "Bound, by term": r"(val|test)/(bits_per_dim|reconstruction|prior_matching|denoising_matching)$",
@@ -40,13 +40,15 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
     for title, members in by_section([*metrics, *pictures]).items():
         panels = [_panel(member, member in pictures) for member in members]
         sections.append(workspaces.Section(name=title, panels=panels, is_open=True))
-    grouped = [workspaces.Config(_setting(name)) for name in differing([run.settings for run in runs])]
+    groups = Path(config_directory())  # W&B's config has the option of a config group under ``choices``
+    varied = differing([run.settings for run in runs])
+    grouped = [workspaces.Config(f"choices.{name}" if (groups / name).is_dir() else name) for name in varied]
     return workspaces.Workspace(
         entity=entity,
         project=_project(folders),
         name=f"sweep {name}",
         sections=sections,
-        settings=workspaces.WorkspaceSettings(x_axis=STEP, max_runs=100),
+        settings=workspaces.WorkspaceSettings(x_axis=WANDB_STEP, max_runs=100),
         runset_settings=workspaces.RunsetSettings(filters=[workspaces.Metric("Group") == name], groupby=grouped),
     )
 
@@ -84,12 +86,7 @@ def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot |
         return reports.MediaBrowser(title=name, media_keys=[name])
     if name.startswith("test/"):
         return reports.BarPlot(title=name, metrics=[name])
-    return reports.LinePlot(title=name, x=STEP, y=[name])
-
-
-def _setting(name: str) -> str:
-    """Return the name of a setting in W&B's config, where the option of a group is under ``choices``."""
-    return f"choices.{name}" if (Path(config_directory()) / name).is_dir() else name
+    return reports.LinePlot(title=name, x=WANDB_STEP, y=[name])
 
 
 def _project(folders: Iterable[RunFolder]) -> str:

@@ -1,5 +1,6 @@
 """Logging of the bound and its terms, in training and evaluation."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,19 +12,10 @@ from vdm.bound import Elbo
 from vdm.errors import at_least
 from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, BoundSummary
+from vdm.runs.tables import STANDARD_ERRORS
 from vdm.terms import TERMS, term_names
 from vdm.training.loggers.base import log_metrics
 from vdm.training.task import VariationalTask
-
-
-def metrics_of(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
-    """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
-    metrics = {}
-    for name, estimate in estimates.items():
-        metrics[f"{stage}/{name}"] = estimate.value
-        metrics[f"{stage}/{name}_mc_se"] = estimate.mc_se
-        metrics[f"{stage}/{name}_data_se"] = estimate.data_se
-    return metrics
 
 
 class BoundTerms(Callback):
@@ -44,16 +36,14 @@ class BoundTerms(Callback):
         self.every = every
         self.results: dict[str, dict[str, Estimate]] = {}
         self.validated: int | None = None
-        self._summary: BoundSummary | None = None
+        self._summary: BoundSummary  # of the evaluation under way
         self._sums: Tensor | None = None
         self._count = self._step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         bound: Elbo = outputs["bound"]
         sums = torch.stack([bound.terms()[name].detach().double().sum() for name in TERMS])
         self._sums = sums if self._sums is None else self._sums.to(sums) + sums
@@ -81,13 +71,12 @@ class BoundTerms(Callback):
         self._sums, self._count = state_dict["sums"], state_dict["count"]
         self.validated = state_dict.get("validated")
         stored = state_dict["results"].items()
-        self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
+        self.results = {stage: {name: Estimate(*[*e, math.nan][:5]) for name, e in terms.items()} for stage, terms in stored}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self._start(pl_module, pl_module.validation)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        assert self._summary is not None
         self._summary.update(outputs)
 
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
@@ -108,9 +97,12 @@ class BoundTerms(Callback):
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
         names = term_names(pl_module.evaluated.matching_entries)
-        self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
+        independent = pl_module.evaluated.independent_draws
+        self._summary = BoundSummary(evaluation.repeats, names, independent).to(pl_module.device)
 
     def _finish(self, stage: str) -> dict[str, float]:
-        assert self._summary is not None
-        self.results[stage] = self._summary.compute()
-        return metrics_of(stage, self.results[stage])
+        """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
+        self.results[stage] = terms = self._summary.compute()
+        named = {f"{stage}/{name}": each for name, each in terms.items()}
+        ends = ("", *STANDARD_ERRORS)
+        return {f"{name}{end}": number for name, each in named.items() for end, number in zip(ends, each[:3], strict=True)}
