@@ -35,6 +35,8 @@ def first_examples(data: Batch, examples: int | None) -> Batch:
     """
     if examples is not None and examples < 1:
         raise InvalidInput(f"examples must be at least 1, got {examples}, or null for the whole data set")
+    if examples is None:  # a data set that is read from its file stays there
+        return data
     return Batch(*(None if part is None else part[:examples] for part in data))  # type: ignore[arg-type]
 
 

@@ -192,7 +192,8 @@ def nearby_level_mean(mean: Tensor, precision: Tensor, levels: Levels) -> Tensor
 
 def level_prior(x: Tensor, levels: int) -> Tensor:
     """Return the log of each level's share in the data x, (K,) in float64, with one added to every count."""
-    counts = torch.bincount(x.flatten().long(), minlength=levels).double() + 1
+    pieces = [torch.bincount(rows.flatten().long(), minlength=levels) for rows in x.split(1024)]
+    counts = torch.stack(pieces).sum(0).double() + 1
     return (counts / counts.sum()).log()
 
 

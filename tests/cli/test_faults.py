@@ -16,7 +16,8 @@ import torch
 from support.processes import start
 from support.training_runs import SMALL, stopped_run, vdm_train
 from vdm.data.batches import ShuffledBatches
-from vdm.data.split import Split, mapped
+from vdm.data.split import Split
+from vdm.data.stored import StoredRows
 from vdm.errors import InvalidInput
 from vdm.runs.checkpoints import KEY, migrated, read_checkpoint
 from vdm.runs.files import remove_remnants, write_atomically
@@ -107,14 +108,14 @@ def test_full_disk_ends_in_one_line_and_run_resumes(tmp_path, capsys):
     assert json.loads((folder / "metrics.json").read_text())["test"]["bits_per_dim"]["value"] > 0
 
 
-def test_mapped_data_survive_removal_of_their_file(tmp_path):
-    """A process that has mapped a file keeps it when it is removed or replaced."""
+def test_stored_data_survive_removal_of_their_file(tmp_path):
+    """A process that has opened a file keeps it when it is removed or replaced."""
     x = torch.arange(600, dtype=torch.uint8).view(60, 1, 10)
     path = tmp_path / "train.bin"
     path.write_bytes(x.numpy().tobytes())
     for vanish in (path.unlink, lambda: write_atomically(path, b"")):
         path.write_bytes(x.numpy().tobytes())
-        batches = iter(ShuffledBatches(Split(mapped(path, (60, 1, 10))), 6, seed=0))
+        batches = iter(ShuffledBatches(Split(StoredRows(path.open("rb"), (60, 1, 10))), 6, seed=0))
         seen = [next(batches)]
         vanish()
         seen += list(batches)

@@ -16,7 +16,7 @@ import torch
 from support.catalogue import part
 from support.image_files import small_cifar10
 from vdm.data import OrderedBatches, ShuffledBatches, Split
-from vdm.data.split import mapped
+from vdm.data.stored import StoredRows
 from vdm.errors import InvalidInput
 
 IMAGES = Split(torch.arange(22 * 12, dtype=torch.uint8).view(22, 3, 2, 2), torch.arange(22) % 3)
@@ -132,12 +132,11 @@ def test_workers_obey_only_their_parent():
         signal.signal(signal.SIGUSR2, earlier)
 
 
-def test_workers_read_a_mapped_file_that_is_gone(tmp_path):
+def test_workers_read_a_file_that_is_gone(tmp_path):
     """They get the open file: no copy of it, and no second look at its name."""
     path = tmp_path / "train.x"
     path.write_bytes(IMAGES.x.numpy().tobytes())
-    file = path.open("rb")
-    split = Split(mapped(file, tuple(IMAGES.x.shape)), IMAGES.condition, file=file)
+    split = Split(StoredRows(path.open("rb"), IMAGES.x.shape), IMAGES.condition)
     path.unlink()
     same(stream(ShuffledBatches(split, 8, seed=3, workers=2), 4), stream(shuffled(), 4))
 

@@ -111,6 +111,20 @@ def test_a_file_that_is_not_whole_is_refused(kept):
         read_pickled(content[:kept], "file")
 
 
+def test_what_would_take_any_memory_is_refused(tmp_path):
+    """Room for two thousand million objects, an array of an endless shape, and a file of 50 GiB."""
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR"
+    shaped = b"\x80\x02}(U\x04data" + array + b"(K\x01(" + 9 * b"K\x01" + b"t" + dtype + b"\x89U\x01atbu."
+    for content, message in ((b"}r\xff\xff\xff\x7f.", "under the number 2147483647"), (shaped, "no shape that images have")):
+        with pytest.raises(InvalidInput, match=message):
+            read_pickled(content, "file")
+    overrides, _ = small_cifar10(tmp_path)
+    os.truncate(tmp_path / "cifar-10-batches-py/data_batch_2", 50 * 2**30)
+    with pytest.raises(InvalidInput, match=r"data_batch_2 has 53,687,091,200 bytes, more than the 268,435,456"):
+        part("data", "data=cifar10", *overrides).splits()
+
+
 @pytest.mark.parametrize("kept", [None, 1000])
 def test_a_file_that_is_missing_or_cut_short_is_fetched(tmp_path, monkeypatch, kept):
     overrides, (x, _) = small_cifar10(tmp_path)

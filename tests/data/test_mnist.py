@@ -1,7 +1,9 @@
 """MNIST's files: what is read of them, and what is said of broken ones."""
 
+import gzip
 import hashlib
 import multiprocessing
+import os
 import struct
 import time
 from http.client import IncompleteRead
@@ -206,3 +208,18 @@ class TestFetching:
         for process in processes:
             process.join()
         assert log.read_text() == "fetched\n"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_header_decides_how_much_is_read(tmp_path, packed):
+    """Of a sparse file of 50 GiB, of a gzipped file that unpacks to any size, and of a header of 2⁶⁰ bytes."""
+    small, large = (b"\0\0\x08\3" + struct.pack(">3I", *shape) for shape in ((10, 8, 8), (2**20, 2**20, 2**20)))
+    for header in (small, large):
+        path = tmp_path / ("x.gz" if packed else "x")
+        if packed:
+            path.write_bytes(gzip.compress(header + bytes(10**7)))
+        else:
+            path.write_bytes(header)
+            os.truncate(path, 50 * 2**30 if header is small else 1000)
+        with pytest.raises(InvalidInput, match="cut short or too long"):
+            read_idx(path)

@@ -66,7 +66,7 @@ def wrap(
     """Return a VDM around ``function(x_t, gamma_t)``, in evaluation mode: a model with ``elbo`` and ``sample``.
 
     x_t = √ᾱ x_0 + σ ε (B, *event) with ᾱ + σ² = 1 and γ = log(σ²/ᾱ) (B,); a function that was trained on another scale of
-    x_t, or on data on another scale, gives a wrong number. ``vdm.EndpointScale(256)`` as ``levels`` is DDPM's scale of the data.
+    x_t, or on data on another scale, gives a wrong number. ``vdm.EndpointScale(256)`` as ``levels`` is the scale of DDPM.
 
     Args:
         function: any callable; a ``torch.nn.Module`` is put into evaluation mode and its weights are the model's. With a

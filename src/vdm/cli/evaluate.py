@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
-from vdm.batch import Batch
+from vdm.batch import Batch, first_examples
 from vdm.cli import command, entry, machine
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
@@ -185,8 +185,9 @@ def _measure(request: Request, own: dict[str, Estimate]) -> Measured:
 def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Result]:
     """Run one estimator on a whole split, with a progress bar."""
     device, split = request.device, request.run.data.split(request.config.split)
-    condition = None if split.condition is None else split.condition.to(device)
-    data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
+    whole = Batch(split.x, torch.arange(len(split.x)), split.condition)
+    asked = first_examples(whole, estimator.examples)  # a file's others are not read, nor moved
+    data = Batch(asked.x.to(device), asked.index, None if asked.condition is None else asked.condition.to(device))
     model = request.run.model.to(device).eval().requires_grad_(False)
     with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from vdm.codec.codec import Decoded, Images
-from vdm.data.image_files import Folder, Unusable, as_stored
+from vdm.data.decoding import Decoding, Unusable
+from vdm.data.image_files import Folder, as_stored
 from vdm.errors import InvalidInput
 from vdm.runs.files import write_error_message
 
@@ -42,7 +43,7 @@ def _read_folder(path: Path, event_shape: tuple[int, ...]) -> Images:
     if len(event_shape) != 3 or event_shape[0] not in (1, 3):
         raise InvalidInput(f"the model's examples have shape {event_shape}, and are no images: give an array in a .npy file")
     folder, arrays, names = Folder(path), [], []
-    for found in folder.decoded(folder.names, event_shape, as_stored):
+    for found in folder.decoded(folder.names, Decoding(event_shape, as_stored, 256, set()).content):
         for name, image in found:
             if isinstance(image, Unusable):
                 raise InvalidInput(f"{path / name} is {image}: leave it out")

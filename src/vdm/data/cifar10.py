@@ -11,8 +11,10 @@ from torch import Tensor
 from vdm.data.downloads import DownloadedImages, File
 from vdm.data.pickled import read_pickled
 from vdm.data.split import classes
+from vdm.data.stored import whole
 from vdm.errors import InvalidInput
 
+LARGEST = 2**28  # bytes of a file
 PARTS = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 
 
@@ -44,7 +46,7 @@ class CIFAR10(DownloadedImages):
         super().__init__(event_shape, root, sizes, md5, download, labels)
 
     def read(self, path: Path) -> File:
-        content = path.read_bytes()
+        content = whole(path, LARGEST)
         return File(path, hashlib.md5(content, usedforsecurity=False).hexdigest(), read_pickled(content, str(path)))
 
     def part(self, name: str, files: Mapping[str, File]) -> list[Tensor]:

@@ -1,13 +1,12 @@
-"""Images that are decoded once into a folder of plain bytes, which is mapped into memory from then on."""
+"""Images that are decoded once into a folder of plain numbers, whose rows are read from then on."""
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from vdm.data.source import ImageSource
-from vdm.data.split import Split, mapped
+from vdm.data.split import Split
+from vdm.data.stored import StoredRows
 from vdm.errors import InvalidInput
 
 DECODING = 2  # version of the decoder; raise it when the same files decode to other bytes
@@ -51,7 +52,7 @@ class DecodedFolder(NamedTuple):
 
 
 class DecodedImages(ImageSource):
-    """Images of 256 levels whose files are decoded once, into a folder below ``cache``.
+    """Images of integer levels whose files are decoded once, into a folder below ``cache``.
 
     The folder's name depends on ``root`` and ``key()``: other files or settings have another folder. It is written beside
     its path and renamed, by one process while others wait, so it is whole or not there. Changes of its files are refused;
@@ -81,12 +82,22 @@ class DecodedImages(ImageSource):
         """Return facts to store beside the images, as plain values, once ``blocks`` has ended."""
         return {}
 
+    def too_few(self, counts: Mapping[str, int]) -> InvalidInput:
+        """Return the error for splits without an image, from the number of images of each."""
+        empty = ", ".join(name for name, count in counts.items() if not count)
+        return InvalidInput(f"{self.name}: there is no image for {empty} in {self.root}: give it more images")
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the decoded numbers."""
+        return np.uint8 if self.levels <= 256 else np.uint16
+
     def load(self) -> dict[str, Split]:
         folder, found, _ = self.decoded
         splits = {}
         for name, facts in found.items():
             path = folder / f"{name}.x"
-            split, label = self._mapped(folder, name, facts.size)
+            split, label = self._stored(folder, name, facts.size)
             if Split(label).fingerprint() != facts.label:
                 raise damaged(path.with_suffix(".label"))
             if (name != "train" or [*stamp(path)] != facts.stamp) and split.fingerprint() != facts.x:
@@ -112,9 +123,8 @@ class DecodedImages(ImageSource):
         if not folder.exists():
             with self._writing():
                 self.cache.mkdir(parents=True, exist_ok=True)
-                lock = part.with_suffix(".lock").open("w")
+                lock = FileLock(part.with_suffix(".lock")).acquire()
             with lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
                 if not folder.exists():
                     self._write(part)
                     os.rename(part, folder)
@@ -147,27 +157,25 @@ class DecodedImages(ImageSource):
                     _append(part / f"{block.split}.label", block.label.astype(np.int64))
                 counts[block.split] += len(block.x)
                 bar.update(len(block.x))
-        empty = [name for name, count in counts.items() if not count]
-        if empty:
-            raise InvalidInput(f"{self.name}: there is no image for {', '.join(empty)} in {self.root}: give it more images")
+        if not all(counts.values()):
+            raise self.too_few(counts)
         splits = {}
         for name, count in counts.items():
-            split, label = self._mapped(part, name, count)
+            split, label = self._stored(part, name, count)
             stamps = [*stamp(part / f"{name}.x")]
             splits[name] = SplitFacts(count, split.fingerprint(), Split(label).fingerprint(), stamps)._asdict()
         facts = json.dumps({"splits": splits, "notes": self.notes()}, indent=2) + "\n"
         with self._writing():
             _append(part / "facts.json", np.frombuffer(facts.encode(), np.uint8))
 
-    def _mapped(self, folder: Path, name: str, count: int) -> tuple[Split, Tensor]:
+    def _stored(self, folder: Path, name: str, count: int) -> tuple[Split, Tensor]:
         """Return a split without conditions, and its classes."""
         x, label = folder / f"{name}.x", folder / f"{name}.label"
         shape = (count, *self.event_shape)
-        for path, size in ((label, 8 * count), (x, math.prod(shape))):
+        for path, size in ((label, 8 * count), (x, math.prod(shape) * np.dtype(self.dtype).itemsize)):
             if not path.is_file() or path.stat().st_size != size:
                 raise damaged(path)
-        file = x.open("rb")
-        return Split(mapped(file, shape), file=file), mapped(label, (count, 8)).view(torch.int64).flatten()
+        return Split(StoredRows(x.open("rb"), shape, self.dtype)), torch.from_numpy(np.fromfile(label, np.int64))
 
 
 def _append(path: Path, values: np.ndarray) -> None:

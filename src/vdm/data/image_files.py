@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import Any
@@ -17,21 +16,16 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vdm.buildable import buildable
+from vdm.cpus import allowed_cpus
 from vdm.data.decoded import stamp
+from vdm.data.decoding import Fit, Unusable
+from vdm.data.stored import BoundedFile
 from vdm.errors import InvalidInput
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")  # modes of at most 8 bits a channel, without transparency
-ALPHA = ("RGBA", "LA", "PA")  # modes with transparency
-PIXELS = 100_000_000  # most pixels of a picture; a larger one, even of a small file, may fill the memory
-TOO_MANY = "of too many pixels"
+LARGEST = 2**29  # bytes of a file; a larger one is no picture of ``PIXELS`` pixels
+TOO_LARGE = "of more than 512 MiB"
 AT_ONCE = 1024  # images decoded per block
-Fit = Callable[[Image.Image, tuple[int, int]], Image.Image]  # from a picture of any size to one of (width, height)
-
-
-class Unusable(Exception):
-    """The reason, in a few words, why an image is left out."""
 
 
 @buildable
@@ -75,42 +69,6 @@ def fit_name(fit: Fit) -> str:
     return (name if module == __name__ else f"{module}.{name}") + (f"({arguments})" if arguments else "")
 
 
-def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
-    """Return the levels of an image file, (C, H, W) bytes with C = 1 or 3, in its EXIF orientation.
-
-    Raises:
-        Unusable: a broken file, more than ``PIXELS``, more than 8 bits a channel, or transparency.
-    """
-    channels, height, width = shape
-    try:
-        opened = Image.open(BytesIO(content), formats=FORMATS)
-        if opened.width * opened.height > PIXELS:
-            raise Unusable(TOO_MANY)
-        deep = more_than_8_bits(opened)
-        image = ImageOps.exif_transpose(opened)
-    except (Unusable, Image.DecompressionBombError) as error:
-        raise Unusable(TOO_MANY) from error
-    except Exception as error:  # a broken file may raise anything
-        raise Unusable("truncated, or no image") from error
-    if image.mode not in MODES + ALPHA:
-        raise Unusable(f"of mode {image.mode}")
-    if deep:
-        raise Unusable("of more than 8 bits a channel")
-    alpha = image.mode in ALPHA or "transparency" in image.info
-    if alpha and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise Unusable("transparent")
-    fitted = fit(image.convert("L" if channels == 1 else "RGB"), (width, height))
-    return np.asarray(fitted, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
-
-
-def more_than_8_bits(opened: Image.Image) -> bool:
-    """Return whether a colour image, whose pixels are not read yet, has more bits than Pillow would keep."""
-    encodings = [tile[3] for tile in getattr(opened, "tile", ())]
-    if opened.format == "PPM":
-        return any(isinstance(each, tuple) and each[1] > 255 for each in encodings)
-    return opened.format in ("PNG", "TIFF") and ";16" in str(encodings)
-
-
 class ImageFiles(ABC):
     """Image files by name."""
 
@@ -125,13 +83,13 @@ class ImageFiles(ABC):
         """Return plain values that change with the files, without reading them."""
 
     def decoded(
-        self, names: Sequence[str], shape: tuple[int, ...], fit: Fit
+        self, names: Sequence[str], decode: Callable[[bytes], np.ndarray]
     ) -> Iterator[list[tuple[str, np.ndarray | Unusable]]]:
         """Yield the images of ``names`` in order, ``AT_ONCE`` at a time: each an array, or the reason why it is left out."""
 
         def one(name: str) -> tuple[str, np.ndarray | Unusable]:
             try:
-                return name, decode(self.read(name), shape, fit)
+                return name, decode(self.read(name))
             except Unusable as reason:
                 return name, reason
             except PermissionError:
@@ -141,7 +99,7 @@ class ImageFiles(ABC):
                     f"{name} cannot be read ({error.strerror or error}): repair that, then try again"
                 ) from error
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, warnings.catch_warnings():
+        with ThreadPoolExecutor(allowed_cpus()) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL's, on odd files: they are decoded or counted
             for first in range(0, len(names), AT_ONCE):
                 yield list(pool.map(one, names[first : first + AT_ONCE]))
@@ -157,8 +115,11 @@ class Folder(ImageFiles):
     def read(self, name: str) -> bytes:
         path = self.root / name
         try:
-            if not S_ISREG(os.stat(path).st_mode):  # reading a pipe would block
+            status = os.stat(path)
+            if not S_ISREG(status.st_mode):  # reading a pipe would block
                 raise Unusable("unreadable")
+            if status.st_size > LARGEST:
+                raise Unusable(TOO_LARGE)
         except FileNotFoundError as error:
             if not path.is_symlink():  # it was there a moment ago
                 raise
@@ -200,7 +161,7 @@ class Archive(ImageFiles):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with tarfile.open(path, "r:") as archive:
+            with BoundedFile(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
                 self.places = {
                     PurePosixPath(member.name).name: (member.offset_data, member.size)
                     for member in archive
@@ -212,6 +173,8 @@ class Archive(ImageFiles):
 
     def read(self, name: str) -> bytes:
         offset, size = self.places[name]
+        if size > LARGEST:
+            raise Unusable(TOO_LARGE)
         with self.path.open("rb") as file:
             return os.pread(file.fileno(), size, offset)
 

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from vdm.data.decoded import Block, DecodedImages, stamp
-from vdm.data.image_files import Archive, Folder, ImageFiles, Unusable, as_stored, by_key
+from vdm.data.decoding import Decoding, Unusable
+from vdm.data.image_files import Archive, Folder, ImageFiles, as_stored, by_key
+from vdm.data.npy import open_array
 from vdm.data.split import Split, classes
 from vdm.errors import InvalidInput
 
@@ -104,13 +106,14 @@ class ImageNetArrays(SmallImageNet):
         yield Block("test", *self._file(test))
 
     def _file(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        x, label = _array(path, "data"), _labels(path)
-        if x.dtype != np.uint8 or x.shape != (len(label), 3 * self.side**2):
+        x, label = open_array(path, "data"), _labels(path)
+        kind, shape = x.dtype if isinstance(x, np.ndarray) else x.kind, tuple(x.shape)
+        if kind != np.uint8 or shape != (len(label), 3 * self.side**2):
             raise InvalidInput(
-                f"{self.name}: {path} holds {x.dtype} of shape {x.shape}, not bytes of ({len(label)}, {3 * self.side**2}): "
+                f"{self.name}: {path} holds {kind} of shape {shape}, not bytes of ({len(label)}, {3 * self.side**2}): "
                 f"fetch the release again, from {self.available_from}"
             )
-        return x.reshape(-1, 3, self.side, self.side), label
+        return np.asarray(x[:]).reshape(-1, 3, self.side, self.side), label
 
 
 class ImageNetPictures(SmallImageNet):
@@ -147,12 +150,13 @@ class ImageNetPictures(SmallImageNet):
         train = self._named("train", "training", self.sizes["train"] + n_val)
         test = self._named("valid", "validation", self.sizes["test"])
         order = [train[name] for name in by_key(list(train), 0)]
+        decode = Decoding(self.event_shape, as_stored, 256, set()).content
         for split, part, names in (
             ("val", "train", order[:n_val]),
             ("test", "valid", [test[name] for name in sorted(test)]),
             ("train", "train", order[n_val:]),
         ):
-            for found in self.files[part].decoded(names, self.event_shape, as_stored):
+            for found in self.files[part].decoded(names, decode):
                 bad = next((f"{name} is {image}" for name, image in found if isinstance(image, Unusable)), None)
                 if bad is not None:
                     raise InvalidInput(f"{self.name}: in {self.root}, {bad}: fetch the release again")
@@ -170,17 +174,4 @@ class ImageNetPictures(SmallImageNet):
 
 def _labels(path: Path) -> np.ndarray:
     """Return the classes of the images of an npz file, which count from 1 there."""
-    return classes(_array(path, "labels"), 1000, path, first=1)
-
-
-def _array(path: Path, key: str) -> np.ndarray:
-    """Return one array of an npz file; refuse a file of another format, cut short, with pickled objects, or without it."""
-    try:
-        found = np.load(path, allow_pickle=False)
-        if not isinstance(found, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with found:
-            return found[key]
-    except Exception as error:  # a broken file may raise anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InvalidInput(f"{path} cannot be read as an npz file with {key!r} ({reason}): fetch it again") from error
+    return classes(open_array(path, "labels")[:], 1000, path, first=1)

@@ -21,6 +21,7 @@ from vdm.data.split import classes
 from vdm.errors import InvalidInput
 
 STEMS = {"train": "train", "test": "t10k"}
+LARGEST = 2**30  # bytes of the images in a file
 IMAGES, LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 
 HANDWRITTEN = (
@@ -104,16 +105,22 @@ def read_idx(path: Path) -> Tensor:
         InvalidInput: a file of another format, of another type than bytes, or cut short.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(20)
+            if len(start) < 4 or start[:3] != b"\x00\x00\x08" or not 1 <= start[3] <= 4:
+                raise InvalidInput(
+                    f"{path} is not an idx file of bytes: its first bytes are {start[:4].hex(' ')}, not 00 00 08 and 01 … 04"
+                )
+            file.seek(4 + 4 * start[3])
+            shape = struct.unpack_from(f">{start[3]}I", start, 4) if len(start) >= 4 + 4 * start[3] else (0,)
+            size = math.prod(shape)
+            content = file.read(min(size, LARGEST) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidInput(f"{path} cannot be read ({error}): download it again") from error
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not 1 <= content[3] <= 4:
+    if len(content) != size or len(start) < 4 + 4 * start[3]:
+        more = "at least " if len(content) > size else ""
         raise InvalidInput(
-            f"{path} is not an idx file of bytes: its first bytes are {content[:4].hex(' ')}, not 00 00 08 and 01 … 04"
+            f"{path} is cut short or too long: {more}{len(content)} bytes of data, where its header says {shape}"
         )
-    start = 4 + 4 * content[3]
-    shape = struct.unpack(f">{content[3]}I", content[4:start]) if len(content) >= start else ()
-    values = np.frombuffer(content, np.uint8, offset=min(start, len(content)))
-    if len(content) < start or values.size != math.prod(shape):
-        raise InvalidInput(f"{path} is cut short or too long: {values.size} bytes of data, where its header says {shape}")
+    values = np.frombuffer(content, np.uint8)
     return torch.from_numpy(values.reshape(shape).copy())

@@ -104,9 +104,11 @@ class DataModule(LightningDataModule):
         """Return the three splits, loaded at the first call.
 
         Raises:
-            InvalidInput: sizes for other splits; an empty split; examples of another shape than ``event_shape``.
+            InvalidInput: sizes for other splits; an empty split; examples of another shape than ``event_shape``; a device
+                that this machine does not have.
         """
         if not self._splits:
+            check_here(self.device)
             sizes = self.source.sizes
             if sizes is not None:
                 if sizes.keys() != {"train", "val", "test"}:
@@ -121,7 +123,9 @@ class DataModule(LightningDataModule):
                         f"{self.name}: {name} examples have shape {tuple(split.x.shape[1:])}, but data.event_shape is "
                         f"{self.event_shape}"
                     )
-            self._splits = {name: split if self.limit is None else split.first(self.limit) for name, split in splits.items()}
+            usual = [name for name in ("train", "val", "test") if name in splits]
+            ordered = {name: splits[name] for name in dict.fromkeys([*usual, *splits])}
+            self._splits = {n: split if self.limit is None else split.first(self.limit) for n, split in ordered.items()}
         return self._splits
 
     def split(self, name: str) -> Split:
@@ -151,8 +155,13 @@ class DataModule(LightningDataModule):
         return facts | self.source.provenance() | known
 
     def sampling_condition(self, n: int) -> Tensor | None:
-        """Return conditions for ``n`` samples: those of the first training examples, repeated."""
-        condition = self.splits()["train"].condition if self.source.has_examples else None
+        """Return conditions for ``n`` samples: those of the first training examples, repeated.
+
+        None, without a look at the data, for a source without labels or without examples.
+        """
+        if self.source.labels is False or not self.source.has_examples:
+            return None
+        condition = self.splits()["train"].condition
         return None if condition is None else condition[torch.arange(n) % len(condition)]
 
     def train_dataloader(self) -> ShuffledBatches:
@@ -200,3 +209,12 @@ def check_device(name: str) -> None:
         known = False
     if not known:
         raise InvalidInput(f"device must be cpu, cuda, cuda:0 and so on, mps, or null to choose by memory, got {name!r}")
+
+
+def check_here(name: str | None) -> None:
+    """Raise InvalidInput for a device that this machine does not have."""
+    device = torch.device("cpu" if name is None else name)
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = counts.get(device.type, 1)
+    if (device.index or 0) >= count:
+        raise InvalidInput(f"data.device={name}, and this machine has {count} of {device.type}: leave data.device= out")

@@ -7,12 +7,15 @@ protocols 0 to 2 of Python 3 write as a call, are made from their text alone.
 
 import math
 import pickle
+import pickletools
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from vdm.errors import InvalidInput
+
+MEMO = 2**20  # largest number under which a pickle may remember an object
 
 
 class _Record:
@@ -32,6 +35,8 @@ class _Record:
         else:
             _, shape, dtype, column_major, content = self.state
             order = "F" if column_major else "C"
+        if len(shape) > 4 or not all(isinstance(length, int) and 0 <= length < 2**40 for length in shape):
+            raise ValueError("an array of no shape that images have")
         if dtype.arguments[0] not in (b"u1", "u1") or len(content) != math.prod(shape):
             raise ValueError("an array of another type than unsigned bytes, or cut short")
         return np.frombuffer(content, np.uint8).reshape(shape, order=order)
@@ -75,6 +80,11 @@ def read_pickled(content: bytes, name: str) -> dict[bytes, Any]:
         InvalidInput: any other content.
     """
     try:
+        for operation, argument, _ in pickletools.genops(content):
+            if (
+                operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > MEMO
+            ):  # room is made up to this number
+                raise ValueError(f"it remembers something under the number {argument}")
         found = _Reader(BytesIO(content), encoding="bytes").load()
         return {
             key.encode() if isinstance(key, str) else key: value.array() if isinstance(value, _Record) else value

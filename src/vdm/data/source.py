@@ -29,9 +29,12 @@ class Source(ABC):
     sizes: Mapping[str, int] | None = None  # number of examples of each split, for a source with this setting
     download = False  # whether to fetch missing files, for a source that can
     can_flip = False  # whether an example mirrored left to right is still an example
+    labels: bool | None = None  # whether the splits have conditions; None: not known before they are loaded
     has_examples = True  # whether there are any; a model folder brings none
 
     def __init__(self, event_shape: Sequence[int]) -> None:
+        if not event_shape or min(event_shape) < 1:
+            raise InvalidInput(f"data.event_shape must be lengths of at least 1, got {[*event_shape]}")
         self.event_shape = tuple(event_shape)
 
     @abstractmethod

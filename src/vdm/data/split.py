@@ -1,15 +1,14 @@
-"""One part of a data set, in memory or in a memory-mapped file."""
+"""One part of a data set, in memory or in a file."""
 
 import hashlib
-import os
-from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vdm.data.stored import Rows, pieces
 from vdm.errors import InvalidInput
 
 SHARE = 0.25  # share of an accelerator's free memory that a split may take
@@ -18,14 +17,12 @@ SHARE = 0.25  # share of an accelerator's free memory that a split may take
 class Split(NamedTuple):
     """Examples (N, *event), conditions (N, …) or None, and the examples' fingerprint if it is known already.
 
-    ``x`` may map an open ``file`` of bytes into memory: it is then read as batches ask for it, and worker processes get the
-    open file instead of a copy.
+    ``x`` is a tensor or, for examples that stay in a file, ``StoredRows``, which read what is asked for.
     """
 
-    x: Tensor
+    x: Any
     condition: Tensor | None = None
     known: str | None = None
-    file: IO[bytes] | None = None
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of shape, type and bytes of ``x``, and of the conditions if any."""
@@ -42,30 +39,11 @@ class Split(NamedTuple):
         """Return the split in the memory of ``device``."""
         return Split(self.x.to(device), None if self.condition is None else self.condition.to(device), self.known)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Hand over the file's descriptor to a worker process; tensors in memory go by shared memory."""
-        if self.file is None:
-            return Split, tuple(self)
-        return _mapped_split, (DupFd(self.file.fileno()), tuple(self.x.shape), self.condition, self.known)
 
-
-def _mapped_split(descriptor: Any, shape: tuple[int, ...], condition: Tensor | None, known: str | None) -> Split:
-    file = os.fdopen(descriptor.detach(), "rb")
-    return Split(mapped(file, shape), condition, known, file)
-
-
-def mapped(file: IO[bytes] | Path, shape: tuple[int, ...]) -> Tensor:
-    """Map a file of bytes as a uint8 tensor; writes to the tensor do not reach the file.
-
-    Raises:
-        ValueError, OSError: a missing file, or one of another size.
-    """
-    return torch.from_numpy(np.memmap(file, np.uint8, mode="c", shape=shape))
-
-
-def _digest(values: Tensor) -> str:
+def _digest(values: Rows) -> str:
     digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype}".encode())
-    digest.update(values.cpu().contiguous().numpy().data)
+    for piece in pieces(values):
+        digest.update(piece.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 

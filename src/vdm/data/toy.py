@@ -23,6 +23,7 @@ class Toy(Source):
     """
 
     name = "toy"
+    labels = False
 
     def __init__(self, event_shape: Sequence[int], density: Distribution, sizes: Mapping[str, int]) -> None:
         super().__init__(event_shape)

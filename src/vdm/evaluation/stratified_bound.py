@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vdm.batch import Batch
+from vdm.batch import Batch, chunks
 from vdm.bound import VariationalModel
 from vdm.draws import Draws
 from vdm.elbo import DiscreteTime, prior_matching
@@ -202,7 +202,14 @@ def portion(progress: Progress, start: float, end: float) -> Progress:
 
 def closed_bits(vdm: DiffusionModel, data: Batch, seed: int) -> dict[str, Tensor]:
     """Return the terms in closed form, prior matching and an auxiliary latent's KL: (n,) each, in bits/dim, on the CPU."""
-    x_0, given = vdm.likelihood.encode(data.x), vdm.given(data.x, Draws(seed), data.condition)
+    if isinstance(data.x, Tensor):
+        return _closed_bits(vdm, data, Draws(seed))
+    pieces = [_closed_bits(vdm, rows, Draws(seed, number)) for number, rows in enumerate(chunks(data, 512))]
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}  # of a split that stays in its file
+
+
+def _closed_bits(vdm: DiffusionModel, data: Batch, draws: Draws) -> dict[str, Tensor]:
+    x_0, given = vdm.likelihood.encode(data.x), vdm.given(data.x, draws, data.condition)
     prior, none = prior_matching(x_0, gamma_at(given, 1.0, x_0), given.process), x_0.new_zeros(len(x_0))
     terms = given.elbo(none, prior, none[:, None], event_dims(x_0)).terms()
     sampled = ("bits_per_dim", "reconstruction", "denoising_matching")

@@ -10,6 +10,9 @@ from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.levels import Levels, scale_of
 
+CHECKED = 4096  # examples looked at together, so that a data set larger than memory can be checked
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # types that torch does not compare
+
 
 class Likelihood(nn.Module, ABC):
     """p(x_0 | x_1) over the data's own values; sums or integrates to one.
@@ -57,6 +60,12 @@ class Likelihood(nn.Module, ABC):
         """Return the most probable x given x_1, in the data's units."""
 
 
+def require_rows(x: Tensor) -> None:
+    """Raise TypeError, in one line, unless x is a tensor, or stands for one that is read piece by piece."""
+    if not callable(getattr(x, "split", None)) or isinstance(x, str):
+        raise TypeError(f"x must be a torch.Tensor (B, *event), got {type(x).__name__}: pass torch.from_numpy(x)")
+
+
 class LevelLikelihood(Likelihood):
     """A likelihood of integer levels 0 … K − 1, encoded as level centres: k ↦ 2(k + ½)/K − 1 unless a scale says otherwise.
 
@@ -84,18 +93,21 @@ class LevelLikelihood(Likelihood):
         self.register_buffer("precision", torch.empty(0), persistent=False)  # so that .double() reaches ``encode``
 
     def check(self, x: Tensor) -> None:
+        require_rows(x)
         if x.dtype == torch.uint8 and self.levels >= 256:  # no pass over data that may not fit into memory
             return
-        low, high = x.min().item(), x.max().item()
-        if low < 0 or high >= self.levels:
-            raise InvalidInput(
-                f"pixel values must be integer levels 0 … {self.levels - 1}, got values from {low} to {high}: pass the "
-                "levels as they are stored, unscaled, or set levels= to the data's number of levels"
-            )
-        if x.is_floating_point() and not torch.equal(x, x.round()):
-            raise InvalidInput(
-                "pixel values must be whole levels, got fractions: pass the levels as they are stored, unscaled"
-            )
+        for rows in x.split(CHECKED):
+            values = rows.long() if rows.dtype in UNSIGNED else rows
+            low, high = values.min().item(), values.max().item()
+            if low < 0 or high >= self.levels:
+                raise InvalidInput(
+                    f"pixel values must be integer levels 0 … {self.levels - 1}, got values from {low} to {high}: pass the "
+                    "levels as they are stored, unscaled, or set levels= to the data's number of levels"
+                )
+            if values.is_floating_point() and not torch.equal(values, values.round()):
+                raise InvalidInput(
+                    "pixel values must be whole levels, got fractions: pass the levels as they are stored, unscaled"
+                )
 
     def encode(self, x: Tensor) -> Tensor:
         double = self.precision.dtype == torch.float64 and not x.is_floating_point()

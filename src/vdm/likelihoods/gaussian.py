@@ -11,7 +11,7 @@ from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.levels import as_real
-from vdm.likelihoods.base import Likelihood
+from vdm.likelihoods.base import CHECKED, Likelihood, require_rows
 from vdm.likelihoods.discretised import ReconstructionVariance
 from vdm.process import gaussian, isotropic, reparameterised_sample
 
@@ -20,12 +20,13 @@ class DensityLikelihood(Likelihood):
     """A density of real numbers, which are encoded as they are."""
 
     def check(self, x: Tensor) -> None:
-        if not x.is_floating_point():
+        require_rows(x)
+        if not x.dtype.is_floating_point:
             raise InvalidInput(
                 "these data are integer levels, to which a density gives no probability: use likelihood=categorical or "
                 "likelihood=discretised_gaussian"
             )
-        if not torch.isfinite(x).all():
+        if not all(torch.isfinite(rows).all() for rows in x.split(CHECKED)):
             raise InvalidInput("the data has NaN or infinite values: remove or replace them")
 
     def encode(self, x: Tensor) -> Tensor:

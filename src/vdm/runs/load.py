@@ -51,6 +51,8 @@ class LoadedRun:
     @cached_property
     def data(self) -> DataModule:
         """The run's data module, which reads files at the first use of a split, and downloads nothing."""
+        place, own = self.checkpoint.provenance.get("working_directory"), self._config["data"]
+        self._config = {**self._config, "data": found_again(own, place) if isinstance(place, str) else own}
         data: DataModule = self.part("data")
         data.source.download = False
         return data
@@ -59,6 +61,16 @@ class LoadedRun:
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return next(self.model.parameters(), torch.empty(0)).device
+
+
+def found_again(config: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return the config of data, whose files were given relative to the folder ``place`` unless they are here."""
+    changed = dict(config)
+    for name in ("root", "path"):
+        value = config.get(name)
+        if isinstance(value, str) and not Path(value).expanduser().exists() and (Path(place) / value).exists():
+            changed[name] = str(Path(place) / value)
+    return changed
 
 
 def load_run(

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ def provenance(data: DataModule, seed: int) -> dict[str, Any]:
         "vdm": code_version(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
+        "working_directory": str(Path.cwd()),  # from which relative paths of the config start
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }

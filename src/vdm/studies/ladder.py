@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from PIL import Image
 
-from vdm.data.image_files import PIXELS
+from vdm.data.decoding import PIXELS
 from vdm.errors import InvalidInput, printable
 from vdm.plots.figures import ladder_figure
 from vdm.reports import console

@@ -52,6 +52,11 @@ def _check_parts(parts: Mapping[str, Any]) -> None:
     for name in ("optimizer", "learning_rate"):
         if not callable(parts[name]):
             raise InvalidInput(f"{name} must be a _target_ with _partial_: true, got {parts[name]!r}")
+    if not isinstance(parts["data"], DataModule):
+        raise InvalidInput(
+            f"data must make a vdm.data.DataModule, got {type(parts['data']).__name__}: a LightningDataModule or a torch "
+            "data set goes to data=dataset data.source._target_=…"
+        )
     for name in ("validation", "test"):
         check_value(parts[name], BoundEvaluation, name)
 
