@@ -199,7 +199,7 @@ def test_evaluate_takes_arrays_of_levels(dtype):
     ("data", "line"),
     [
         ([[1.0]], "got list"),
-        (np.array([["a"]]), "got an array of"),
+        (np.array([["a"]]), "neither levels nor reals"),
         (torch.zeros(0, 3), "at least one"),
         (torch.full((2, 3), 17), "integer levels 0 … 16"),
         (None, "got NoneType"),

@@ -14,6 +14,7 @@ from vdm.api.opening import open_run
 from vdm.batch import Batch, chunks
 from vdm.bound import VariationalModel
 from vdm.data import DataModule
+from vdm.data.stored import served_type
 from vdm.errors import InvalidInput, at_least
 from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, BoundSummary
@@ -145,14 +146,11 @@ def as_tensor(data: object) -> Tensor:
     """Return examples (N, *event) in an array or a tensor as a tensor of a type that torch computes with.
 
     Raises:
-        InvalidInput: anything else, or no examples.
+        InvalidInput: anything else, numbers that are neither whole nor real, or no examples.
     """
     if isinstance(data, np.ndarray):
-        wider = {"bool": np.uint8, "uint16": np.int32, "uint32": np.int64}.get(data.dtype.name, data.dtype)
-        try:
-            data = torch.as_tensor(np.ascontiguousarray(data.astype(wider, copy=False)))
-        except TypeError as error:
-            raise InvalidInput(f"examples are integer levels or real numbers, got an array of {data.dtype}") from error
+        kind = data.dtype if data.dtype.kind == "f" else served_type(data.dtype)
+        data = torch.from_numpy(np.ascontiguousarray(data, kind))
     if not isinstance(data, Tensor):
         raise InvalidInput(
             f"data must be examples (N, *event) in an array or a tensor, or a vdm.DataModule, got {type(data).__name__}"

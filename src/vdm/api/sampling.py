@@ -49,11 +49,7 @@ def sample(
         condition = run.data.sampling_condition(n) if condition is None else condition
     if event_shape is None:
         raise InvalidInput("event_shape is needed for a model that comes without data: such as event_shape=(3, 32, 32)")
-    own: dict[str, Any] = {"steps": steps, "sampler": sampler}
-    if not isinstance(model, DiffusionModel):
-        if any(value is not None for value in own.values()):
-            raise InvalidInput(f"steps and sampler are for diffusion models, and this is a {type(model).__name__}")
-        own = {}
+    own = _settings(model, steps=steps, sampler=sampler)
     device, finished = device_of(model), []
     with evaluating(model):
         for index in torch.arange(n).split(ROWS):
@@ -61,3 +57,12 @@ def sample(
             draws = ExampleDraws(index, seed)
             finished.append(model.sample(len(index), tuple(event_shape), draws=draws, condition=given, **own).cpu())
     return torch.cat(finished)
+
+
+def _settings(model: VariationalModel, **given: Any) -> dict[str, Any]:
+    """Return the settings of a diffusion model's ``sample``; none for another model, which takes none."""
+    if isinstance(model, DiffusionModel):
+        return given
+    if any(value is not None for value in given.values()):
+        raise InvalidInput(f"steps and sampler are for diffusion models, and this is a {type(model).__name__}")
+    return {}

@@ -1,6 +1,6 @@
 """``vdm.wrap``: any function of a noisy example and its noise level as a model with an ELBO."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -82,23 +82,26 @@ def wrap(
     Raises:
         InvalidInput: neither or both of levels and likelihood; an unknown word; parts that do not go together.
     """
-    if (levels is None) == (likelihood is None):
-        raise InvalidInput("give one of levels= (256 for 8-bit images) and likelihood= (vdm.GaussianLikelihood for reals)")
-    if isinstance(parameterisation, str):
-        meaning = _named(parameterisation, MEANINGS, "parameterisation")()
-    else:
-        meaning = parameterisation
-    views: dict[str, Any] = {"gamma": None, "t": lambda gamma: time_of(schedule, gamma)}
+    decoder, meaning = _likelihood(levels, likelihood), parameterisation
+    if isinstance(meaning, str):
+        meaning = _named(meaning, MEANINGS, "parameterisation")()
+    views = {"gamma": None, "t": lambda gamma: time_of(schedule, gamma)}
     seen = _named(takes, views, "takes") if isinstance(takes, str) else takes
     network = FunctionNetwork(function, seen, meaning.outputs)
-    decoder = likelihood if levels is None else CategoricalLikelihood(levels)
-    assert decoder is not None
     when = ContinuousTime() if time is None else DiscreteTime(time) if isinstance(time, int) else time
     model: VDM = VDM(schedule, Denoiser(network, meaning), decoder, when).eval()
     return model
 
 
-def _named(name: str, known: dict[str, Any], setting: str) -> Any:
+def _likelihood(levels: Levels | None, likelihood: Likelihood | None) -> Likelihood:
+    if levels is not None and likelihood is None:
+        return CategoricalLikelihood(levels)
+    if levels is None and likelihood is not None:
+        return likelihood
+    raise InvalidInput("give one of levels= (256 for 8-bit images) and likelihood= (vdm.GaussianLikelihood for reals)")
+
+
+def _named(name: str, known: Mapping[str, Any], setting: str) -> Any:
     if name not in known:
         hint = did_you_mean(name, known, f"it is one of {', '.join(known)}, or an object")
         raise InvalidInput(f"{setting}={name!r} is not known{hint}")
