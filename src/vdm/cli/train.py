@@ -87,7 +87,9 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     _start(session)
     effort, chosen = _fit_and_test(session)
     if session.plan.trainer.is_global_zero:
-        results = Results(session.plan, session.folder, chosen, session.terms.results, session.scores)
+        examples = session.terms.examples
+        assert examples is not None
+        results = Results(session.plan, session.folder, chosen, session.terms.results, examples, session.scores)
         write_results(results, effort)
     return session.terms.results["val"]["bits_per_dim"].value
 

@@ -1,5 +1,6 @@
 """What a finished run leaves: metrics.json, images, and the closing tables."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from vdm.evaluation.samples.images import draw_samples
 from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
+from vdm.runs.examples import Examples, description, write_examples
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
 from vdm.runs.tables import read_curves
@@ -26,6 +28,7 @@ class Results(NamedTuple):
     Attributes:
         checkpoint: the one that was tested.
         bounds: estimates by term, of ``val`` and ``test``.
+        examples: values of single test examples, for ``examples.npz``.
         scores: the scores of the final samples, as in metrics.json; empty without ``fid``.
     """
 
@@ -33,21 +36,23 @@ class Results(NamedTuple):
     folder: RunFolder
     checkpoint: Path
     bounds: Mapping[str, Mapping[str, Estimate]]
+    examples: Examples
     scores: Mapping[str, Any]
 
 
 def write_results(results: Results, effort: Mapping[str, Any]) -> None:
-    """Write metrics.json and the images, close the loggers, and print the closing tables.
+    """Write examples.npz, metrics.json and the images, close the loggers, and print the closing tables.
 
     Args:
         effort: parameters, steps and seconds of training, for the provenance.
     """
-    plan, folder, checkpoint, bounds, scores = results
+    plan, folder, checkpoint, bounds, examples, scores = results
     facts = {**plan.facts, **_evaluated(plan, checkpoint), **effort}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
     if scores:
         metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
     sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
+    write_examples(folder.examples, examples._replace(about=_about(plan)))
     folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
     _save_images(plan, folder)
     for logger in plan.trainer.loggers:
@@ -60,6 +65,13 @@ def _evaluated(plan: Plan, checkpoint: Path) -> dict[str, Any]:
     test = plan.task.test
     draws = {"weights": "ema", "repeats": test.repeats, "draws_seed": test.seed}
     return {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, **draws}
+
+
+def _about(plan: Plan) -> dict[str, Any]:
+    """Return the description of the test set's values for examples.npz."""
+    test, dims = plan.task.test, math.prod(plan.data.event_shape)
+    draws = {"seed": test.seed, "repeats": test.repeats}
+    return description(plan.facts["data"], "test", dims, plan.config.levels, plan.config.seed, draws)
 
 
 def _save_images(plan: Plan, folder: RunFolder) -> None:
@@ -76,7 +88,7 @@ def _save_images(plan: Plan, folder: RunFolder) -> None:
 
 def _print(results: Results, sentences: list[str]) -> None:
     """Print the closing table, the images, and commands to try next."""
-    plan, folder, checkpoint, bounds, scores = results
+    plan, folder, checkpoint, bounds, _, scores = results
     known = warnings.above_entropy(bounds["test"]["bits_per_dim"], plan.data, "test")
     console.show(
         console.bound_table(f"{plan.data.title}, whole test set, averaged weights of {checkpoint.name}", bounds["test"]),

@@ -144,5 +144,6 @@ class BoundAt(Estimator):
             values = torch.cat(columns, 1)
             terms = {name: from_replicates(values[i]) for i, name in enumerate(TERMS)}
             n, repeats, label = len(data.x), self.each.repeats, f"bound, T = {time}"
-            results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, {"seed": self.each.seed}))
+            facts: dict[str, object] = {"seed": self.each.seed}
+            results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, facts, values=values[0]))
         return results

@@ -156,4 +156,4 @@ class FlowLikelihood(Estimator):
             f"example by {largest:.5f} at most"
         )
         terms = {"bits_per_dim": from_independent(values)}
-        return Result("flow", "probability flow", terms, len(values), self.repeats, calls, facts, note)
+        return Result("flow", "probability flow", terms, len(values), self.repeats, calls, facts, note, values)

@@ -14,7 +14,7 @@ from vdm.denoiser import with_condition
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar
+from vdm.gamma import align, alpha_bar, event_mean
 from vdm.likelihoods import Likelihood
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.latent import StandardNormal
@@ -54,6 +54,11 @@ class DiffusionModel(VariationalModel, ABC):
 
         Raises InvalidInput in continuous time.
         """
+
+    def noise_level(self, x_0: Tensor, draws: AbstractDraws) -> Tensor:
+        """Return γ_t of the one-t estimate that ``elbo`` makes with the same draws, (B,), the mean over dimensions."""
+        u, _ = self.times.draw(draws, x_0)
+        return event_mean(self.time.gamma_and_weight(self.schedule, u).gamma_t)
 
     @property
     def default_steps(self) -> int:

@@ -11,6 +11,8 @@ from vdm.bound import Elbo
 from vdm.errors import at_least
 from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, BoundSummary
+from vdm.evaluation.examples import ExampleCollector
+from vdm.runs.examples import Examples
 from vdm.terms import TERMS, term_names
 from vdm.training.loggers.base import log_metrics
 from vdm.training.task import VariationalTask
@@ -33,6 +35,7 @@ class BoundTerms(Callback):
 
     Attributes:
         results: estimates of the last validation (``val``) and test (``test``).
+        examples: values of single examples, of the last test.
         validated: step of the last validation.
 
     Raises:
@@ -44,7 +47,9 @@ class BoundTerms(Callback):
         self.every = every
         self.results: dict[str, dict[str, Estimate]] = {}
         self.validated: int | None = None
+        self.examples: Examples | None = None
         self._summary: BoundSummary | None = None
+        self._collector: ExampleCollector | None = None
         self._sums: Tensor | None = None
         self._count = self._step = 0
 
@@ -90,7 +95,11 @@ class BoundTerms(Callback):
         assert self._summary is not None
         self._summary.update(outputs)
 
-    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        assert self._summary is not None
+        assert self._collector is not None
+        self._summary.update(outputs)
+        self._collector.add(pl_module.evaluated, batch, outputs)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -102,8 +111,11 @@ class BoundTerms(Callback):
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self._start(pl_module, pl_module.test)
+        self._collector = ExampleCollector(pl_module.test)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self._collector is not None
+        self.examples, self._collector = self._collector.gather(pl_module.device), None
         log_metrics(trainer, self._finish("test"))
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:

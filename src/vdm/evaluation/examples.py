@@ -1,0 +1,49 @@
+"""Collecting the values of single examples while a bound is evaluated, on any number of processes."""
+
+import torch
+from torch import Tensor
+
+from vdm.batch import Batch
+from vdm.bound import VariationalModel
+from vdm.draws import ExampleDraws
+from vdm.evaluation.bound import BoundEvaluation
+from vdm.evaluation.ranks import all_gather_rows
+from vdm.models import DiffusionModel
+from vdm.runs.examples import Examples
+from vdm.terms import TERMS
+
+
+class ExampleCollector:
+    """Keeps the values of ``evaluation`` for each example, and the γ_t of its draws."""
+
+    def __init__(self, evaluation: BoundEvaluation) -> None:
+        self.evaluation, self._pieces = evaluation, [(torch.empty(0, dtype=torch.long), self._empty())]
+        self._with_gamma = False
+
+    def _empty(self) -> Tensor:
+        return torch.empty(0, (len(TERMS) + 1) * self.evaluation.repeats, dtype=torch.float64)
+
+    def add(self, model: VariationalModel, batch: Batch, values: Tensor) -> None:
+        """Add the values (terms, B, R) that the evaluation returned for ``batch``."""
+        gamma = noise_levels(model, batch, self.evaluation)
+        self._with_gamma = gamma is not None
+        columns = [*values[: len(TERMS)], torch.zeros_like(values[0]) if gamma is None else gamma.to(values)]
+        self._pieces.append((batch.index.cpu(), torch.cat(columns, 1).cpu()))
+
+    def gather(self, device: torch.device) -> Examples:
+        """Return the values of all processes, which communicate through ``device``; ``about`` is left empty."""
+        marked = [(index, torch.cat([index[:, None].double(), rows], 1)) for index, rows in self._pieces]
+        rows = all_gather_rows(marked, self._empty().shape[1] + 1, device)
+        index, values = rows[:, 0].long().numpy(), rows[:, 1:].unflatten(1, (-1, self.evaluation.repeats)).numpy()
+        terms = {name: values[:, i] for i, name in enumerate(TERMS)}
+        return Examples({}, index, terms, values[:, len(TERMS)].astype("float32") if self._with_gamma else None)
+
+
+@torch.no_grad()
+def noise_levels(model: VariationalModel, batch: Batch, evaluation: BoundEvaluation) -> Tensor | None:
+    """Return γ_t of each one-t estimate of the evaluation, (B, R); None for a model without any."""
+    if not isinstance(model, DiffusionModel):
+        return None
+    x_0 = model.likelihood.encode(batch.x)
+    draws = [ExampleDraws(batch.index, evaluation.seed, repeat) for repeat in range(evaluation.repeats)]
+    return torch.stack([model.noise_level(x_0, each) for each in draws], 1)
