@@ -17,7 +17,7 @@ from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.terms import TERMS
 from vdm.training.build import PARTS, build
-from vdm.training.parameters import parameter_groups
+from vdm.training.task import parameter_groups
 
 EXAMPLES = int(os.environ.get("VDM_EXAMPLES", "25"))
 """Examples of each property; ``make soak`` sets more, which differ each time."""

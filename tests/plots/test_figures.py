@@ -3,7 +3,8 @@
 import math
 
 from vdm.gamma_profile import Bin
-from vdm.plots.figures import bound_figure, profile_figure, terms_figure, variance_figure
+from vdm.plots.figures import draw_bound, draw_terms, profile_figure, variance_figure
+from vdm.plots.lines import panel
 
 STEPS = [10.0, 20.0]
 
@@ -14,11 +15,11 @@ def named(axes):
 
 
 def test_legend_lists_only_drawn_curves():
-    (axes,) = bound_figure({"val/bits_per_dim": (STEPS, [3.0, 2.0])}).axes
+    (axes,) = panel(draw_bound, {"val/bits_per_dim": (STEPS, [3.0, 2.0])}).axes
     assert named(axes) == ["validation (EMA)"]
-    (axes,) = terms_figure({"val/reconstruction": (STEPS, [1.0, 0.5]), "val/prior_matching": (STEPS, [-1.0, 0.0])}).axes
+    (axes,) = panel(draw_terms, {"val/reconstruction": (STEPS, [1.0, 0.5]), "val/prior_matching": (STEPS, [-1.0, 0.0])}).axes
     assert named(axes) == ["reconstruction"]  # a negative curve has no logarithm
-    assert len(bound_figure({}).axes[0].get_lines()) == 0
+    assert len(panel(draw_bound, {}).axes[0].get_lines()) == 0
 
 
 def test_variance_figure_skips_bins_with_few_draws():
@@ -32,5 +33,5 @@ def test_variance_figure_skips_bins_with_few_draws():
 
 def test_terms_figure_keeps_colours_of_missing_terms():
     curves = {f"val/{name}": (STEPS, [2.0, 1.0]) for name in ("reconstruction", "prior_matching", "denoising_matching")}
-    full, partial = (terms_figure(given).axes[0].get_lines() for given in (curves, dict(list(curves.items())[1:])))
+    full, partial = (panel(draw_terms, given).axes[0].get_lines() for given in (curves, dict(list(curves.items())[1:])))
     assert [line.get_color() for line in partial] == [line.get_color() for line in full][1:]

@@ -32,7 +32,7 @@ from vdm.schedules import (
     path_variance_loss,
 )
 from vdm.times import LossMomentTimes, StratifiedTimes
-from vdm.training.parameters import parameter_groups
+from vdm.training.task import parameter_groups
 
 ENDS = (-8.0, 5.0)
 SHAPE = (3,)

@@ -14,7 +14,7 @@ from vdm.gamma import align
 from vdm.likelihoods import CategoricalLikelihood, GaussianLikelihood
 from vdm.models import VDM
 from vdm.parameterisations import Prediction
-from vdm.plots.studies import growth_figure, per_step_figure
+from vdm.plots.figures import growth_figure, per_step_figure
 from vdm.schedules import CosineSchedule, LinearSchedule, PerPixelSchedule
 from vdm.studies.variance_study import FORMS, VarianceStudy, sentences
 from vdm.times import LossMomentTimes, StratifiedTimes, UniformTimes

@@ -12,9 +12,9 @@ from vdm.config.composed import to_plain
 from vdm.errors import InvalidInput
 from vdm.runs.checkpoints import read_content
 from vdm.training.build import build
-from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from vdm.training.callbacks.last import LastCheckpoint
 from vdm.training.callbacks.stop_on_non_finite import StopOnNonFinite
+from vdm.training.checkpoint_io import CheckpointMetadata
 from vdm.training.replay import replay
 
 

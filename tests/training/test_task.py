@@ -17,10 +17,9 @@ from vdm.evaluation import ranks
 from vdm.runs.checkpoints import read_checkpoint
 from vdm.training.build import build
 from vdm.training.callbacks.bound_terms import BoundTerms
-from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from vdm.training.callbacks.cpu_time import CpuTime
 from vdm.training.callbacks.stop_on_non_finite import StopOnNonFinite
-from vdm.training.checkpoint_io import AtomicCheckpointIO
+from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
 from vdm.training.ema import ExponentialAverage
 from vdm.training.learning_rate import warmup_cosine
 

@@ -29,7 +29,7 @@ from vdm.runs.load import LoadedRun, check_data, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
-from vdm.training.evaluation_task import EvaluationTask
+from vdm.training.task import EvaluationTask
 
 
 class Request(NamedTuple):
@@ -156,7 +156,6 @@ def own_bound(request: Request) -> OwnBound:
     run.data.trainer = trainer  # each process takes its share
     task = EvaluationTask(run.model, request.test)
     trainer.test(task, dataloaders=run.data.ordered(config.split), verbose=False)
-    assert terms.examples is not None
     return OwnBound(terms.results["test"], terms.examples)
 
 

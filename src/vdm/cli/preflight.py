@@ -26,11 +26,10 @@ from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.provenance import changed_splits
 from vdm.runs.resuming import check_same_settings
 from vdm.terms import term_names
-from vdm.training import VariationalTask
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.score_samples import ScoreSamples
-from vdm.training.task import check_trainer_settings
+from vdm.training.task import VariationalTask, check_trainer_settings
 
 
 class Plan(NamedTuple):

@@ -26,9 +26,8 @@ from vdm.runs.provenance import provenance
 from vdm.runs.tables import truncate_after
 from vdm.training.build import build
 from vdm.training.callbacks.bound_terms import BoundTerms
-from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from vdm.training.callbacks.score_samples import ScoreSamples
-from vdm.training.checkpoint_io import AtomicCheckpointIO
+from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
 from vdm.training.loggers.base import RunLogger
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 
@@ -79,7 +78,7 @@ class Session(NamedTuple):
     def scores(self) -> dict[str, Any]:
         """The scores of the final samples, as in metrics.json; empty without ``fid``."""
         scores: ScoreSamples | None = self.plan.callbacks.get("score_samples")
-        return {} if scores is None else scores.entry
+        return {} if scores is None else scores.scores.entry
 
 
 def _run(config: DictConfig, folder: RunFolder) -> float:
@@ -87,9 +86,8 @@ def _run(config: DictConfig, folder: RunFolder) -> float:
     _start(session)
     effort, chosen = _fit_and_test(session)
     if session.plan.trainer.is_global_zero:
-        examples = session.terms.examples
-        assert examples is not None
-        results = Results(session.plan, session.folder, chosen, session.terms.results, examples, session.scores)
+        terms = session.terms
+        results = Results(session.plan, session.folder, chosen, terms.results, terms.examples, session.scores)
         write_results(results, effort)
     return session.terms.results["val"]["bits_per_dim"].value
 

@@ -5,9 +5,10 @@ difference is the mean of A minus the mean of B; negative if A is better. Its va
 degrees of freedom, and the interval is a t interval with Satterthwaite's (1946):
 
 - *examples*: the variance of the examples' differences d_i over i, divided by n, less the part that comes from their draws;
-- *draws*: the variance of the replicates' means, divided by R. Within a replicate t may be spread evenly over the examples, so
-  that a replicate's mean varies less than independent draws would, and only replicates show by how much. Below ``FEW``
-  replicates this part has too few degrees of freedom: the draws then count as independent, which makes intervals wider;
+- *draws*: the variance of the replicates' means, divided by R. Within a replicate t may be spread evenly over the
+  examples, so that a replicate's mean varies less than independent draws would, and only replicates show by how much.
+  Below ``FEW`` replicates this part has too few degrees of freedom: the draws then count as independent, which makes
+  intervals wider;
 - *seeds*: for S ≥ 2, the variance of the seeds' means, divided by S, less the interaction of seeds and examples, which the
   first part contains already. Seeds of A and of B are independent.
 """

@@ -17,23 +17,21 @@ class ExampleCollector:
     """Keeps the values of ``evaluation`` for each example, and the γ_t of its draws."""
 
     def __init__(self, evaluation: BoundEvaluation) -> None:
-        self.evaluation, self._pieces = evaluation, [(torch.empty(0, dtype=torch.long), self._empty())]
-        self._with_gamma = False
-
-    def _empty(self) -> Tensor:
-        return torch.empty(0, (len(TERMS) + 1) * self.evaluation.repeats, dtype=torch.float64)
+        self.evaluation, self._with_gamma = evaluation, False
+        self._width = 1 + (len(TERMS) + 1) * evaluation.repeats  # index, terms, γ
+        self._pieces = [(torch.empty(0, dtype=torch.long), torch.empty(0, self._width, dtype=torch.float64))]
 
     def add(self, model: VariationalModel, batch: Batch, values: Tensor) -> None:
         """Add the values (terms, B, R) that the evaluation returned for ``batch``."""
         gamma = noise_levels(model, batch, self.evaluation)
         self._with_gamma = gamma is not None
         columns = [*values[: len(TERMS)], torch.zeros_like(values[0]) if gamma is None else gamma.to(values)]
-        self._pieces.append((batch.index.cpu(), torch.cat(columns, 1).cpu()))
+        index = batch.index.cpu()
+        self._pieces.append((index, torch.cat([index[:, None].double(), torch.cat(columns, 1).cpu()], 1)))
 
     def gather(self, device: torch.device) -> Examples:
         """Return the values of all processes, which communicate through ``device``; ``about`` is left empty."""
-        marked = [(index, torch.cat([index[:, None].double(), rows], 1)) for index, rows in self._pieces]
-        rows = all_gather_rows(marked, self._empty().shape[1] + 1, device)
+        rows = all_gather_rows(self._pieces, self._width, device)
         index, values = rows[:, 0].long().numpy(), rows[:, 1:].unflatten(1, (-1, self.evaluation.repeats)).numpy()
         terms = {name: values[:, i] for i, name in enumerate(TERMS)}
         return Examples({}, index, terms, values[:, len(TERMS)].astype("float32") if self._with_gamma else None)

@@ -10,16 +10,7 @@ from matplotlib.figure import Figure
 
 from vdm.curves import Curve
 
-PANEL = (4.8, 3.3)
-"""Inches of a figure with one pair of axes, legible on a phone."""
-
-WIDE = (11, 3.6)
-"""Inches of a figure with two pairs of axes side by side."""
-
-STEP, GAMMA = "optimiser step", "γ = −log SNR"
-
-TERM_COLOURS = {"reconstruction": "C0", "prior matching": "C1", "denoising matching": "C2"}
-"""The colour of each term of the bound, by its label."""
+STEP_LABEL, GAMMA_LABEL = "optimiser step", "γ = −log SNR"
 
 Palette = Callable[[Sequence[str]], Sequence[Any]]
 """Maps the labels of the drawn curves to their colours."""
@@ -33,11 +24,6 @@ def cycle(labels: Sequence[str]) -> list[str]:
 def sequential(labels: Sequence[str]) -> list[Any]:
     """Shades from light to dark, for curves in order of time."""
     return [matplotlib.colormaps["viridis_r"](0.15 + 0.85 * i / max(1, len(labels) - 1)) for i in range(len(labels))]
-
-
-def by_term(labels: Sequence[str]) -> list[str]:
-    """The colours of terms of the bound."""
-    return [TERM_COLOURS[label] for label in labels]
 
 
 def literal(name: str) -> str:
@@ -64,8 +50,8 @@ def draw_lines(
 
 
 def panel(draw: Callable[..., None], *arguments: Any) -> Figure:
-    """Return a figure with one pair of axes, filled by ``draw(axes, *arguments)``."""
-    figure = Figure(figsize=PANEL, layout="constrained")
+    """Return a figure with one pair of axes, legible on a phone, filled by ``draw(axes, *arguments)``."""
+    figure = Figure(figsize=(4.8, 3.3), layout="constrained")
     draw(figure.subplots(), *arguments)
     return figure
 

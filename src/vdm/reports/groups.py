@@ -88,17 +88,13 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 
     grouped = [Group(name, list(members)) for name, members in itertools.groupby(sorted(runs, key=label), key=label)]
     for group in grouped:
-        _check_same_data(group)
+        folders = {run.data_id: run.folder and run.folder.root for run in group.finished}
+        if len(folders) > 1:
+            one, other, *_ = folders.values()
+            raise InvalidInput(f"{one} and {other} have the same settings but different data, so no mean: move one away")
 
     def rank(group: Group) -> float:
         summary = group.summary("bits_per_dim")
         return math.inf if summary is None or math.isnan(summary.mean) else summary.mean
 
     return sorted(grouped, key=rank)
-
-
-def _check_same_data(group: Group) -> None:
-    folders = {run.data_id: run.folder and run.folder.root for run in group.finished}
-    if len(folders) > 1:
-        one, other, *_ = folders.values()
-        raise InvalidInput(f"{one} and {other} have the same settings but different data, so no mean: move one away")

@@ -22,7 +22,6 @@ class Picture(NamedTuple):
 
     @classmethod
     def of(cls, name: str, caption: str, figure: Figure) -> "Picture":
-        """Return the picture of a figure."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130)
         return cls(name, caption, buffer.getvalue())

@@ -11,8 +11,8 @@ from rich.markup import escape
 from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
-from vdm.plots.figures import bound_figure, evenly_spaced, profile_figure, schedule_figure, terms_figure, variance_figure
-from vdm.plots.lines import STEP, line_figure
+from vdm.plots.figures import draw_bound, draw_terms, evenly_spaced, profile_figure, schedule_figure, variance_figure
+from vdm.plots.lines import STEP_LABEL, line_figure, panel
 from vdm.reports import console
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
 from vdm.reports.table import Table, text_tables
@@ -53,7 +53,6 @@ def report(root: Path, output: Path) -> None:
 
 
 def _status(run: Run) -> str:
-    """Return one line on the state of a run."""
     if run.state != "finished":
         return f"{run.state}: {run.note}"
     return f"finished: {console.bound_sentence('test', run.test['bits_per_dim'])}"
@@ -139,9 +138,9 @@ def _flat(node: Mapping[str, Any]) -> list[Table]:
 def _curves(curves: Mapping[str, Curve]) -> Section:
     if "train/bits_per_dim" not in curves:
         return Section("Over training")
-    pictures = [Picture.of("bound", "training: means over batches, one t for each example", bound_figure(curves))]
+    pictures = [Picture.of("bound", "training: means over batches, one t for each example", panel(draw_bound, curves))]
     if "val/bits_per_dim" in curves:
-        pictures.append(Picture.of("terms", "the averaged weights on the whole validation set", terms_figure(curves)))
+        pictures.append(Picture.of("terms", "the averaged weights on the whole validation set", panel(draw_terms, curves)))
     return Section("Over training", "metrics.csv: train/…, val/…", pictures=pictures)
 
 
@@ -160,10 +159,6 @@ def _noise_levels(folder: RunFolder) -> Section:
     return Section("Noise levels", "profile.csv, schedule.csv", pictures=pictures)
 
 
-PNG = b"\x89PNG\r\n\x1a\n"
-"""The first bytes of a PNG file."""
-
-
 def _pictures(folder: RunFolder) -> Iterator[Section]:
     """Yield the section of the final pictures, and that of the samples over training."""
     paths = {path.stem: path for path in sorted(folder.pictures.glob("*.png")) if path.stem != "bound"}
@@ -173,7 +168,7 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
 
     def section(title: str, captions: Mapping[str, str]) -> Section:
         contents = {name: paths[name].read_bytes() for name in captions}
-        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(PNG)]
+        pictures = [Picture(name, captions[name], png) for name, png in contents.items() if png.startswith(b"\x89PNG")]
         return Section(title, "pictures/", pictures=pictures)
 
     yield section("Pictures", {name: CAPTIONS[name] for name in named} | {name: name.replace("_", " ") for name in rest})
@@ -183,10 +178,11 @@ def _pictures(folder: RunFolder) -> Iterator[Section]:
 
 
 def _panels(curves: Mapping[str, Curve]) -> Section:
-    figures = {
-        name: line_figure({"": curves[name]}, t, STEP, y, scale) for name, (t, y, scale) in PANELS.items() if name in curves
-    }
-    pictures = [Picture.of(name.replace("/", "_"), name, figure) for name, figure in figures.items()]
+    pictures = [
+        Picture.of(name.replace("/", "_"), name, line_figure({"": curves[name]}, title, STEP_LABEL, unit, scale))
+        for name, (title, unit, scale) in PANELS.items()
+        if name in curves
+    ]
     return Section("Optimisation and speed", "metrics.csv, one panel for each column", pictures=pictures)
 
 

@@ -34,8 +34,6 @@ NOTE = (
 
 PROFILE_NOTE = "last profile in profile.csv of the first finished run: training draws since the previous validation"
 
-Rows = Sequence[Sequence[str]]
-
 
 def report(sweep: Path, output: Path) -> None:
     """Write report.html and its pictures, report.md, groups.csv and runs.csv to ``output``, and print the table."""
@@ -139,7 +137,7 @@ def _markdown(table: Table, page: Page, runs: Sequence[Run]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
 
-    def bullets(rows: Rows) -> str:
+    def bullets(rows: Sequence[Sequence[str]]) -> str:
         return "\n".join(f"- {_escape_markdown(name)}: {_escape_markdown(', '.join(rest))}" for name, *rest in rows)
 
     lines = [line(table.headings), line([":--", *["--:"] * (len(table.headings) - 1)]), *map(line, table.rows)]
@@ -184,12 +182,8 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
 def _cell(value: object) -> object:
     """Return a cell that no spreadsheet evaluates: text that looks like a formula gets an apostrophe."""
     text = str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(text) else value
-
-
-def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return False
-    return True
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return value

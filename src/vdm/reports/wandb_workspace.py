@@ -40,7 +40,9 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
     for title, members in by_section([*metrics, *pictures]).items():
         panels = [_panel(member, member in pictures) for member in members]
         sections.append(workspaces.Section(name=title, panels=panels, is_open=True))
-    grouped = [workspaces.Config(_setting(name)) for name in differing([run.settings for run in runs])]
+    groups = Path(config_directory())  # W&B's config has the option of a config group under ``choices``
+    varied = differing([run.settings for run in runs])
+    grouped = [workspaces.Config(f"choices.{name}" if (groups / name).is_dir() else name) for name in varied]
     return workspaces.Workspace(
         entity=entity,
         project=_project(folders),
@@ -85,11 +87,6 @@ def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot |
     if name.startswith("test/"):
         return reports.BarPlot(title=name, metrics=[name])
     return reports.LinePlot(title=name, x=STEP, y=[name])
-
-
-def _setting(name: str) -> str:
-    """Return the name of a setting in W&B's config, where the option of a group is under ``choices``."""
-    return f"choices.{name}" if (Path(config_directory()) / name).is_dir() else name
 
 
 def _project(folders: Iterable[RunFolder]) -> str:

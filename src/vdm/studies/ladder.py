@@ -8,7 +8,7 @@ from PIL import Image
 
 from vdm.data.image_files import PIXELS
 from vdm.errors import InvalidInput, printable
-from vdm.plots.studies import ladder_figure
+from vdm.plots.figures import ladder_figure
 from vdm.reports import console
 from vdm.reports.groups import differing, mark_flips, settings_label
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
@@ -19,9 +19,6 @@ from vdm.runs.sweeps import Run, read_run
 from vdm.terms import TERMS
 
 SWEEPS = Path("logs/lineage")
-
-MAX_SIDE = 1024
-"""Most pixels a side of a picture, more than the figure has room for."""
 
 HEADINGS = ("model", "total", "mc_se", "data_se", "reconstruction", "prior", "matching", "parameters", "steps", "CPU-s")
 
@@ -119,12 +116,12 @@ def layers_of(run: Run) -> list[float]:
 
 
 def read_picture(path: Path) -> Image.Image | None:
-    """Return a PNG file, scaled down to ``MAX_SIDE``; None if it is missing, damaged or enormous."""
+    """Return a PNG file, scaled down to 1024 pixels a side; None if it is missing, damaged or enormous."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG",)) as image:
             if image.width * image.height > PIXELS:  # PIL would only warn
                 return None
-            image.thumbnail((MAX_SIDE, MAX_SIDE))
+            image.thumbnail((1024, 1024))  # more than the figure has room for
             return image.convert("L" if image.mode in ("1", "L") else "RGB")
     except Exception:  # a damaged file may raise anything
         return None

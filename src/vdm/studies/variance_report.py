@@ -12,7 +12,7 @@ from vdm.batch import Batch, first_examples
 from vdm.config.composed import instantiate_own
 from vdm.errors import at_least, at_most
 from vdm.evaluation.estimator import diffusion
-from vdm.plots.studies import growth_figure, per_step_figure
+from vdm.plots.figures import growth_figure, per_step_figure
 from vdm.reports import console
 from vdm.reports.table import Table
 from vdm.runs.folder import RunFolder

@@ -56,10 +56,8 @@ class VarianceStudy:
 
     Args:
         model: in continuous or discrete time; its chain is that of ``timesteps``.
-        data: the examples.
         timesteps: T.
         repeats: replicates of every measurement.
-        seed: seed of the draws.
 
     Raises:
         InvalidInput: a schedule with one γ(t) for each dimension, for which there is no consistency form.

@@ -12,8 +12,7 @@ from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation
 from vdm.runs.load import check_data
-from vdm.training.parameters import parameter_groups
-from vdm.training.task import VariationalTask
+from vdm.training.task import VariationalTask, parameter_groups
 
 PARTS = ("data", "model", "optimizer", "learning_rate", "validation", "test")
 """Parts of a run's config, in the order in which they are built."""
@@ -34,7 +33,10 @@ def build(config: DictConfig | Mapping[str, Any]) -> Parts:
             gives no probability.
     """
     tree = to_plain(config)
-    _check_settings(tree)
+    check_value(tree["seed"], int, "seed")
+    check_value(tree["ema_decay"], float, "ema_decay")
+    if not 0 <= tree["seed"] < 2**32:
+        raise InvalidInput(f"seed must be between 0 and {2**32 - 1}, got {tree['seed']}")
     pl.seed_everything(tree["seed"], verbose=False)
     parts = instantiate_own({name: tree[name] for name in PARTS}, "")
     _check_parts(parts)
@@ -44,13 +46,6 @@ def build(config: DictConfig | Mapping[str, Any]) -> Parts:
     task = VariationalTask(**parts, ema_decay=tree["ema_decay"], seed=tree["seed"])
     _check_optimizer(task)
     return Parts(data, task)
-
-
-def _check_settings(tree: Mapping[str, Any]) -> None:
-    check_value(tree["seed"], int, "seed")
-    check_value(tree["ema_decay"], float, "ema_decay")
-    if not 0 <= tree["seed"] < 2**32:
-        raise InvalidInput(f"seed must be between 0 and {2**32 - 1}, got {tree['seed']}")
 
 
 def _check_parts(parts: Mapping[str, Any]) -> None:

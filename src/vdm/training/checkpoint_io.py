@@ -1,13 +1,15 @@
-"""Atomic checkpoint files for the Trainer."""
+"""What the Trainer adds to every checkpoint, and how it writes the file."""
 
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from vdm.runs.checkpoints import read_content
+from vdm.runs.checkpoints import FORMAT, KEY, read_content
 from vdm.runs.files import write_atomically
 
 
@@ -21,3 +23,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         buffer = BytesIO()
         torch.save(checkpoint, buffer)
         write_atomically(Path(path), buffer.getvalue())
+
+
+class CheckpointMetadata(Callback):
+    """Add format version, resolved config and provenance to every checkpoint."""
+
+    def __init__(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
+        self.content = {"format": FORMAT, "config": config, "provenance": provenance}
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self.content

@@ -13,10 +13,6 @@ class ExponentialAverage(nn.Module):
 
     The copy is a separate module in evaluation mode. Weights are never swapped between the two models. Buffers are copied.
 
-    Args:
-        model: model to average.
-        decay: in [0, 1).
-
     Raises:
         InvalidInput: ``decay`` outside [0, 1).
     """

@@ -1,13 +1,9 @@
 """Signal handling for training: store a signal when it arrives, act on it at the end of a step."""
 
-import os
 import signal
 import sys
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
-
-Handler = Callable[[int, FrameType | None], Any]
 
 
 class Signals:
@@ -26,11 +22,10 @@ class Signals:
     def __init__(self) -> None:
         self.received: set[signal.Signals] = set()
         self._earlier: dict[signal.Signals, Any] = {}
-        self._owner = 0
 
     def listen(self) -> None:
         """Install the handlers. Python allows this in the main thread only."""
-        self.received, self._owner = set(), os.getpid()
+        self.received = set()
         for number in self.by_priority:
             earlier = signal.getsignal(number)
             if number in self.forwarded and not callable(earlier):
@@ -50,9 +45,8 @@ class Signals:
         Exceptions are printed only, since submitit would take one for the result of the job. Whether the job was requeued
         is known to SLURM alone: a busy controller may requeue it and still report an error.
         """
-        earlier: Handler = self._earlier[number]
         try:
-            earlier(number, None)
+            self._earlier[number](number, None)
         except SystemExit:
             pass
         except Exception as error:
@@ -68,8 +62,6 @@ class Signals:
         self._earlier[signal.SIGTERM] = signal.SIG_IGN
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a forked worker: its parent decides
-            return
         if number == signal.SIGINT and number in self.received:
             raise KeyboardInterrupt
         self.received.add(signal.Signals(number))

@@ -1,11 +1,11 @@
-"""The LightningModule that trains and evaluates a model with an ELBO."""
+"""The LightningModules that train a model on its ELBO, and that evaluate a trained one."""
 
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import lightning.pytorch as pl
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -14,8 +14,19 @@ from vdm.bound import Elbo, VariationalModel
 from vdm.draws import Draws
 from vdm.errors import InvalidInput, at_least
 from vdm.evaluation import BoundEvaluation
+from vdm.schedules import NoiseSchedule
 from vdm.training.ema import ExponentialAverage
-from vdm.training.parameters import ParameterGroup, parameter_groups
+
+
+class EvaluationTask(pl.LightningModule):
+    """Evaluate the bound of ``evaluated`` on test batches, for ``Trainer.test`` and the ``BoundTerms`` callback."""
+
+    def __init__(self, evaluated: VariationalModel, test: BoundEvaluation) -> None:
+        super().__init__()
+        self.evaluated, self.test = evaluated, test
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.test(self.evaluated, batch)
 
 
 class VariationalTask(pl.LightningModule):
@@ -26,18 +37,15 @@ class VariationalTask(pl.LightningModule):
     uninterrupted one.
 
     Args:
-        model: model to train.
-        optimizer: builds the optimiser from parameter groups.
+        optimizer: builds the optimiser from ``parameter_groups``.
         learning_rate: builds the learning-rate schedule from the optimiser and the number of steps.
-        ema_decay: decay of the EMA weights.
         validation, test: compute the bound of a batch.
-        seed: seed of the training draws.
     """
 
     def __init__(
         self,
         model: VariationalModel,
-        optimizer: Callable[[Iterable[ParameterGroup]], Optimizer],
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         learning_rate: Callable[[Optimizer, int], LRScheduler],
         ema_decay: float,
         validation: BoundEvaluation,
@@ -82,6 +90,18 @@ class VariationalTask(pl.LightningModule):
         optimizer = self.optimizer(parameter_groups(self.model))
         schedule = self.learning_rate(optimizer, training_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Group ``model``'s parameters: noise schedules get no weight decay. Empty groups are left out.
+
+    Weight decay on a noise schedule would pull γ(t) to an arbitrary shape wherever its gradient is small.
+    """
+    schedules = {p for part in model.modules() if isinstance(part, NoiseSchedule) for p in part.parameters()}
+    others = [p for p in model.parameters() if p not in schedules]
+    learned = [p for p in model.parameters() if p in schedules]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": learned, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def check_trainer_settings(trainer: pl.Trainer) -> None:

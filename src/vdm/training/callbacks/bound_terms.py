@@ -13,19 +13,10 @@ from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, BoundSummary
 from vdm.evaluation.examples import ExampleCollector
 from vdm.runs.examples import Examples
+from vdm.runs.tables import STANDARD_ERRORS
 from vdm.terms import TERMS, term_names
 from vdm.training.loggers.base import log_metrics
 from vdm.training.task import VariationalTask
-
-
-def metrics_of(stage: str, estimates: dict[str, Estimate]) -> dict[str, float]:
-    """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
-    metrics = {}
-    for name, estimate in estimates.items():
-        metrics[f"{stage}/{name}"] = estimate.value
-        metrics[f"{stage}/{name}_mc_se"] = estimate.mc_se
-        metrics[f"{stage}/{name}_data_se"] = estimate.data_se
-    return metrics
 
 
 class BoundTerms(Callback):
@@ -47,18 +38,16 @@ class BoundTerms(Callback):
         self.every = every
         self.results: dict[str, dict[str, Estimate]] = {}
         self.validated: int | None = None
-        self.examples: Examples | None = None
-        self._summary: BoundSummary | None = None
-        self._collector: ExampleCollector | None = None
+        self.examples: Examples
+        self._summary: BoundSummary  # of the evaluation under way
+        self._collector: ExampleCollector
         self._sums: Tensor | None = None
         self._count = self._step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         bound: Elbo = outputs["bound"]
         sums = torch.stack([bound.terms()[name].detach().double().sum() for name in TERMS])
         self._sums = sums if self._sums is None else self._sums.to(sums) + sums
@@ -92,12 +81,9 @@ class BoundTerms(Callback):
         self._start(pl_module, pl_module.validation)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        assert self._summary is not None
         self._summary.update(outputs)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        assert self._summary is not None
-        assert self._collector is not None
         self._summary.update(outputs)
         self._collector.add(pl_module.evaluated, batch, outputs)
 
@@ -114,8 +100,7 @@ class BoundTerms(Callback):
         self._collector = ExampleCollector(pl_module.test)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert self._collector is not None
-        self.examples, self._collector = self._collector.gather(pl_module.device), None
+        self.examples = self._collector.gather(pl_module.device)
         log_metrics(trainer, self._finish("test"))
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
@@ -123,6 +108,7 @@ class BoundTerms(Callback):
         self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
 
     def _finish(self, stage: str) -> dict[str, float]:
-        assert self._summary is not None
-        self.results[stage] = self._summary.compute()
-        return metrics_of(stage, self.results[stage])
+        """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
+        self.results[stage] = terms = self._summary.compute()
+        ends = ("", *STANDARD_ERRORS)
+        return {f"{stage}/{name}{end}": value for name, each in terms.items() for end, value in zip(ends, each, strict=True)}

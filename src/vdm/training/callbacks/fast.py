@@ -19,17 +19,15 @@ class FastNetworks(Callback):
     Args:
         low_precision: run trunks in bfloat16; false for float32.
         compile: compile blocks on a GPU. CPUs are faster uncompiled.
+
+    Raises:
+        InvalidInput: at the start of training, if the model has no ``Backbone``.
     """
 
     def __init__(self, low_precision: bool = True, compile: bool = True) -> None:
         self.low_precision, self.compile = low_precision, compile
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
-        """Configure the networks.
-
-        Raises:
-            InvalidInput: the model has no ``Backbone``.
-        """
         networks = [part for part in pl_module.model.modules() if isinstance(part, Backbone)]
         if not networks:
             raise InvalidInput(

@@ -13,12 +13,7 @@ from vdm.training.loggers.base import save_image
 
 
 class FinalImages(Callback, ABC):
-    """Draw images of the EMA model after metrics.json is written, so that a failure here cannot lose the result.
-
-    Args:
-        folder: folder of the image files.
-        seed: seed of the draws.
-    """
+    """Draw images of the EMA model after metrics.json is written, so that a failure here cannot lose the result."""
 
     def __init__(self, folder: str, seed: int = 0) -> None:
         self.folder, self.seed = Path(folder), seed

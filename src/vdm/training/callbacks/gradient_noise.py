@@ -83,9 +83,7 @@ class GradientNoise(Callback):
             self._scale.add([gradient.to(pl_module.device) for gradient in self._first], gradients)
         self._first = None
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         if self._norm is None:
             return
         metrics = {"train/gradient_norm": self._norm}

@@ -28,7 +28,6 @@ class ProfileTable(Callback):
     ``vdm.gamma_profile``. It needs no network calls. Models without a one-t estimate write no file.
 
     Args:
-        path: CSV file.
         bins: number of equal bins between the schedule's ends, which are read at the first draw after each write.
 
     Raises:
@@ -47,15 +46,13 @@ class ProfileTable(Callback):
         if self._profile is not None:
             self._profile = GammaProfile(*(part.to(pl_module.device) for part in (self._profile.ends, self._profile.sums)))
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         if outputs["gamma_t"] is None:
             return
         bound: Elbo = outputs["bound"]
         gamma = event_mean(outputs["gamma_t"].detach())
         if self._profile is None:
-            self._profile = GammaProfile.empty(_ends(pl_module).to(gamma), self.bins)  # type: ignore[arg-type]
+            self._profile = GammaProfile.empty(_ends(pl_module).to(gamma), self.bins)
         self._profile.add(gamma, bits_per_dim(bound.denoising_matching.detach(), bound.dims))
         if trainer.global_step == trainer.max_steps:  # before the last checkpoint: a run resumed from it takes no steps
             self._write(trainer)

@@ -13,13 +13,7 @@ from vdm.training.task import VariationalTask
 
 
 class SampleGrid(Callback):
-    """Save a grid of samples, drawn from the same noise each time, at every ``every``-th validation.
-
-    Args:
-        folder: folder of the image files.
-        n: number of samples.
-        every: validations between two grids.
-        seed: seed of the sampling draws.
+    """Save a grid of ``n`` samples, drawn from the same noise each time, at every ``every``-th validation.
 
     Raises:
         InvalidInput: ``n`` or ``every`` below 1.

@@ -15,17 +15,11 @@ from vdm.runs.tables import SCHEDULE_COLUMNS, append_rows, truncate_after
 from vdm.training.loggers.base import log_image, log_metrics
 from vdm.training.task import VariationalTask
 
-POINTS = 33
-"""Number of times t per curve, evenly spaced in [0, 1]."""
-
 
 class ScheduleTable(Callback):
     """Append γ(t) and SNR(t) = exp(−γ) of the EMA model to a CSV file: at the start, and at each validation if they change.
 
-    γ is averaged over dimensions. Models without a schedule write no file.
-
-    Args:
-        path: CSV file.
+    γ is averaged over dimensions, at 33 evenly spaced times t in [0, 1]. Models without a schedule write no file.
     """
 
     def __init__(self, path: str) -> None:
@@ -46,10 +40,10 @@ class ScheduleTable(Callback):
     @torch.no_grad()
     def _write(self, trainer: pl.Trainer, model: DiffusionModel) -> None:
         device = next(model.parameters()).device
-        t = torch.linspace(0, 1, POINTS, dtype=scalar_dtype(device), device=device)
+        t = torch.linspace(0, 1, 33, dtype=scalar_dtype(device), device=device)
         gamma = event_mean(model.schedule(t))
         rows = torch.stack([t, gamma, snr(gamma)], 1).tolist()
         append_rows(self.path, SCHEDULE_COLUMNS, [(trainer.global_step, *row) for row in rows])
-        quarters = {f"schedule/gamma_{row[0]:.2f}": row[1] for row in rows[:: (POINTS - 1) // 4]}
+        quarters = {f"schedule/gamma_{row[0]:.2f}": row[1] for row in rows[::8]}
         log_metrics(trainer, quarters)
         log_image(trainer, "schedule/gamma", lambda: render(schedule_figure({"": (t.tolist(), gamma.tolist())})))

@@ -1,13 +1,12 @@
 """Score samples (FID and sample metrics) during a run and at its end."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from vdm.data import DataModule
-from vdm.errors import InvalidInput
+from vdm.errors import at_least
 from vdm.evaluation.samples.fid import FID
 from vdm.evaluation.samples.sample_metrics import SampleMetric
 from vdm.evaluation.samples.scores import SampleScores
@@ -22,8 +21,6 @@ class ScoreSamples(Callback):
 
     Args:
         fid: None to do nothing.
-        levels: number of levels of the data.
-        every: number of validations between two scores.
         relatives: sample metrics to compute from the same samples.
 
     Raises:
@@ -31,14 +28,8 @@ class ScoreSamples(Callback):
     """
 
     def __init__(self, fid: FID | None, levels: int, every: int = 5, relatives: Sequence[SampleMetric] = ()) -> None:
-        if every < 1:
-            raise InvalidInput(f"score_samples.every counts validations and must be at least 1, got {every}")
+        at_least(1, **{"score_samples.every": every})
         self.scores, self.fid, self.every, self.validations = SampleScores(fid, levels, relatives), fid, every, 0
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """The latest scores and the settings they depend on, as written to metrics.json; empty before the first."""
-        return self.scores.entry
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         data: DataModule = trainer.datamodule  # type: ignore[attr-defined]

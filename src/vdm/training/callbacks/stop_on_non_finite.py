@@ -16,8 +16,7 @@ from vdm.draws import Draws
 from vdm.errors import InvalidInput
 from vdm.evaluation.ranks import AsyncHostCopy, max_all_reduce, rank_and_world_size
 from vdm.runs.checkpoints import KEY
-from vdm.training.callbacks.checkpoint_metadata import CheckpointMetadata
-from vdm.training.checkpoint_io import AtomicCheckpointIO
+from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
 from vdm.training.replay import locate_non_finite, rerun_step
 from vdm.training.task import VariationalTask
 

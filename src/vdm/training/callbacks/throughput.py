@@ -15,9 +15,6 @@ from vdm.networks import Backbone
 from vdm.training.loggers.base import log_metrics
 from vdm.training.task import VariationalTask
 
-BACKWARD = 2
-"""FLOPs of a backward pass over those of a forward pass: each matrix product has two in its derivative."""
-
 
 class Throughput(Callback):
     """Log ``throughput/steps_per_second`` and ``throughput/examples_per_second``, summed over all processes.
@@ -48,15 +45,13 @@ class Throughput(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VariationalTask, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
         if self.utilisation and not self._peak:
             with trainer.precision_plugin.forward_context():
-                self._flops = (1 + BACKWARD) * forward_flops(pl_module, batch)
+                self._flops = 3 * forward_flops(pl_module, batch)  # each product has two in its derivative
                 self._peak = measured_peak(pl_module.device, precision(pl_module))
             self._since = None
         if self._since is None:
             self._since = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         self._pause()
         self._since = time.perf_counter()
         self._batches += 1

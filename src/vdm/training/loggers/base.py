@@ -16,13 +16,7 @@ from vdm.runs.folder import RunIdentity
 class LocalLogger(Logger, ABC):
     """Logger that writes into the run's own folder, next to config.yaml."""
 
-    @property
-    def name(self) -> str:
-        return ""
-
-    @property
-    def version(self) -> str:
-        return ""
+    name = version = ""
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:

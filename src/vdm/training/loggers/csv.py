@@ -16,9 +16,6 @@ class CsvLogger(LocalLogger):
 
     The row is on disk when ``log_metrics`` returns. Earlier rows of the file stay; ``truncate_after`` removes those that a
     resumed run will log again.
-
-    Args:
-        path: CSV file.
     """
 
     def __init__(self, path: str | Path) -> None:

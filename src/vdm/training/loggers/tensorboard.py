@@ -21,9 +21,6 @@ class TensorBoardLogger(LocalLogger, ImageLogger, RunLogger):
     """Log metrics, under the names of ``metrics.csv``, and images. They are on disk when the call returns.
 
     A resumed run first truncates the earlier event files to the step that it resumes after.
-
-    Args:
-        folder: folder of the event files.
     """
 
     def __init__(self, folder: str) -> None:

@@ -28,7 +28,6 @@ class WandbLogger(ImageLogger, RunLogger):
     if the server does not answer; one line on stderr then gives the reason and the command to upload it later.
 
     Args:
-        project: W&B project.
         folder: W&B writes to its subfolder ``wandb``.
         offline: stay offline even if the server could be reached.
         lowest: metrics whose minimum is the run's summary; all others have their last value.
