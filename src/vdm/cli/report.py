@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from vdm.cli import command
 from vdm.errors import InvalidInput
-from vdm.reports import run, sweep
+from vdm.reports import compare, run, sweep
 from vdm.runs.reading import reading
 from vdm.studies.ladder import lineage
 from vdm.studies.variance_report import estimators
@@ -32,6 +32,7 @@ FOLDERS = {"run": run.report, "sweep": sweep.report}
 HELP = {"--help", "-h"}
 USAGE = """vdm-report run=FOLDER [output_dir=FOLDER]     one page on a run, finished or not
 vdm-report sweep=FOLDER [output_dir=FOLDER]   tables and figures over the runs of a sweep
+vdm-report compare runs=[A,B] folder=FOLDER   is A better than B, with intervals; reference=NAME or best for more
 vdm-report estimators ckpt=FILE …             variance of the bound's two forms; estimators --help lists its settings
 vdm-report lineage [runs=FOLDER] …            the models of the lineage side by side; lineage --help lists its settings"""
 
@@ -44,6 +45,18 @@ def on_folder(kind: str, arguments: list[str]) -> None:
         FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")))
 
 
+def compare_results(arguments: list[str]) -> None:
+    """Report on ``runs=[A,B,…]``, into ``folder=``."""
+    if HELP & {*arguments}:
+        print(USAGE)
+        return
+    given = command.words(arguments, ("runs", "folder", "reference"), compare.USAGE)
+    for name in ("runs", "folder"):
+        if name not in given:
+            raise InvalidInput(f"{name}= is needed: {compare.USAGE}")
+    compare.report(given["runs"], Path(given["folder"]), given.get("reference"))
+
+
 def main() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     kind = asked.partition("=")[0]
@@ -52,6 +65,11 @@ def main() -> None:
     elif kind in FOLDERS:
         try:
             on_folder(kind, sys.argv[1:])
+        except InvalidInput as error:
+            command.stop(str(error))
+    elif asked == "compare":
+        try:
+            compare_results(sys.argv[2:])
         except InvalidInput as error:
             command.stop(str(error))
     elif asked in STUDIES:

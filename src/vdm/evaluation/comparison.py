@@ -90,9 +90,9 @@ def difference(a: Values, b: Values, pairing: Pairing) -> Difference:
     return _combined(float(a.mean() - b.mean()), [*parts, *seed_parts(a), *seed_parts(b)], _draws(noises))
 
 
-def difference_of_means(a: float, b: float, errors: Sequence[float], df: float = math.inf) -> Difference:
-    """Return a − b for two independent means with these standard errors, of ``df`` degrees of freedom each."""
-    return _combined(a - b, [Part(error**2, df) for error in errors], math.nan)
+def difference_of_means(value: float, errors: Sequence[float], parts: Sequence[Part] = ()) -> Difference:
+    """Return a difference of independent means with these standard errors, of many degrees of freedom, and more parts."""
+    return _combined(value, [*(Part(error**2, math.inf) for error in errors), *parts], math.nan)
 
 
 def example_parts(means: np.ndarray, noises: Sequence[np.ndarray]) -> list[Part]:
@@ -142,11 +142,14 @@ def band_edges(gammas: Sequence[Values], bands: int) -> np.ndarray:
     return np.linspace(low, high, bands + 1)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Return Holm's (1979) adjusted p-values: rejecting below α keeps the chance of any false rejection below α."""
+def holm(p: Sequence[float], count: int | None = None) -> list[float]:
+    """Return Holm's (1979) adjusted p-values: rejecting below α keeps the chance of any false rejection below α.
+
+    ``count`` is the number of hypotheses if it is larger than the number of p-values.
+    """
     order, adjusted, running = np.argsort(p), [math.nan] * len(p), 0.0
     for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(p) - rank) * p[i]))
+        running = max(running, min(1.0, ((count or len(p)) - rank) * p[i]))
         adjusted[i] = running
     return adjusted
 

@@ -1,0 +1,108 @@
+"""Tables, notes and figures of differences to a reference, for every report that compares results."""
+
+from collections.abc import Mapping, Sequence
+
+from vdm.errors import printable
+from vdm.estimate import decimals
+from vdm.evaluation.compare import PAIRED_BY, Comparison
+from vdm.evaluation.comparison import Difference
+from vdm.evaluation.families import Family
+from vdm.plots.comparison import bands_figure, intervals_figure
+from vdm.reports.page import Picture, Section
+from vdm.reports.table import Table
+from vdm.terms import TERM_LABELS
+
+MOST_BANDS = 4
+"""Most comparisons in one figure by noise level."""
+
+
+def differences_table(family: Family) -> Table:
+    """Return a row a comparison: the difference of the totals with its intervals, and the corrected p-value."""
+    several = family.count > 1
+    headings = ["", "bits/dim", "95 % interval", *(["simultaneous"] if several else []), "p", "paired by", "seeds"]
+    rows = []
+    for comparison, p in zip(family.comparisons, family.adjusted, strict=True):
+        total = comparison.total
+        intervals = [total.interval(), *([total.interval(family.confidence)] if several else [])]
+        seeds = " and ".join(str(count) for count in dict.fromkeys(comparison.seeds))
+        shown = [interval_text(total, interval) for interval in intervals]
+        rows.append([comparison.a, signed(total), *shown, _p(p), comparison.pairing, seeds])
+    return Table(headings, rows, f"difference to {family.reference}", " ".join(notes(family)))
+
+
+def notes(family: Family) -> list[str]:
+    """Return how to read the table: what the intervals contain, what is corrected, and what is not paired."""
+    lines = [f"Each result minus {family.reference}, in bits/dim: negative is better."]
+    if any(count > 1 for comparison in family.comparisons for count in comparison.seeds):
+        lines.append("Intervals are over examples and draws, and over the training seeds of a side with several.")
+    else:
+        lines.append("Intervals are over examples and draws. They do not contain training seeds: there is one a side.")
+    if family.count > 1:
+        why = "all pairs, since the reference was chosen by its result" if family.count > len(family.comparisons) else "all"
+        lines.append(
+            f"Simultaneous intervals hold together with 95 % (Bonferroni, {family.count} comparisons: {why}); p by Holm "
+            "for as many."
+        )
+    pairings = dict.fromkeys(comparison.pairing for comparison in family.comparisons)
+    lines += [f"Paired by {pairing}: {PAIRED_BY[pairing]}." for pairing in pairings]
+    found = dict.fromkeys((c.a, note) for c in family.comparisons for note in c.notes if not note.startswith("not over"))
+    lines += [f"{name}: {printable(note)}." for name, note in found]
+    return lines + [f"{name} is not compared: {printable(reason)}." for name, reason in family.refused.items()]
+
+
+def differences_section(family: Family, title: str = "Differences") -> Section:
+    """Return the table with its notes and a figure; empty without a comparison."""
+    if not family.comparisons:
+        return Section(title, " ".join(notes(family)))
+    table = differences_table(family)
+    intervals = {c.a: (c.total.value, *c.total.interval(family.confidence)) for c in family.comparisons}
+    figure = intervals_figure(intervals, f"difference to {family.reference}", "bits/dim", zero=True)
+    return Section(title, table.caption, [table], [Picture.of("differences", "simultaneous 95 % intervals", figure)])
+
+
+def terms_table(comparison: Comparison) -> Table:
+    """Return the difference by term, and of further estimates, with intervals."""
+    labelled = {TERM_LABELS[name]: each for name, each in comparison.difference.items()}
+    rows = [_row(name, each) for name, each in (labelled | dict(comparison.estimates)).items()]
+    unpaired = [_row("total, if not paired", comparison.unpaired)] if comparison.paired else []
+    headings = ("term", "bits/dim", "se", "95 % interval", "df")
+    return Table(headings, [*rows, *unpaired], f"{comparison.a} − {comparison.b}", "", bold_first=True)
+
+
+def bands_picture(comparisons: Sequence[Comparison]) -> Picture | None:
+    """Return the differences by noise level of the first comparisons; None if no model has noise levels."""
+    rows: Mapping[str, list] = {
+        f"{c.a} − {c.b}": [(b.low, b.high, (b.difference.value, *b.difference.interval())) for b in c.bands]
+        for c in comparisons[:MOST_BANDS]
+        if c.bands
+    }
+    if not rows:
+        return None
+    figure = bands_figure(rows, "difference of the denoising terms by noise level")
+    return Picture.of("bands", "each with its own 95 % interval; the sum over bands is the term's difference", figure)
+
+
+def signed(difference: Difference) -> str:
+    """Return value ± se with the decimals of the error."""
+    places = _places(difference)
+    return f"{difference.value:+.{places}f} ± {difference.se:.{places}f}"
+
+
+def interval_text(difference: Difference, interval: tuple[float, float]) -> str:
+    places = _places(difference)
+    low, high = (f"{end:+.{places}f}" for end in interval)
+    return f"{low} … {high}"
+
+
+def _row(name: str, each: Difference) -> list[str]:
+    places = _places(each)
+    df = f"{each.df:.0f}" if each.df < 1e6 else "∞"
+    return [name, f"{each.value:+.{places}f}", f"{each.se:.{places}f}", interval_text(each, each.interval()), df]
+
+
+def _places(difference: Difference) -> int:
+    return decimals(difference.se)
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
