@@ -3,14 +3,6 @@
 A draw is a pure function of its key, so the same key gives the same numbers. Estimators can be compared path by path, a
 resumed run repeats the draws of an uninterrupted one, and N processes draw the same as one.
 
-========================  ==========================================================
-class                     key
-========================  ==========================================================
-:class:`Draws`            (seed, step, rank, name): one stream for the whole batch
-:class:`ExampleDraws`     (seed, repeat, example index, name): one stream a row
-:class:`StackedDraws`     the keys of its parts, a block of rows each
-========================  ==========================================================
-
 Names in use: ``t`` (the time of a one-t estimate), ``x_1`` (noise of the reconstruction term), ``x_t`` (noise of a
 one-t estimate), ``x_2`` … ``x_T`` (noise of latent number i), ``prior`` and ``step_1`` … (sampling), ``decode``, ``probe``
 (a random direction) and ``dequantise``.
@@ -67,7 +59,7 @@ class AbstractDraws(ABC):
 
 
 class Draws(AbstractDraws):
-    """One stream for the whole batch, for training and for single estimates.
+    """One stream for the whole batch, keyed by (seed, step, rank, name): for training and for single estimates.
 
     Args:
         seed: the experiment's seed.
@@ -99,7 +91,7 @@ class Draws(AbstractDraws):
 
 
 class ExampleDraws(AbstractDraws):
-    """One stream a row, keyed by the row's index in its data set, or among the samples to draw.
+    """One stream a row, keyed by (seed, repeat, index, name), the index in the data set or among the samples to draw.
 
     A row's draws depend neither on its batch, nor on the number of processes, nor on the device.
 

@@ -3,17 +3,6 @@
 Since SNR ‖x̂_0 − x_0‖² = ‖ε − ε̂‖², w multiplies each denoising KL of the bound, in discrete time as well. Published weights
 are per t; p(γ) = 1/γ′ converts them, the density of γ at uniform t under a *named reference schedule*, which need not be
 the model's own. SNR = e^{−γ}.
-
-==============  =====================================================================
-objective       w(γ)
-==============  =====================================================================
-ELBO            1
-simple          p(γ)
-min-SNR         p(γ) min(1, cap/SNR)
-P2              p(γ) (k + SNR)^{−power}
-sigmoid         sigmoid(γ + bias)
-EDM             N(log σ̃; mean, std²) ∂log σ̃/∂γ · (1 + σ̃²/s²), with σ̃ = e^{γ/2} = σ/√ᾱ
-==============  =====================================================================
 """
 
 import math
@@ -24,7 +13,7 @@ from torch import Tensor, nn
 
 from vdm.errors import InvalidInput, finite
 from vdm.gamma import snr
-from vdm.schedules import NoiseSchedule, inverse
+from vdm.schedules import NoiseSchedule, time_of
 
 
 class Objective(nn.Module, ABC):
@@ -67,7 +56,7 @@ class ReferencedObjective(Objective):
         """Return the weight of ‖ε − ε̂‖² at a uniform t of the reference."""
 
     def weight(self, gamma: Tensor) -> Tensor:
-        t = inverse(self.reference, gamma.detach().flatten())
+        t = time_of(self.reference, gamma.detach().flatten())
         return self.factor(gamma) / self.reference.rate(t).view_as(gamma)
 
 
@@ -115,7 +104,7 @@ class P2Objective(ReferencedObjective):
 
 
 class SigmoidObjective(Objective):
-    """sigmoid(γ + bias): falls off as 1/SNR where there is little noise (Kingma & Gao 2023, with bias 2).
+    """w = sigmoid(γ + bias): falls off as 1/SNR where there is little noise (Kingma & Gao 2023, with bias 2).
 
     Args:
         bias: larger values weigh lower noise levels more.
@@ -134,7 +123,7 @@ class EDMObjective(Objective):
     """½ E (σ̃² + s²)/(σ̃ s)² ‖x̂_0 − x_0‖² over log σ̃ ~ N(mean, std²), cut to the schedule's range (Karras et al. 2022).
 
     σ̃ = e^{γ/2} is the noise scale relative to unscaled data, so ‖x̂_0 − x_0‖² = σ̃² ‖ε − ε̂‖² and dlog σ̃ = ½ dγ. The density
-    of σ̃ is part of w, and t stays uniform.
+    of σ̃ is part of w = ½ N(log σ̃; mean, std²) (1 + σ̃²/s²), and t stays uniform.
 
     Args:
         sigma_data: s, the data's standard deviation on the (−1, 1) scale; positive.

@@ -155,7 +155,7 @@ def test_trust_allows_functions_marked_as_buildable(name):
     assert callable(TrustParts().find(name, "model"))
 
 
-@pytest.mark.parametrize("name", ["vdm.networks.vdm_unet.norm", "vdm.models.VDM.from_pretrained"])
+@pytest.mark.parametrize("name", ["vdm.networks.vdm_unet.official_norm", "vdm.models.VDM.from_pretrained"])
 def test_trust_refuses_functions_without_the_mark(name):
     with pytest.raises(InvalidInput, match=f"model: this file's config calls {re.escape(name)}"):
         TrustParts().find(name, "model")

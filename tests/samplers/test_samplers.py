@@ -26,7 +26,7 @@ from vdm.samplers import (
     TimeSpacing,
     trajectory,
 )
-from vdm.schedules import CosineSchedule, LinearSchedule, inverse
+from vdm.schedules import CosineSchedule, LinearSchedule, time_of
 
 LINEAR, COSINE = LinearSchedule(-6.0, 5.0), CosineSchedule(-6.0, 5.0)
 
@@ -158,11 +158,11 @@ def test_spacings_run_from_one_to_zero(name):
 
 
 @pytest.mark.parametrize("name", options("schedule"))
-def test_inverse_of_every_schedule(name):
+def test_time_of_inverts_every_schedule(name):
     schedule = part("model.schedule", f"schedule={name}").double()
     t = torch.linspace(0, 1, 33, dtype=torch.float64)
     gamma = schedule(t).detach()
-    again = inverse(schedule, gamma if gamma.ndim == 1 else gamma.flatten(1).mean(1))
+    again = time_of(schedule, gamma if gamma.ndim == 1 else gamma.flatten(1).mean(1))
     assert torch.allclose(again, t, rtol=0, atol=1e-12)
 
 

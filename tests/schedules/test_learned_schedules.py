@@ -28,8 +28,8 @@ from vdm.schedules import (
     MonotoneSchedule,
     PerPixelSchedule,
     endpoint_gradients_only,
-    inverse,
     path_variance_loss,
+    time_of,
 )
 from vdm.times import LossMomentTimes, StratifiedTimes
 from vdm.training.task import parameter_groups
@@ -337,10 +337,10 @@ def test_continuous_bound_is_the_same_for_every_schedule(name):
     assert torch.allclose(found, exact.expand_as(found), rtol=2e-4)
 
 
-def test_inverse_follows_learned_ends():
+def test_time_of_follows_learned_ends():
     schedule = scrambled("learned_linear", 0.5).double()
     t = torch.linspace(0, 1, 9).double()
-    assert torch.allclose(inverse(schedule, schedule(t).detach()), t, rtol=0, atol=1e-12)
+    assert torch.allclose(time_of(schedule, schedule(t).detach()), t, rtol=0, atol=1e-12)
 
 
 def test_config_of_every_schedule_composes_into_a_model():

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
-from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory, check_layers
-from vdm.models.warmup import KLWarmup, NoWarmup
+from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory
+from vdm.models.warmup import KLWarmup
 from vdm.process import reparameterised_sample
 
 
@@ -74,9 +74,7 @@ class HVAE(HierarchicalModel):
         decoder: Decoder,
         warmup: KLWarmup | None = None,
     ) -> None:
-        super().__init__()
-        self.layers = check_layers(layers)
-        self.prior, self.decoder, self.warmup = prior, decoder, warmup or NoWarmup()
+        super().__init__(layers, prior, decoder, warmup)
         self.generator, self.encoder = generator, encoder
 
     def infer(self, x_0: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Trajectory:
@@ -116,9 +114,7 @@ class TopDownHVAE(HierarchicalModel):
         decoder: Decoder,
         warmup: KLWarmup | None = None,
     ) -> None:
-        super().__init__()
-        self.layers = check_layers(layers)
-        self.prior, self.decoder, self.warmup = prior, decoder, warmup or NoWarmup()
+        super().__init__(layers, prior, decoder, warmup)
         self.generator, self.encoder = generator, encoder
 
     def infer(self, x_0: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Trajectory:

@@ -22,7 +22,7 @@ from vdm.draws import AbstractDraws, Draws, fresh_seed
 from vdm.errors import InvalidInput
 from vdm.gamma import event_dims
 from vdm.models.loading import Loadable
-from vdm.models.warmup import KLWarmup
+from vdm.models.warmup import KLWarmup, NoWarmup
 from vdm.process import isotropic, reparameterised_sample
 
 
@@ -93,12 +93,13 @@ class Trajectory(NamedTuple):
 
 
 class LatentModel(Loadable, VariationalModel, ABC):
-    """A model of latents z_1 … z_T with Gaussian conditionals; its fields are set and described in the final class."""
+    """A model of latents z_1 … z_T with Gaussian conditionals; the final class describes its arguments."""
 
-    layers: int
-    prior: Prior
-    decoder: Decoder
-    warmup: KLWarmup
+    def __init__(self, layers: int, prior: Prior, decoder: Decoder, warmup: KLWarmup | None) -> None:
+        super().__init__()
+        if layers < 1:
+            raise InvalidInput(f"layers counts the latents z_1 … z_T and must be at least 1, got {layers}")
+        self.layers, self.prior, self.decoder, self.warmup = layers, prior, decoder, warmup or NoWarmup()
 
     @abstractmethod
     def infer(self, x_0: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Trajectory:
@@ -196,10 +197,3 @@ class LatentModel(Loadable, VariationalModel, ABC):
 
     def _reconstruction(self, x: Tensor, z: Sequence[Tensor], condition: Tensor | None) -> Tensor:
         return self.decoder.log_prob(x, self.decoder_inputs(z), condition)
-
-
-def check_layers(layers: int) -> int:
-    """Return ``layers``; raise InvalidInput if there are none."""
-    if layers < 1:
-        raise InvalidInput(f"layers counts the latents z_1 … z_T and must be at least 1, got {layers}")
-    return layers

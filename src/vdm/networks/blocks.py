@@ -19,6 +19,11 @@ def zero_init(layer: Layer) -> Layer:
     return layer
 
 
+def conv(n_in: int, n_out: int) -> nn.Conv2d:
+    """Return a 3×3 convolution that keeps the resolution."""
+    return nn.Conv2d(n_in, n_out, 3, padding=1)
+
+
 class PixelHead(nn.Module):
     """Features (B, F, H, W) ↦ (B, C, H, W, outputs): one linear map of each pixel's features, zero at first."""
 
@@ -34,7 +39,7 @@ class PixelHead(nn.Module):
 def image_head(norm: nn.GroupNorm, image_channels: int, outputs: int) -> nn.Sequential:
     """Return a head, features ↦ y, zero at first: (B, C, H, W) for one output, else (B, C, H, W, outputs)."""
     n = norm.num_channels
-    one_number = zero_init(nn.Conv2d(n, image_channels, 3, padding=1))
+    one_number = zero_init(conv(n, image_channels))
     return nn.Sequential(norm, nn.SiLU(), one_number if outputs == 1 else PixelHead(n, image_channels, outputs))
 
 
@@ -126,13 +131,28 @@ class Block(nn.Module):
         return h if self.attention is None else self.attention(h)
 
 
-COMPILED_SHAPES = 64
-"""The most shapes of blocks and batches that torch compiles; the rest runs uncompiled."""
+def u_trunk(h: Tensor, level: Tensor, down: nn.ModuleList, middle: nn.ModuleList, up: nn.ModuleList) -> Tensor:
+    """Pass h (B, C, H, W) down and up; each block of ``up`` sees the last output on the way down that none has seen yet.
+
+    Layers that are no ``Block`` change the resolution.
+    """
+    skips = [h]
+    for layer in down:
+        h = layer(h, level) if isinstance(layer, Block) else layer(h)
+        skips.append(h)
+    for layer in middle:
+        h = layer(h, level)
+    for layer in up:
+        h = layer(torch.cat([h, skips.pop()], 1), level) if isinstance(layer, Block) else layer(h)
+    return h
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile U-Nets block by block, in place: blocks of one shape share their code, and the weights keep their names."""
-    torch._dynamo.config.recompile_limit = max(COMPILED_SHAPES, torch._dynamo.config.recompile_limit)
+    """Compile U-Nets block by block, in place: blocks of one shape share their code, and the weights keep their names.
+
+    At least 64 shapes of blocks and batches are compiled; the rest runs uncompiled.
+    """
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for part in model.modules():
         if isinstance(part, Block):
             part.compile(dynamic=False)

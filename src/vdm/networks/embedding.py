@@ -97,13 +97,11 @@ class NoiseLevelEmbedding(nn.Module):
 
     def forward(self, gamma: Tensor, condition: Tensor | None = None) -> Tensor:
         features = self.sinusoids(gamma)
-        if (condition is None) != (self.condition is None):
-            raise InvalidInput(
-                "this network was built with a condition, and got none: pass condition="
-                if condition is None
-                else f"got a condition, but {NO_CONDITION}"
-            )
+        if self.condition is None and condition is not None:
+            raise InvalidInput(f"got a condition, but {NO_CONDITION}")
         if self.condition is not None:
+            if condition is None:
+                raise InvalidInput("this network was built with a condition, and got none: pass condition=")
             features = torch.cat([features, self.condition(condition)], 1)
         return self.layers(features)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput, at_least
-from vdm.networks.blocks import zero_init
+from vdm.networks.blocks import conv, zero_init
 from vdm.networks.unet import norm
 
 Shape = Sequence[int]
@@ -63,15 +63,12 @@ class FusionMLP(FusionNetwork):
         dims, out = [math.prod(shape) for shape in in_shapes], math.prod(out_shape)
         self.out_shape, self.heads = tuple(out_shape), heads
         self.linear = nn.Linear(sum(dims), heads * out)
-        self.rest = nn.Sequential(
-            nn.Linear(sum(dims), hidden),
-            *(
-                Residual(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-                for _ in range(blocks)
-            ),
-            nn.SiLU(),
-            zero_init(nn.Linear(hidden, heads * out)),
-        )
+        first = nn.Linear(sum(dims), hidden)
+        middle = [
+            Residual(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+            for _ in range(blocks)
+        ]
+        self.rest = nn.Sequential(first, *middle, nn.SiLU(), zero_init(nn.Linear(hidden, heads * out)))
         with torch.no_grad():
             self.linear.weight[out:] = 0
             self.linear.bias.zero_()
@@ -108,24 +105,9 @@ class FusionConv(FusionNetwork):
         at_least(0, blocks=blocks)
         self.side, self.heads = _image(out_shape)[1:], heads
         inputs, out = sum(self._unshuffled_channels(_image(shape)) for shape in in_shapes), out_shape[0]
-        self.linear = nn.Conv2d(inputs, out, 3, padding=1)
-        self.rest = nn.Sequential(
-            nn.Conv2d(inputs, channels, 3, padding=1),
-            *(
-                Residual(
-                    norm(channels),
-                    nn.SiLU(),
-                    nn.Conv2d(channels, channels, 3, padding=1),
-                    norm(channels),
-                    nn.SiLU(),
-                    zero_init(nn.Conv2d(channels, channels, 3, padding=1)),
-                )
-                for _ in range(blocks)
-            ),
-            norm(channels),
-            nn.SiLU(),
-            zero_init(nn.Conv2d(channels, heads * out, 3, padding=1)),
-        )
+        self.linear, first = conv(inputs, out), conv(inputs, channels)
+        middle = [self._residual(channels) for _ in range(blocks)]
+        self.rest = nn.Sequential(first, *middle, norm(channels), nn.SiLU(), zero_init(conv(channels, heads * out)))
         if tuple(in_shapes[0]) == tuple(out_shape):
             nn.init.dirac_(zero_init(self.linear).weight)
 
@@ -133,6 +115,10 @@ class FusionConv(FusionNetwork):
         x = torch.cat([self._at_side(parent) for parent in parents], 1)
         first, *others = self.rest(x).chunk(self.heads, 1)
         return first + self.linear(x), *others
+
+    @staticmethod
+    def _residual(n: int) -> Residual:
+        return Residual(norm(n), nn.SiLU(), conv(n, n), norm(n), nn.SiLU(), zero_init(conv(n, n)))
 
     def _unshuffled_channels(self, shape: tuple[int, int, int]) -> int:
         channels, *sides = shape

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from vdm.errors import at_least
 from vdm.networks.backbone import Backbone
+from vdm.networks.blocks import zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -16,8 +17,7 @@ class MLP(Backbone):
         event_shape: the shape of one example.
         hidden: width of every layer.
         blocks: number of residual blocks.
-        gamma_min, gamma_max: ends of the noise level's embedding.
-        condition: embedding of a condition, if there is one.
+        gamma_min, gamma_max, condition: of the ``NoiseLevelEmbedding``.
         outputs: numbers a dimension; from two on y is (B, *event, outputs).
 
     Raises:
@@ -45,9 +45,7 @@ class MLP(Backbone):
             for _ in range(blocks)
         )
         self.shifts = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
-        self.last = nn.Linear(hidden, dims * outputs)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = zero_init(nn.Linear(hidden, dims * outputs))
 
     def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t.flatten(1))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vdm.errors import InvalidInput
 from vdm.schedules import MonotoneSchedule
-from vdm.schedules.monotone import LINEAR_SHARE
+from vdm.schedules.learned import LINEAR_SHARE
 
 MODULES = {
     r"dense0": "embedding.layers.0",
@@ -42,6 +42,8 @@ BLOCK = {
 }
 
 ATTENTION = {"GroupNorm_0": "norm", "q": "q", "k": "k", "v": "v", "proj_out": "out"}
+
+KINDS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 POINTWISE = ("skip", "q", "k", "v", "out")
 """Dense layers over the channels of an image, which here are 1×1 convolutions."""
@@ -118,19 +120,13 @@ def monotone_schedule(arrays: Mapping[str, np.ndarray], prefix: str = "params/ga
 
 def _module_and_kind(name: str) -> tuple[str, str]:
     """(path of the module in :class:`VDMUNet`, "weight" or "bias") of an official parameter."""
-    *path, kind = name.split("/")
-    if path and kind in ("kernel", "scale", "bias"):
-        leaf = {"kernel": "weight", "scale": "weight", "bias": "bias"}[kind]
-        for pattern, path_here in MODULES.items():
-            match = re.fullmatch(pattern, path[0])
-            if match is None:
-                continue
-            module = path_here.format(*match.groups())
-            inner = BLOCK if module.endswith("block") else ATTENTION if module.endswith("attention") else {}
-            if len(path) == 1 and not inner:
-                return module, leaf
-            if len(path) == 2 and path[1] in inner:
-                return f"{module}.{inner[path[1]]}", leaf
+    path, _, kind = name.rpartition("/")
+    outer, _, inner = path.partition("/")
+    for pattern, module in MODULES.items():
+        match = re.fullmatch(pattern, outer)
+        parts = BLOCK if module.endswith("block") else ATTENTION if module.endswith("attention") else {"": ""}
+        if match and inner in parts and kind in KINDS:
+            return f"{module.format(*match.groups())}.{parts[inner]}".rstrip("."), KINDS[kind]
     raise InvalidInput(f"{name!r} is not a parameter of the official VDM's network: name its parameters by prefix")
 
 

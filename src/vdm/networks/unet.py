@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
-from vdm.networks.blocks import AttentionBlock, Block, Dropout, image_head, zero_init
+from vdm.networks.blocks import AttentionBlock, Block, Dropout, conv, image_head, u_trunk, zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
 
 
@@ -24,10 +23,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, level_channels: int, dropout: float) -> None:
         super().__init__()
-        self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.norm_1, self.conv_1 = norm(channels), conv(channels, out_channels)
         self.level = nn.Linear(level_channels, 2 * out_channels)
         self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
-        self.conv_2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv_2 = zero_init(conv(out_channels, out_channels))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -42,19 +41,18 @@ class UNet(Backbone):
     """(x_t, γ_t, condition) ↦ y of x_t's shape (B, C, H, W).
 
     Args:
-        event_shape: (C, H, W); H and W divisible by 2 once for each level but the first.
+        event_shape: (C, H, W); H and W divisible by 2 once for each resolution but the first.
         channels: channels at full resolution.
-        multipliers: channels of each level as a multiple of ``channels``; each level halves the resolution.
-        blocks: residual blocks a level on the way down; one more a level on the way up.
+        multipliers: channels at each resolution as a multiple of ``channels``; each resolution is half the one before.
+        blocks: residual blocks at each resolution on the way down; one more on the way up.
         attention: resolutions (heights) with self-attention.
         heads: attention heads.
         dropout: probability, inside every residual block.
-        gamma_min, gamma_max: ends of the noise level's embedding.
-        condition: embedding of a condition, if there is one.
+        gamma_min, gamma_max, condition: of the ``NoiseLevelEmbedding``.
         outputs: numbers a dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
-        InvalidInput: another event shape, sides that cannot be halved at every level, or sizes below 1.
+        InvalidInput: another event shape, sides that cannot be halved so often, or sizes below 1.
     """
 
     event_shape: Sequence[int]
@@ -75,7 +73,7 @@ class UNet(Backbone):
         image_channels, height, _ = self.event_shape
         lowest = height >> (len(self.multipliers) - 1)
         self.embedding = NoiseLevelEmbedding(4 * self.channels, self.gamma_min, self.gamma_max, condition)
-        self.first = nn.Conv2d(image_channels, self.channels, 3, padding=1)
+        self.first = conv(image_channels, self.channels)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         skips = self._build_down()
         self.middle = nn.ModuleList([self._block(skips[-1], skips[-1], lowest), self._block(skips[-1], skips[-1], 0)])
@@ -121,18 +119,10 @@ class UNet(Backbone):
                 self.up.append(self._block(current + skips.pop(), n, self.event_shape[1] >> depth))
                 current = n
             if depth > 0:
-                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(n, n, 3, padding=1)))
+                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), conv(n, n)))
 
     def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t)
 
     def trunk(self, h: Tensor, level: Tensor) -> Tensor:
-        skips = [h]
-        for layer in self.down:
-            h = layer(h, level) if isinstance(layer, Block) else layer(h)
-            skips.append(h)
-        for layer in self.middle:
-            h = layer(h, level)
-        for layer in self.up:
-            h = layer(torch.cat([h, skips.pop()], 1), level) if isinstance(layer, Block) else layer(h)
-        return h
+        return u_trunk(h, level, self.down, self.middle, self.up)

@@ -12,11 +12,8 @@ from torch.nn import functional as F
 from vdm.buildable import buildable
 from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
-from vdm.networks.blocks import AttentionBlock, Block, Dropout, image_head, zero_init
+from vdm.networks.blocks import AttentionBlock, Block, Dropout, conv, image_head, u_trunk, zero_init
 from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
-
-MOST_PLAIN_LEVELS = 32
-"""The most levels for which ``FourierFeatures.for_levels`` gives none: the features resolve finer levels."""
 
 
 class FourierFeatures:
@@ -31,8 +28,8 @@ class FourierFeatures:
     @classmethod
     @buildable
     def for_levels(cls, levels: int, exponents: Sequence[int] = (6, 7)) -> "FourierFeatures | None":
-        """Return features for data with so many levels; None for 32 levels or fewer."""
-        return cls(exponents) if levels > MOST_PLAIN_LEVELS else None
+        """Return features for data with so many levels; None for 32 levels or fewer, which need no finer resolution."""
+        return cls(exponents) if levels > 32 else None
 
     def channels(self, channels: int) -> int:
         """Return the channels of the features of an image with ``channels`` channels."""
@@ -43,7 +40,7 @@ class FourierFeatures:
         return torch.cat([x, angles.sin(), angles.cos()], 1)
 
 
-def norm(channels: int) -> nn.GroupNorm:
+def official_norm(channels: int) -> nn.GroupNorm:
     """Return a group normalisation with 32 groups if 32 divides the channels, else with fewer, of two channels or more."""
     groups = 32 if channels % 32 == 0 else max(1, math.gcd(32, channels) // 2)
     return nn.GroupNorm(groups, channels, eps=1e-6)
@@ -54,11 +51,11 @@ class ShiftedBlock(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, level_channels: int, dropout: float) -> None:
         super().__init__()
-        self.norm_1, self.conv_1 = norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.norm_1, self.conv_1 = official_norm(channels), conv(channels, out_channels)
         self.level = nn.Linear(level_channels, out_channels, bias=False)
         nn.init.zeros_(self.level.weight)
-        self.norm_2, self.dropout = norm(out_channels), Dropout(dropout)
-        self.conv_2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.norm_2, self.dropout = official_norm(out_channels), Dropout(dropout)
+        self.conv_2 = zero_init(conv(out_channels, out_channels))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -86,8 +83,7 @@ class VDMUNet(Backbone):
         attention_everywhere: attention after every block, not in the middle only.
         dropout: probability, inside every block.
         fourier: features of x_t for the first layer; none by default.
-        gamma_min, gamma_max: ends of the noise level's embedding.
-        condition: embedding of a condition, if there is one.
+        gamma_min, gamma_max, condition: of the ``NoiseLevelEmbedding``.
         outputs: numbers a dimension; from two on y is (B, C, H, W, outputs).
 
     Raises:
@@ -111,11 +107,11 @@ class VDMUNet(Backbone):
         channels, image_channels = self.channels, self.event_shape[0]
         inputs = image_channels if self.fourier is None else self.fourier.channels(image_channels)
         self.embedding = NoiseLevelEmbedding(4 * channels, self.gamma_min, self.gamma_max, condition, width=channels)
-        self.first = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.first = conv(inputs, channels)
         self.down = nn.ModuleList(self._block(channels, self.attention_everywhere) for _ in range(self.blocks))
         self.middle = nn.ModuleList([self._block(channels, True), self._block(channels, False)])
         self.up = nn.ModuleList(self._block(2 * channels, self.attention_everywhere) for _ in range(self.blocks + 1))
-        self.last = image_head(norm(channels), image_channels, self.outputs)
+        self.last = image_head(official_norm(channels), image_channels, self.outputs)
 
     def _check_sizes(self) -> None:
         at_least(1, channels=self.channels, outputs=self.outputs)
@@ -123,23 +119,15 @@ class VDMUNet(Backbone):
         if len(self.event_shape) != 3:
             raise InvalidInput(f"the VDM U-Net needs images (C, H, W), got shape {tuple(self.event_shape)}: use network=mlp")
         n = self.channels
-        if norm(n).num_groups == n:
+        if official_norm(n).num_groups == n:
             warnings.warn(f"{n} channels in {n} groups: the norm hides the noise level; use 64", stacklevel=4)
 
     def _block(self, n_in: int, attention: bool) -> Block:
         block = ShiftedBlock(n_in, self.channels, 4 * self.channels, self.dropout)
-        return Block(block, AttentionBlock(norm(self.channels), heads=1) if attention else None)
+        return Block(block, AttentionBlock(official_norm(self.channels), heads=1) if attention else None)
 
     def stem(self, x_t: Tensor) -> Tensor:
         return self.first(x_t if self.fourier is None else self.fourier(x_t))
 
     def trunk(self, h: Tensor, level: Tensor) -> Tensor:
-        skips = [h]
-        for layer in self.down:
-            h = layer(h, level)
-            skips.append(h)
-        for layer in self.middle:
-            h = layer(h, level)
-        for layer in self.up:
-            h = layer(torch.cat([h, skips.pop()], 1), level)
-        return h
+        return u_trunk(h, level, self.down, self.middle, self.up)

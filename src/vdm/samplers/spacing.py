@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vdm.draws import scalar_dtype
 from vdm.gamma import event_mean
-from vdm.schedules import NoiseSchedule, inverse
+from vdm.schedules import NoiseSchedule, time_of
 
 
 class Spacing(ABC):
@@ -34,4 +34,4 @@ class GammaSpacing(Spacing):
     def times(self, schedule: NoiseSchedule, steps: int, device: torch.device) -> Tensor:
         even = torch.linspace(1, 0, steps + 1, dtype=scalar_dtype(device), device=device)
         high, low = event_mean(schedule(even[[0, -1]]))
-        return torch.cat([even[:1], inverse(schedule, low + (high - low) * even[1:-1]), even[-1:]])
+        return torch.cat([even[:1], time_of(schedule, low + (high - low) * even[1:-1]), even[-1:]])

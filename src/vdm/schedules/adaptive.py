@@ -15,7 +15,6 @@ class AdaptiveSchedule(NoiseSchedule, LossObserver):
     training and uniform at first, which is a straight line. The bound in continuous time does not depend on it.
 
     Args:
-        gamma_min, gamma_max: the ends, which are fixed.
         bins: K.
         memory: in [0, 1), the weight of a bin's old mean after one new value.
         floor: the least p_k as a fraction of 1/K; γ′ is at most (γ_max − γ_min)/floor.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm.errors import InvalidInput
+from vdm.gamma import event_mean
 
 LARGEST_GAMMA = 50.0
 """The largest |γ|. The smaller of signal and noise scale is 1e−11 there, far below the rounding of float32 and of levels,
@@ -76,6 +77,20 @@ class NoiseSchedule(nn.Module, ABC):
     def variance_trains_path(self) -> bool:
         """Whether the loss variance trains the path in continuous time, which the bound of a scalar γ(t) does not."""
         return self.learned and not self.per_dimension
+
+
+@torch.no_grad()
+def time_of(schedule: NoiseSchedule, gamma: Tensor) -> Tensor:
+    """Return t in [0, 1] with γ(t) = ``gamma`` (B,), by bisection, without gradients; for every schedule.
+
+    A γ beyond an end gives that end. If γ(t) has one value a dimension, its mean over the dimensions is inverted.
+    """
+    low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
+    for _ in range(53):  # the bits of a float64: more bisections of [0, 1] change nothing
+        middle = (low + high) / 2
+        above = event_mean(schedule(middle)) > gamma
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    return torch.where(gamma < event_mean(schedule(torch.ones_like(gamma))), low, 1.0)
 
 
 class RestrictedSchedule(NoiseSchedule):

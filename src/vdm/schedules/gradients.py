@@ -5,36 +5,27 @@ from a one-t estimate is noise. The variance of that estimate depends on the pat
 al. 2021, appendix I). Both gradients come from one backward pass of ordinary autograd.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from vdm.schedules.base import NoiseSchedule
 
 
-class GammaAndRate(NamedTuple):
-    """γ(t) and γ′(t), each (B,) or (B, *event)."""
-
-    gamma: Tensor
-    rate: Tensor
-
-
-def endpoint_gradients_only(schedule: NoiseSchedule, t: Tensor) -> GammaAndRate:
+def endpoint_gradients_only(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return γ(t) and γ′(t) with gradients to the ends γ_0 and γ_1 only: γ = γ_0 + (γ_1 − γ_0) s(t), s without gradient.
 
-    The values are the schedule's own. If γ has one value a dimension, all gradients stay: the bound depends on the path.
+    The values are the schedule's own, (B,) each. If γ has one value a dimension, they are (B, *event) and all gradients
+    stay: the bound depends on the path.
     """
-    noise = GammaAndRate(schedule(t), schedule.rate(t))
+    gamma, rate = schedule(t), schedule.rate(t)
     if not schedule.variance_trains_path:
-        return noise
-    gamma, rate = (value.detach() for value in noise)
+        return gamma, rate
+    gamma, rate = gamma.detach(), rate.detach()
     low, high = _ends(schedule, t)
     span = (high - low).detach()
     share = (gamma - low.detach()) / span
-    return GammaAndRate(
-        gamma + (1 - share) * (low - low.detach()) + share * (high - high.detach()), rate * ((high - low) / span)
-    )
+    gamma = gamma + (1 - share) * (low - low.detach()) + share * (high - high.detach())
+    return gamma, rate * ((high - low) / span)
 
 
 def path_variance_loss(schedule: NoiseSchedule, t: Tensor, estimate: Tensor) -> Tensor:
