@@ -83,3 +83,37 @@ def test_report_refuses(tmp_path, monkeypatch, capsys, words, message):
     assert message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A sweep whose runs keep the values of single examples; numbers as Optuna's sweeper gives them."""
+    jobs = [("linear", 0.2), ("cosine", 0.0), ("sigmoid", 0.05)]
+    for number, (schedule, shift) in enumerate(jobs):
+        for seed in (1, 2):
+            content = examples(bits(10 * number + seed, shift=shift), seed=seed)
+            store(tmp_path / "sweep" / str(2 * number + seed), content, [f"schedule={schedule}", f"seed={seed}"])
+    return tmp_path / "sweep"
+
+
+@pytest.mark.parametrize(("words", "count"), [((), 3), (("reference=schedule=cosine",), 2)])
+def test_sweep_report_shows_paired_differences(sweep, capsys, words, count):
+    """To the best by default, the best first, corrected for all pairs unless the reference was named."""
+    assert invoke(report, f"sweep={sweep}", *words) == 0
+    text = (sweep / "report/report.md").read_text().partition("## difference to schedule=cosine")[2]
+    rows = [line for line in text.splitlines() if line.startswith("| schedule")]
+    assert [row.split("|")[1].strip() for row in rows] == ["schedule=sigmoid", "schedule=linear"]
+    assert all(" draws " in row for row in rows)
+    assert f"Bonferroni, {count} comparisons" in text
+    assert "difference to schedule=cosine" in capsys.readouterr().out
+
+
+def test_sweep_report_refuses_an_unknown_reference(sweep, capsys):
+    assert invoke(report, f"sweep={sweep}", "reference=schedule=cosin") == 2
+    assert "did you mean 'schedule=cosine'" in capsys.readouterr().err
+
+
+def test_sweep_report_survives_damaged_examples(sweep, capsys):
+    (sweep / "1/examples.npz").write_bytes(b"PK")
+    assert invoke(report, f"sweep={sweep}") == 0
+    assert "schedule=linear is not compared" in " ".join(capsys.readouterr().out.split())

@@ -22,16 +22,16 @@ STUDIES: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
         {"ckpt": str, "split": str, "ema": bool, "growth": list[int] | None, **COUNTS}
         | dict.fromkeys(("times", "schedules"), Mapping[str, Mapping]),
     ),
-    "lineage": ("lineage", lineage, {"runs": str | None}),
+    "lineage": ("lineage", lineage, {"runs": str | None, "reference": str | None}),
 }
 """Reports with a config: its name, the function, and the types of its settings."""
 
-FOLDERS = {"run": run.report, "sweep": sweep.report}
-"""Reports that are read from the files of a folder."""
+FOLDERS: dict[str, Callable[..., None]] = {"run": run.report, "sweep": sweep.report}
+"""Reports from the files of a folder, into its report/ or output_dir=."""
 
 HELP = {"--help", "-h"}
 USAGE = """vdm-report run=FOLDER [output_dir=FOLDER]     one page on a run, finished or not
-vdm-report sweep=FOLDER [output_dir=FOLDER]   tables and figures over the runs of a sweep
+vdm-report sweep=FOLDER [output_dir=FOLDER]   tables and figures over the runs of a sweep; reference=NAME or the best
 vdm-report compare runs=[A,B] folder=FOLDER   is A better than B, with intervals; reference=NAME or best for more
 vdm-report estimators ckpt=FILE …             variance of the bound's two forms; estimators --help lists its settings
 vdm-report lineage [runs=FOLDER] …            the models of the lineage side by side; lineage --help lists its settings"""
@@ -39,10 +39,12 @@ vdm-report lineage [runs=FOLDER] …            the models of the lineage side b
 
 def on_folder(kind: str, arguments: list[str]) -> None:
     """Report on ``run=FOLDER`` or ``sweep=FOLDER``, into ``output_dir=`` or the folder's own report/."""
-    given = command.words(arguments, (kind, "output_dir"), f"vdm-report {kind}=FOLDER [output_dir=FOLDER]")
+    more = ("reference",) if kind == "sweep" else ()
+    usage = f"vdm-report {kind}=FOLDER [output_dir=FOLDER]{''.join(f' [{name}=NAME]' for name in more)}"
+    given = command.words(arguments, (kind, "output_dir", *more), usage)
     folder = Path(given[kind])
     with reading(folder):
-        FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")))
+        FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")), *(given.get(name) for name in more))
 
 
 def compare_results(arguments: list[str]) -> None:
@@ -75,4 +77,4 @@ def main() -> None:
     elif asked in STUDIES:
         command.run(*STUDIES[sys.argv.pop(1)])
     else:
-        command.stop("say what to report on: estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER")
+        command.stop("say what to report on: compare runs=…, estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER")

@@ -9,7 +9,7 @@ import yaml
 from vdm.errors import InvalidInput
 from vdm.evaluation.families import Family, compare_to
 from vdm.reports import console
-from vdm.reports.differences import bands_picture, differences_section, differences_table, notes, terms_table
+from vdm.reports.differences import BEST, bands_picture, differences_section, differences_table, notes, terms_table
 from vdm.reports.groups import differing, settings_label
 from vdm.reports.page import Page, Section, write_page
 from vdm.reports.table import text_tables
@@ -17,8 +17,6 @@ from vdm.runs.files import write_atomically
 from vdm.runs.results import StoredResult, read_result
 
 USAGE = "vdm-report compare runs=[A,B,…] folder=FOLDER [reference=NAME]"
-
-BEST = "best"
 
 
 def report(runs: str, output: Path, reference: str | None = None) -> None:

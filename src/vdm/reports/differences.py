@@ -1,19 +1,45 @@
 """Tables, notes and figures of differences to a reference, for every report that compares results."""
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import mean
 
 from vdm.errors import printable
 from vdm.estimate import decimals
 from vdm.evaluation.compare import PAIRED_BY, Comparison
 from vdm.evaluation.comparison import Difference
-from vdm.evaluation.families import Family
+from vdm.evaluation.families import Family, compare_to
 from vdm.plots.comparison import bands_figure, intervals_figure
 from vdm.reports.page import Picture, Section
 from vdm.reports.table import Table
+from vdm.runs.results import read_result
+from vdm.runs.sweeps import Run
 from vdm.terms import TERM_LABELS
+
+BEST = "best"
+"""The reference that is chosen by its result."""
 
 MOST_BANDS = 4
 """Most comparisons in one figure by noise level."""
+
+
+def of_runs(groups: Mapping[str, Sequence[Run]], reference: str | None) -> Family | None:
+    """Compare groups of finished runs with ``reference``, by default the best; None for fewer than two groups.
+
+    Raises:
+        InvalidInput: no group of that name, or one whose files are malformed.
+    """
+    folders = {name: [run.folder.root for run in runs if run.folder is not None] for name, runs in groups.items()}
+    reads = {name: lambda roots=roots: [read_result(root) for root in roots] for name, roots in folders.items() if roots}
+    if len(reads) < 2 and reference is None:
+        return None
+
+    def total(name: str) -> float:
+        value = mean(run.test["bits_per_dim"].value for run in groups[name])
+        return math.inf if math.isnan(value) else value
+
+    chosen = min(reads, key=total) if reference in (None, BEST) else str(reference)
+    return compare_to(chosen, reads, best=reference in (None, BEST))
 
 
 def differences_table(family: Family) -> Table:
