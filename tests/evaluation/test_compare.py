@@ -9,6 +9,7 @@ from vdm.errors import InvalidInput
 from vdm.evaluation.compare import compare
 from vdm.evaluation.comparison import difference
 from vdm.evaluation.families import compare_to
+from vdm.runs.examples import write_examples
 from vdm.runs.results import read_result
 from vdm.terms import TERMS
 
@@ -40,8 +41,6 @@ def test_compare_takes_lone_files_in_any_order_of_examples(tmp_path):
     kept = np.arange(N) % 3 > 0
     fewer = examples(b)
     fewer = fewer._replace(index=fewer.index[kept], terms={name: each[kept] for name, each in fewer.terms.items()})
-    from vdm.runs.examples import write_examples
-
     for name, content in (("a", examples(a)), ("b", fewer)):
         (tmp_path / name).mkdir()
         write_examples(tmp_path / name / "examples.npz", content)
@@ -154,3 +153,10 @@ def test_family_lists_what_cannot_be_compared(tmp_path):
     family = compare_to("y", {name: lambda each=each: each for name, each in results.items()})
     assert [each.a for each in family.comparisons] == ["x"]
     assert "mnist" in family.refused["z"]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_compare_notes_draws_at_other_noise_levels(tmp_path, shift):
+    gamma = bits(7).astype("float32")
+    a, b = (store(tmp_path / n, examples(bits(i), gamma + shift * i)) for i, n in enumerate("ab"))
+    assert any("even_gamma=true" in note for note in compare(a, b).notes) == (shift > 0)

@@ -98,7 +98,12 @@ def _prepare(config: DictConfig) -> Request:
     estimators, relatives = _asked(config, "estimators"), _asked(config, "relatives")
     device = command.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
-    changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
+    changes = {
+        "test.repeats": config.repeats,
+        "test.seed": config.seed,
+        "test.even_gamma": config.even_gamma,
+        "data.eval_batch_size": config.batch_size,
+    }
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
     run = load_run(config.ckpt, config.ema, changes, config.trust)
@@ -226,7 +231,7 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
 
 
 def main() -> None:
-    switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
+    switches = ("even_gamma", "continuous", "flow", "kid", "inception_score", "precision_recall")
     settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
     parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
     command.run("evaluate", evaluate, settings | parts)

@@ -26,6 +26,9 @@ from vdm.terms import TERMS
 BANDS = 10
 """Bands of γ in a comparison by noise level."""
 
+CLOSE = 0.1
+"""Mean distance of the γ of paired draws up to which they count as equal; learned ends move them a little."""
+
 Place = str | Path | StoredResult
 
 PAIRED_BY = {
@@ -132,6 +135,8 @@ def compare_results(
         return _from_metrics(a, b, names, notes)
     pair = _Pair([r.examples for r in a if r.examples], [r.examples for r in b if r.examples])
     differences = {term: difference(*pair.arrays(lambda e, t=term: e.terms[t]), pair.pairing) for term in TERMS}
+    if pair.at_other_gamma:
+        notes.append(EVEN)
     return Comparison(
         *names,
         differences,
@@ -151,6 +156,9 @@ def one_per_seed(results: Sequence[StoredResult]) -> list[StoredResult]:
     for result in results:
         first.setdefault(result.seed, result)
     return list(first.values())
+
+
+EVEN = "the draws are at other γ on either side: evaluate both with even_gamma=true for a narrower interval"
 
 
 class _Pair:
@@ -188,6 +196,14 @@ class _Pair:
             if len(counts) > 1:
                 self.notes.append(f"on the first {self.repeats} replicates, which both sides have")
 
+    @property
+    def at_other_gamma(self) -> bool:
+        """Whether paired draws of the two sides differ in γ, as those of two schedules do."""
+        if self.pairing != "draws" or any(each.gamma is None for side in self.sides for each in side):
+            return False
+        a, b = self.arrays(_gamma)
+        return bool(np.abs(a.mean(0) - b.mean(0)).mean() > CLOSE)
+
     def arrays(self, values: Callable[[Examples], np.ndarray]) -> tuple[Values, Values]:
         """Return the values (S, n, R) of both sides at the common examples and replicates."""
         both = []
@@ -211,7 +227,7 @@ def _bands(pair: _Pair, bands: int) -> list[Band]:
     every = [each for side in pair.sides for each in side]
     if any(each.gamma is None for each in every):
         return []
-    gammas = pair.arrays(lambda e: _gamma(e))
+    gammas = pair.arrays(_gamma)
     matching = pair.arrays(lambda e: e.terms["denoising_matching"])
     if gammas[0].shape[2] == 1 < min(each.about["draws"]["repeats"] for each in every):
         return []  # seeds with other draws: the mean γ of an example's draws says nothing

@@ -40,6 +40,7 @@ class ExampleCollector:
 @torch.no_grad()
 def noise_levels(model: VariationalModel, batch: Batch, evaluation: BoundEvaluation) -> Tensor | None:
     """Return γ_t of each one-t estimate of the evaluation, (B, R); None for a model without any."""
+    model = evaluation.drawn_from(model)
     if not isinstance(model, DiffusionModel):
         return None
     x_0 = model.likelihood.encode(batch.x)
