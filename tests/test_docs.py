@@ -18,8 +18,8 @@ CONFIG_OF = {
     "vdm-sample": "sample",
     "vdm-variance_study": "variance_study",
 }
-CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
-REPORTS = {"estimators": "variance_study", "lineage": "lineage"}
+CONFIG_OF |= {"vdm-likelihood_page": "likelihood_page", "vdm-lineage": "lineage", "vdm-export": "export"}
+REPORTS = {"estimators": "variance_study", "lineage": "lineage", "likelihood": "likelihood_page"}
 
 
 def blocks(page, language):

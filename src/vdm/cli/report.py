@@ -1,4 +1,4 @@
-"""``vdm-report run=… | sweep=… | estimators ckpt=… | lineage``: pages and tables on runs and models."""
+"""``vdm-report run=… | sweep=… | compare … | likelihood … | estimators … | lineage``: pages on runs and models."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ from vdm.errors import InvalidInput
 from vdm.reports import compare, run, sweep
 from vdm.runs.reading import reading
 from vdm.studies.ladder import lineage
+from vdm.studies.likelihood_page import likelihood
 from vdm.studies.variance_report import estimators
 
 COUNTS = dict.fromkeys(("examples", "timesteps", "repeats", "batches", "seed"), int)
@@ -21,6 +22,14 @@ STUDIES: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
         estimators,
         {"ckpt": str, "split": str, "ema": bool, "growth": list[int] | None, **COUNTS}
         | dict.fromkeys(("times", "schedules"), Mapping[str, Mapping]),
+    ),
+    "likelihood": (
+        "likelihood_page",
+        likelihood,
+        {"ckpt": str, "split": str, "ema": bool, "accelerator": str, "divergence": str, "tolerance": float}
+        | dict.fromkeys(("examples", "seed", "rows", "repeats"), int)
+        | dict.fromkeys(("trajectory_timesteps", "trajectory_repeats", "flow_repeats"), int)
+        | dict.fromkeys(("timesteps", "trajectories", "flow_samples"), list[int]),
     ),
     "lineage": ("lineage", lineage, {"runs": str | None, "reference": str | None}),
 }
@@ -33,6 +42,7 @@ HELP = {"--help", "-h"}
 USAGE = """vdm-report run=FOLDER [output_dir=FOLDER]     one page on a run, finished or not
 vdm-report sweep=FOLDER [output_dir=FOLDER]   tables and figures over the runs of a sweep; reference=NAME or the best
 vdm-report compare runs=[A,B] folder=FOLDER   is A better than B, with intervals; reference=NAME or best for more
+vdm-report likelihood ckpt=FILE …             every estimate of −log p(x), and the orderings that must hold
 vdm-report estimators ckpt=FILE …             variance of the bound's two forms; estimators --help lists its settings
 vdm-report lineage [runs=FOLDER] …            the models of the lineage side by side; lineage --help lists its settings"""
 
@@ -77,4 +87,5 @@ def main() -> None:
     elif asked in STUDIES:
         command.run(*STUDIES[sys.argv.pop(1)])
     else:
-        command.stop("say what to report on: compare runs=…, estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER")
+        kinds = "compare runs=…, likelihood ckpt=…, estimators ckpt=…, lineage, run=FOLDER, or sweep=FOLDER"
+        command.stop(f"say what to report on: {kinds}")
