@@ -142,7 +142,7 @@ def test_family_is_sorted_and_corrected(tmp_path):
     reads = {name: lambda each=each: each for name, each in results.items()}
     given, best = compare_to("y", reads), compare_to("y", reads, best=True)
     assert [each.a for each in given.comparisons] == ["z", "x"]
-    assert (given.count, best.count) == (2, 3)
+    assert (given.corrected_for, best.corrected_for) == (2, 3)
     assert (given.confidence, best.confidence) == pytest.approx((0.975, 1 - 0.05 / 3))
     assert all(one >= each.total.p for one, each in zip(given.adjusted, given.comparisons, strict=True))
 

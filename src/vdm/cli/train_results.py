@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from vdm.bound import VariationalModel
 from vdm.cli.preflight import Plan
 from vdm.evaluation import warnings
-from vdm.evaluation.samples.images import draw_samples
+from vdm.evaluation.samples.images import draw_examples, draw_samples
 from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
@@ -30,7 +32,12 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     """
     bounds, test = plan.terms.results, plan.task.test
     tested = {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, "weights": "ema"}
-    facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort}
+    made = {
+        "model": kind_of(plan.task.evaluated),
+        "device": str(plan.trainer.strategy.root_device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort, **made}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
     if plan.scores is not None and plan.scores.scores.entry:
         metrics["samples"] = {**plan.scores.scores.entry, "checkpoint_sha256": file_sha256(checkpoint)}
@@ -51,11 +58,17 @@ def _examples(plan: Plan) -> Examples:
     return plan.terms.examples._replace(about=about)
 
 
+def kind_of(model: VariationalModel) -> str:
+    """Return the class of a model, and that of its schedule if it has one: "VDM, LinearSchedule"."""
+    return ", ".join(type(each).__name__ for each in (model, getattr(model, "schedule", None)) if each is not None)
+
+
 def _save_images(plan: Plan) -> None:
     """Write samples, the bound over training, and the callbacks' own images of the evaluated model."""
     trainer, data, folder = plan.trainer, plan.data, plan.folder
     model = plan.task.evaluated.to(trainer.strategy.root_device)  # the Trainer has moved it to the CPU
     save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, plan.config.seed))
+    save_image(trainer, folder.pictures / "test_examples.png", "test_examples", draw_examples(model, data, 64))
     if folder.curves.exists():
         bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -134,13 +134,13 @@ def compare_results(
         notes.append(f"not paired: no values of single examples in {', '.join(missing)}; vdm-evaluate writes them")
         return _from_metrics(a, b, names, notes)
     pair = _Pair([r.examples for r in a if r.examples], [r.examples for r in b if r.examples])
-    differences = {term: difference(*pair.arrays(lambda e, t=term: e.terms[t]), pair.pairing) for term in TERMS}
+    differences = {term: difference(*pair.arrays(_term(term)), pair.pairing) for term in TERMS}
     if pair.at_other_gamma:
         notes.append(EVEN)
     return Comparison(
         *names,
         differences,
-        difference(*pair.arrays(lambda e: e.terms["bits_per_dim"]), "none"),
+        difference(*pair.arrays(_term("bits_per_dim")), "none"),
         _bands(pair, bands),
         _estimates(pair),
         pair.pairing,
@@ -174,7 +174,7 @@ class _Pair:
         self.sides, self.notes = (a, b), list[str]()
         own = [_common_index(side) for side in self.sides]
         same_data = len({each.about["data"]["sha256"] for each in (*a, *b)}) == 1
-        index = np.intersect1d(*own)
+        index = np.intersect1d(own[0], own[1])
         if not same_data or len(index) < 2:
             self.notes.append("not paired: the examples are others of the same source" if not same_data else "not paired")
             self.pairing: Pairing = "none"
@@ -228,7 +228,7 @@ def _bands(pair: _Pair, bands: int) -> list[Band]:
     if any(each.gamma is None for each in every):
         return []
     gammas = pair.arrays(_gamma)
-    matching = pair.arrays(lambda e: e.terms["denoising_matching"])
+    matching = pair.arrays(_term("denoising_matching"))
     if gammas[0].shape[2] == 1 < min(each.about["draws"]["repeats"] for each in every):
         return []  # seeds with other draws: the mean γ of an example's draws says nothing
     edges = band_edges(gammas, bands)
@@ -236,6 +236,10 @@ def _bands(pair: _Pair, bands: int) -> list[Band]:
     return [
         Band(float(edges[k]), float(edges[k + 1]), difference(parts[0][k], parts[1][k], pair.pairing)) for k in range(bands)
     ]
+
+
+def _term(name: str) -> Callable[[Examples], np.ndarray]:
+    return lambda examples: examples.terms[name]
 
 
 def _gamma(examples: Examples) -> np.ndarray:
@@ -267,8 +271,8 @@ def _from_metrics(
         (mean_a, error_a), (mean_b, error_b) = (map(float, each.mean(0)) for each in estimates)
         parts = [part for each in estimates for part in seed_parts(each[:, :1, None])]
         found[term] = difference_of_means(mean_a - mean_b, (error_a, error_b), parts)
-    seeds, sizes = (len(a), len(b)), [r.data.get("size") for r in (*a, *b)]
-    n = min(sizes) if all(isinstance(size, int) for size in sizes) else None
+    seeds, sizes = (len(a), len(b)), [size for r in (*a, *b) if isinstance(size := r.data.get("size"), int)]
+    n = min(sizes, default=None)
     return Comparison(*names, found, found["bits_per_dim"], [], {}, "none", seeds, n, notes)
 
 

@@ -18,24 +18,24 @@ class Family(NamedTuple):
     Attributes:
         reference: name of the reference.
         comparisons: each group minus the reference.
-        count: how many comparisons the correction is for: all pairs if the reference was chosen for its result.
+        corrected_for: how many comparisons the correction is for: all pairs if the reference was chosen for its result.
         refused: groups that cannot be compared, and why.
     """
 
     reference: str
     comparisons: Sequence[Comparison]
-    count: int
+    corrected_for: int
     refused: Mapping[str, str] = {}
 
     @property
     def confidence(self) -> float:
         """The confidence of each simultaneous interval."""
-        return simultaneous(self.count)
+        return simultaneous(self.corrected_for)
 
     @property
     def adjusted(self) -> list[float]:
         """The p-values of no difference of the totals, by Holm."""
-        return holm([comparison.total.p for comparison in self.comparisons], self.count)
+        return holm([comparison.total.p for comparison in self.comparisons], self.corrected_for)
 
     def entry(self) -> dict[str, Any]:
         """Return the content of compare.json; a single comparison stands at the top as well."""
@@ -45,7 +45,7 @@ class Family(NamedTuple):
             corrected = {"low": low, "high": high, "confidence": self.confidence, "p_holm": p}
             entries.append({**comparison.entry(), "p": comparison.total.p, "simultaneous": corrected})
         top = entries[0] if len(entries) == 1 else {}
-        about = {"reference": self.reference, "corrected_for": self.count, "refused": dict(self.refused)}
+        about = {"reference": self.reference, "corrected_for": self.corrected_for, "refused": dict(self.refused)}
         return {**top, **about, "comparisons": entries}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -110,7 +111,7 @@ def _family(groups: dict[str, Sequence[StoredResult]], reference: str | None) ->
         return sum(found) / len(found)
 
     chosen = min(groups, key=mean) if reference == BEST else list(groups)[-1] if reference is None else reference
-    return compare_to(chosen, {name: lambda each=each: each for name, each in groups.items()}, reference == BEST)
+    return compare_to(chosen, {name: partial(list, each) for name, each in groups.items()}, reference == BEST)
 
 
 def _total(result: StoredResult) -> float:

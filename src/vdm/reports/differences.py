@@ -44,7 +44,7 @@ def of_runs(groups: Mapping[str, Sequence[Run]], reference: str | None) -> Famil
 
 def differences_table(family: Family) -> Table:
     """Return a row a comparison: the difference of the totals with its intervals, and the corrected p-value."""
-    several = family.count > 1
+    several = family.corrected_for > 1
     headings = ["", "bits/dim", "95 % interval", *(["simultaneous"] if several else []), "p", "paired by", "seeds"]
     rows = []
     for comparison, p in zip(family.comparisons, family.adjusted, strict=True):
@@ -63,12 +63,11 @@ def notes(family: Family) -> list[str]:
         lines.append("Intervals are over examples and draws, and over the training seeds of a side with several.")
     else:
         lines.append("Intervals are over examples and draws. They do not contain training seeds: there is one a side.")
-    if family.count > 1:
-        why = "all pairs, since the reference was chosen by its result" if family.count > len(family.comparisons) else "all"
-        lines.append(
-            f"Simultaneous intervals hold together with 95 % (Bonferroni, {family.count} comparisons: {why}); p by Holm "
-            "for as many."
-        )
+    number = family.corrected_for
+    if number > 1:
+        why = ": all pairs, since the reference was chosen by its result" if number > len(family.comparisons) else ""
+        lines.append(f"Simultaneous intervals hold together with 95 % (Bonferroni, {number} comparisons{why}).")
+        lines.append("p is Holm's, for as many.")
     pairings = dict.fromkeys(comparison.pairing for comparison in family.comparisons)
     lines += [f"Paired by {pairing}: {PAIRED_BY[pairing]}." for pairing in pairings]
     found = dict.fromkeys((c.a, note) for c in family.comparisons for note in c.notes if not note.startswith("not over"))

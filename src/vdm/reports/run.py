@@ -34,10 +34,11 @@ PANELS = {
 
 CAPTIONS = {
     "samples": "samples of the averaged model",
-    "trajectory": "samples during generation: x_t, and below it x̂_0(x_t)",
+    "test_examples": "as many test examples, for comparison",
+    "trajectory": "samples during generation: x_t, and below it the prediction x̂_0(x_t)",
     "noising": "test examples x_0 and a path of q, from the least noise to the most",
     "denoised": "the same x_t, and below each the denoiser's prediction x̂_0(x_t)",
-    "reconstructions": "test examples, and below each draws of x given its latents",
+    "reconstructions": "test examples, and below each three draws of x given its latents",
     "traversals": "one row a layer: its most informative coordinate from −3 to 3 standard deviations",
 }
 """Captions of the pictures that training writes; other pictures are captioned by their names."""
@@ -81,7 +82,16 @@ def page_of(run: Run) -> Page:
         _settings(run, folder),
         Section("Provenance", "metrics.json: provenance", _flat(run.metrics.get("provenance", {}))),
     ]
-    return Page(folder.root.resolve().name, sections, run.state, _status(run))
+    return Page(folder.root.resolve().name, sections, run.state, _status(run), about(run.metrics.get("provenance", {})))
+
+
+def about(facts: Mapping[str, Any]) -> str:
+    """Return what a provenance says in one line: data set, model, steps, date, device, version of the code."""
+    named = facts.get("data", {}).get("name", ""), facts.get("model", "")
+    steps = f"{facts['steps']:,} steps" if isinstance(facts.get("steps"), int) else ""
+    machine = facts.get("gpu") or facts.get("machine", "")
+    version = f"vdm {facts['vdm']}" if "vdm" in facts else ""
+    return " · ".join(str(each) for each in (*named, steps, str(facts.get("finished", ""))[:10], machine, version) if each)
 
 
 def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:

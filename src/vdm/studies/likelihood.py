@@ -35,6 +35,7 @@ from vdm.evaluation.orderings import (
     known,
     not_below,
 )
+from vdm.evaluation.stratified_bound import portion
 from vdm.gamma import alpha_bar, event_dims
 from vdm.likelihoods import CategoricalLikelihood, LevelLikelihood
 from vdm.models import DiffusionModel
@@ -95,13 +96,13 @@ class LikelihoodStudy:
     def run(self, progress: Progress, entropy: float | None = None) -> Estimates:
         """Estimate everything; ``entropy`` is the mean of −log p of the same examples in bits/dim, if it is known."""
         values: dict[str, np.ndarray] = {}
-        bounds = self._bounds(lambda done: progress(0.2 * done))
+        bounds = self._bounds(portion(progress, 0.0, 0.2))
         values |= {f"bound, T = {time}": terms["bits_per_dim"] for time, terms in bounds.items()}
-        log_w = self._log_weights(lambda done: progress(0.2 + 0.4 * done))
+        log_w = self._log_weights(portion(progress, 0.2, 0.6))
         weighted = {k: self._bits(log_w, k) for k in sorted(self.settings.trajectories)}
         T = self.settings.trajectory_timesteps
         values |= {f"importance-weighted, K = {k}, T = {T}": bits for k, bits in weighted.items()}
-        flows = self._flows(lambda done: progress(0.6 + 0.4 * done))
+        flows = self._flows(portion(progress, 0.6, 1.0))
         for name, nats in flows.items():
             values |= {f"flow, {name}, K = {k}": self._bits(nats, k) for k in sorted(self.settings.flow_samples)}
         checks = [*self._bound_checks(bounds), *self._weighted_checks(bounds, log_w, weighted), *self._flow_checks(flows)]
@@ -140,7 +141,8 @@ class LikelihoodStudy:
             repeats = max(2, settings.flow_repeats) * self.largest[1]
             divergence = DIVERGENCES[settings.divergence]()
             flow = FlowLikelihood(divergence, dequantisation, settings.tolerance, repeats, settings.seed, rows=settings.rows)
-            (result,) = flow(self.model, self.data, lambda done, i=number: progress((i + done) / len(self.dequantisations)))
+            share = portion(progress, number / len(self.dequantisations), (number + 1) / len(self.dequantisations))
+            (result,) = flow(self.model, self.data, share)
             assert result.values is not None
             found[name] = -result.values.double().cpu().numpy() * self.dims * math.log(2)
         return found
