@@ -1,13 +1,17 @@
 """The likelihood page: orderings that hold on an ideal model, and planted errors that violate them."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from support.commands import invoke
+from support.exports import exported
 from support.oracles import gaussian_denoiser, training_set_denoiser
 from vdm.batch import Batch
+from vdm.cli import report
 from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.evaluation import UniformDequantisation, importance
@@ -130,3 +134,53 @@ def test_checks_tell_chance_from_violation():
 def test_study_refuses(change, message):
     with pytest.raises(InvalidInput, match=message):
         measure(settings=SMALL._replace(**change))
+
+
+FEW = (
+    "examples=3",
+    "timesteps=[3]",
+    "repeats=4",
+    "trajectories=[1,2]",
+    "trajectory_timesteps=3",
+    "tolerance=0.1",
+    "accelerator=cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An untrained model of the digits."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    folder.mkdir()
+    return exported(folder, ("model.denoiser.network.channels=8", "model.denoiser.network.blocks=1"))[0]
+
+
+def test_page_shows_estimates_orderings_and_codelength(checkpoint, tmp_path, capsys):
+    account = {"bits_per_dim": {"net": {"value": 3.25}, "file": {"value": 3.5}, "png": {"value": 9.0}}, "images": 7}
+    (checkpoint.parents[1] / "compress.json").write_text(json.dumps(account))
+    assert invoke(report, "likelihood", f"ckpt={checkpoint}", *FEW, f"hydra.run.dir={tmp_path}/out") == 0
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    names = [name.partition(",")[0] for name in metrics["likelihood"]]
+    assert sorted(set(names)) == ["bound", "flow", "importance-weighted"]
+    assert [check["verdict"] for check in metrics["checks"]].count("VIOLATED") == len(metrics["warnings"])
+    assert metrics["codelength"] == {"codelength, net, 7 images": 3.25, "codelength, whole file, 7 images": 3.5}
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Orderings" in page
+    assert "codelength, net, 7 images" in page
+    assert "orderings that must hold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("flow_samples=[1,4]", "need divergence=exact"),
+        ("trajectories=[]", "at least one"),
+        ("repeats=1", "repeats must be at least 2"),
+        ("examples=0", "examples must be at least 1"),
+        ("flow_repeat=3", "flow_repeat"),
+    ],
+)
+def test_page_refuses(checkpoint, tmp_path, capsys, word, message):
+    assert invoke(report, "likelihood", f"ckpt={checkpoint}", *FEW, word, f"hydra.run.dir={tmp_path}/out") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert message in line
