@@ -59,7 +59,9 @@ def test_report_on_three_corrects_for_their_number(tmp_path, capsys):
     found = json.loads((tmp_path / "out/compare.json").read_text())
     assert (found["reference"], found["corrected_for"]) == ("a", 3)
     assert [each["a"] for each in found["comparisons"]] == ["b", "c"]
-    assert "Bonferroni, 3 comparisons" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Bonferroni, 3 comparisons" in out
+    assert "simultaneous" in next(line for line in out.splitlines() if "95 % interval" in line)  # a grid within 80 columns
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_sweep_report_shows_paired_differences(sweep, capsys, words, count):
     text = (sweep / "report/report.md").read_text().partition("## difference to schedule=cosine")[2]
     rows = [line for line in text.splitlines() if line.startswith("| schedule")]
     assert [row.split("|")[1].strip() for row in rows] == ["schedule=sigmoid", "schedule=linear"]
-    assert all(" draws " in row for row in rows)
+    assert "Paired by draws: paired by example and by draw" in text
     assert f"Bonferroni, {count} comparisons" in text
     assert "difference to schedule=cosine" in capsys.readouterr().out
 

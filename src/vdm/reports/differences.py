@@ -43,24 +43,39 @@ def of_runs(groups: Mapping[str, Sequence[Run]], reference: str | None) -> Famil
 
 
 def differences_table(family: Family) -> Table:
-    """Return a row a comparison: the difference of the totals with its intervals, and the corrected p-value."""
+    """Return a row a comparison: the difference of the totals, its intervals, and the corrected p-value.
+
+    What differs between rows beside them, pairing and seeds, has a column; otherwise the notes say it.
+    """
     several = family.corrected_for > 1
-    headings = ["", "bits/dim", "95 % interval", *(["simultaneous"] if several else []), "p", "paired by", "seeds"]
+    more = {name: cells for name, cells in _more(family).items() if len(set(cells)) > 1}
+    headings = ["", "bits/dim", "95 % interval", *(["simultaneous"] if several else []), "p", *more]
     rows = []
-    for comparison, p in zip(family.comparisons, family.adjusted, strict=True):
+    for number, (comparison, p) in enumerate(zip(family.comparisons, family.adjusted, strict=True)):
         total = comparison.total
         intervals = [total.interval(), *([total.interval(family.confidence)] if several else [])]
-        seeds = " and ".join(str(count) for count in dict.fromkeys(comparison.seeds))
         shown = [interval_text(total, interval) for interval in intervals]
-        rows.append([comparison.a, signed(total), *shown, _p(p), comparison.pairing, seeds])
+        value = f"{total.value:+.{decimals(total.se)}f}"
+        rows.append([comparison.a, value, *shown, _p(p), *(cells[number] for cells in more.values())])
     return Table(headings, rows, f"difference to {family.reference}", " ".join(notes(family)))
+
+
+def _more(family: Family) -> dict[str, list[str]]:
+    return {
+        "paired by": [comparison.pairing for comparison in family.comparisons],
+        "seeds": [" and ".join(map(str, comparison.seeds)) for comparison in family.comparisons],
+    }
 
 
 def notes(family: Family) -> list[str]:
     """Return how to read the table: what the intervals contain, what is corrected, and what is not paired."""
     lines = [f"Each result minus {family.reference}, in bits/dim: negative is better."]
     if any(count > 1 for comparison in family.comparisons for count in comparison.seeds):
-        lines.append("Intervals are over examples and draws, and over the training seeds of a side with several.")
+        seeds = dict.fromkeys(_more(family)["seeds"])
+        lines.append(
+            f"Intervals are over examples and draws, and over the training seeds of a side with several (seeds: "
+            f"{', '.join(seeds)})."
+        )
     else:
         lines.append("Intervals are over examples and draws. They do not contain training seeds: there is one a side.")
     number = family.corrected_for
@@ -107,26 +122,17 @@ def bands_picture(comparisons: Sequence[Comparison]) -> Picture | None:
     return Picture.of("bands", "each with its own 95 % interval; the sum over bands is the term's difference", figure)
 
 
-def signed(difference: Difference) -> str:
-    """Return value ± se with the decimals of the error."""
-    places = _places(difference)
-    return f"{difference.value:+.{places}f} ± {difference.se:.{places}f}"
-
-
 def interval_text(difference: Difference, interval: tuple[float, float]) -> str:
-    places = _places(difference)
+    """Return the ends with the decimals of the error."""
+    places = decimals(difference.se)
     low, high = (f"{end:+.{places}f}" for end in interval)
-    return f"{low} … {high}"
+    return f"{low}, {high}"
 
 
 def _row(name: str, each: Difference) -> list[str]:
-    places = _places(each)
+    places = decimals(each.se)
     df = f"{each.df:.0f}" if each.df < 1e6 else "∞"
     return [name, f"{each.value:+.{places}f}", f"{each.se:.{places}f}", interval_text(each, each.interval()), df]
-
-
-def _places(difference: Difference) -> int:
-    return decimals(difference.se)
 
 
 def _p(p: float) -> str:
