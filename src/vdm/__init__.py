@@ -6,7 +6,12 @@
 from importlib import import_module
 from typing import Any
 
-_LAZY = {"compare": "vdm.evaluation.compare", "load": "vdm.runs.exported"}
+_LAZY = {
+    "compare": "vdm.evaluation.compare",
+    "compress": "vdm.codec",
+    "decompress": "vdm.codec",
+    "load": "vdm.runs.exported",
+}
 """Public names and the modules that define them."""
 
 

@@ -83,6 +83,14 @@ class VariationalModel(nn.Module, ABC):
         """L, the entries of ``elbo(x).matching``: one estimate of the whole term, unless the model overrides it."""
         return 1
 
+    @property
+    def independent_draws(self) -> bool:
+        """Whether ``elbo`` draws for each example independently of the others, so that error bars may pool examples.
+
+        False unless the model knows: error bars then rest on whole replicates, which are independent in any case.
+        """
+        return False
+
     def init_from_data(self, x: Tensor) -> None:
         """Pass the training examples x (N, *event) to every ``DataDependentInit`` part, before the first step."""
         for part in self.modules():

@@ -18,7 +18,7 @@ from vdm.divergence import Divergence
 from vdm.draws import AbstractDraws
 from vdm.gamma import align, alpha_bar, event_dims
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess, reparameterised_sample, reverse_kernel, standard_normal
+from vdm.process import ForwardProcess, reparameterised_sample, reverse_kernel, standard_normal, widened
 from vdm.terms import bits_per_dim
 
 
@@ -91,7 +91,8 @@ def consistency_at(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, 
     forward = process.transition(reparameterised_sample(start, draws, "x_s"), before, now)
     x_t = reparameterised_sample(forward, draws, "x_t")
     x_next = reparameterised_sample(process.transition(x_t, now, after), draws, "x_u")
-    reverse = reverse_kernel(denoise(x_next, after).x_0, x_next, now, after)
+    prediction = denoise(x_next, after)
+    reverse = widened(reverse_kernel(prediction.x_0, x_next, now, after), prediction.log_variance_ratio(now, after))
     return forward.log_prob(x_t) - reverse.log_prob(x_t)
 
 
@@ -117,7 +118,7 @@ def literal_gap(
     for at, following in pairwise(latents(x_0, gammas, draws)):
 
         def scaled_mean(x_next: Tensor, at: "ChainLatent" = at, following: "ChainLatent" = following) -> Tensor:
-            reverse = reverse_kernel(denoise(x_next, following.gamma_t).x_0, x_next, at.gamma_t, following.gamma_t)
+            reverse = _reverse(denoise, following._replace(x_t=x_next), at.gamma_t)
             signal = (alpha_bar(following.gamma_t) / alpha_bar(at.gamma_t)).sqrt()
             return align(signal, x_next) * at.forward.variance / reverse.variance * reverse.mean
 
@@ -144,5 +145,6 @@ def latents(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws) -> Iter
 
 def _reverse(denoise: Denoise, following: ChainLatent, gamma_t: Tensor) -> Independent:
     """p_θ(x_t | x_{t+1}) at the latent x_{t+1}: (1.96)."""
-    x_hat = denoise(following.x_t, following.gamma_t).x_0
-    return reverse_kernel(x_hat, following.x_t, gamma_t, following.gamma_t)
+    prediction = denoise(following.x_t, following.gamma_t)
+    kernel = reverse_kernel(prediction.x_0, following.x_t, gamma_t, following.gamma_t)
+    return widened(kernel, prediction.log_variance_ratio(gamma_t, following.gamma_t))

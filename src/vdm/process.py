@@ -71,3 +71,10 @@ def q_sample(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
 def reverse_kernel(x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
     """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0), (1.96), with ``x_hat`` = x̂_0(x_t) the denoiser's estimate."""
     return ForwardProcess().posterior(x_hat, x_t, gamma_s, gamma_t)
+
+
+def widened(kernel: Independent, log_ratio: Tensor | None) -> Independent:
+    """Return N(μ, e^ρ σ²) for a kernel N(μ, σ²) and ρ = ``log_ratio``, (B,) or (B, *event); None stands for 0."""
+    if log_ratio is None:
+        return kernel
+    return gaussian(kernel.mean, kernel.stddev * align((log_ratio / 2).exp(), kernel.mean))

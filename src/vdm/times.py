@@ -12,6 +12,9 @@ from vdm.loss_history import LossHistory, LossObserver
 class TimeSampler(nn.Module, ABC):
     """A distribution of u in [0, 1); an estimate divides by its density, so every sampler is unbiased."""
 
+    independent: bool = False
+    """Whether u of one row is independent of the other rows'; error bars then pool the examples' replicates."""
+
     @abstractmethod
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         """Draw u for the rows of ``like``; return (u, density of u), each (B,)."""
@@ -19,6 +22,8 @@ class TimeSampler(nn.Module, ABC):
 
 class UniformTimes(TimeSampler):
     """u ~ U[0, 1), independent over the rows."""
+
+    independent = True
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         u = draws.uniform("t", like)

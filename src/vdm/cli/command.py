@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vdm.config import hints
+from vdm.config.composed import to_plain
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
@@ -83,7 +84,7 @@ def _check_names(config_name: str, config: DictConfig) -> None:
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
         raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
-    known = hints.names(config_name, depth=1)
+    known = [*hints.names(config_name, depth=1), *hints.DATA_FACTS]
     unknown = sorted(set(map(str, config)) - set(known))
     if unknown:
         raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
@@ -101,6 +102,14 @@ def _line(config_name: str, error: BaseException) -> str:
         hint = hints.suggestion(config_name, str(error))
         return line.partition(" To append to your config")[0].rstrip(".") + hint if hint else line
     return line
+
+
+def data_changes(config: DictConfig) -> dict[str, Any]:
+    """Return the changes to a run's config that ``data=…`` of an evaluation asks for; none without it."""
+    if OmegaConf.select(config, "data") is None:
+        return {}
+    data = to_plain(config.data)
+    return {"data": data | ({"seed": 0} if data.get("seed", 0) is None else {}), "levels": config.levels}
 
 
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
@@ -95,10 +96,14 @@ def evaluate(config: DictConfig) -> float:
 
 def _prepare(config: DictConfig) -> Request:
     """Load the run and build what is asked for; all refusals happen here, before any work."""
-    estimators, relatives = _asked(config, "estimators"), _asked(config, "relatives")
+    estimators = {
+        name: instantiate_own(_with_draws(node, name, config), f"estimators.{name}")
+        for name, node in _asked(config, "estimators").items()
+    }
+    relatives = [instantiate_own(node, f"relatives.{name}") for name, node in _asked(config, "relatives").items()]
     device = command.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
-    changes = {
+    changes = command.data_changes(config) | {
         "test.repeats": config.repeats,
         "test.seed": config.seed,
         "test.even_gamma": config.even_gamma,
@@ -109,7 +114,7 @@ def _prepare(config: DictConfig) -> Request:
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
-    scores = SampleScores(fid, run.levels, [*relatives.values()])
+    scores = SampleScores(fid, run.levels, relatives)
     scores.check(run.model, run.data)
     for estimator in estimators.values():
         estimator.check(run.model)
@@ -117,10 +122,19 @@ def _prepare(config: DictConfig) -> Request:
 
 
 def _asked(config: DictConfig, group: str) -> dict[str, Any]:
-    """Build the parts of a group that are asked for: by anything but null and false, so that 0 and [] reach their checks."""
+    """Return the parts that are asked for: by anything but null and false, so that 0 and [] reach their checks."""
     parts = OmegaConf.select(config, group) or {}
-    asked = [name for name in parts if config[name] is not None and config[name] is not False]
-    return {name: instantiate_own(parts[name], f"{group}.{name}") for name in asked}
+    return {name: node for name, node in parts.items() if config[name] is not None and config[name] is not False}
+
+
+def _with_draws(node: DictConfig, name: str, config: DictConfig) -> DictConfig:
+    """Return an estimator's config with the command's ``repeats`` and ``seed``, unless it was given its own."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    own = {override.lstrip("+").partition("=")[0] for override in given}
+    for key in ("repeats", "seed"):
+        if config[key] is not None and key in node and f"estimators.{name}.{key}" not in own:
+            OmegaConf.update(node, key, config[key])
+    return node
 
 
 @contextmanager
@@ -183,8 +197,8 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
 def _conclude(request: Request, measured: Measured) -> None:
     """Write metrics.json and print the tables."""
     config, run, facts = request.config, request.run, request.provenance
-    others = [result.terms["bits_per_dim"] for result in measured.results]
-    trained = {"trained_on": run.checkpoint.provenance.get("data")}
+    others = {result.name: result.terms for result in measured.results}
+    trained = {"trained_on": run.checkpoint.provenance.get("data"), "samples": request.scores.entry}
     sentences = warnings.warnings(run.model, measured.own.terms, others, run.data, facts | trained)
     folder = RunFolder(config.output_dir)
     write_examples(folder.examples, _examples(request, measured, facts))

@@ -50,7 +50,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_least(1, n=config.n, batch_size=config.batch_size)
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
-    run = load_run(config.ckpt, config.ema, chosen, config.trust)
+    run = load_run(config.ckpt, config.ema, command.data_changes(config) | chosen, config.trust)
     run.model.to(command.device_of(config.accelerator))
     if config.compile:
         compile_blocks(run.model)

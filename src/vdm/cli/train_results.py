@@ -39,9 +39,11 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     }
     facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort, **made}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
-    if plan.scores is not None and plan.scores.scores.entry:
-        metrics["samples"] = {**plan.scores.scores.entry, "checkpoint_sha256": file_sha256(checkpoint)}
-    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
+    scores = {} if plan.scores is None else plan.scores.scores.entry
+    if scores:
+        metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
+    about = {**facts, "split": "test", "samples": scores}
+    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], {}, plan.data, about)
     write_examples(plan.folder.examples, _examples(plan))
     plan.folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
     _save_images(plan)

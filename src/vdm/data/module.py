@@ -147,7 +147,7 @@ class DataModule(LightningDataModule):
 
     def sampling_condition(self, n: int) -> Tensor | None:
         """Return conditions for ``n`` samples: those of the first training examples, repeated."""
-        condition = self.splits()["train"].condition
+        condition = self.splits()["train"].condition if self.source.has_examples else None
         return None if condition is None else condition[torch.arange(n) % len(condition)]
 
     def train_dataloader(self) -> ShuffledBatches:

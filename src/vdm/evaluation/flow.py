@@ -24,9 +24,11 @@ from vdm.bound import Denoise, VariationalModel
 from vdm.denoiser import with_condition
 from vdm.divergence import Divergence
 from vdm.draws import ExampleDraws, scalar_dtype
+from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import Dequantisation
-from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_independent, need_two
+from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
+from vdm.evaluation.summary import summarise
 from vdm.gamma import align, alpha_bar, event_dims, sigma2
 from vdm.process import isotropic
 from vdm.schedules import NoiseSchedule
@@ -113,7 +115,9 @@ class FlowLikelihood(Estimator):
         self.repeats, self.seed = need_two(repeats), seed
 
     def check(self, model: VariationalModel) -> None:
-        self.dequantisation.check(diffusion(model, "the probability flow").likelihood)
+        vdm = diffusion(model, "the probability flow")
+        self.dequantisation.check(vdm.likelihood)
+        vdm.at(ContinuousTime())  # refused by a denoiser that knows the steps of a table only
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         pieces = list(chunks(data, self.rows))
@@ -155,5 +159,5 @@ class FlowLikelihood(Estimator):
             f"{trace}, {bins}; halving the tolerance {self.tolerance:g} changes it by {mean:+.5f} bits/dim, one "
             f"example by {largest:.5f} at most"
         )
-        terms = {"bits_per_dim": from_independent(values)}
+        terms = {"bits_per_dim": summarise(values, independent=True)}
         return Result("flow", "probability flow", terms, len(values), self.repeats, calls, facts, note, values)

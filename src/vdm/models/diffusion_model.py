@@ -16,6 +16,7 @@ from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, event_mean
 from vdm.likelihoods import Likelihood
+from vdm.models.compatibility import check_time
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.latent import StandardNormal
 from vdm.models.mhvae import MHVAE
@@ -61,12 +62,21 @@ class DiffusionModel(VariationalModel, ABC):
         return event_mean(self.time.gamma_and_weight(self.schedule, u).gamma_t)
 
     @property
+    def independent_draws(self) -> bool:
+        return self.times.independent
+
+    @property
     def default_steps(self) -> int:
         """Sampling steps where the call does not say: T − 1 in discrete time, those of ``sampling`` in continuous time."""
         return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
 
     def at(self, time: Time) -> Self:
-        """Return the same model, sharing every part, with its bound at another ``time``."""
+        """Return the same model, sharing every part, with its bound at another ``time``.
+
+        Raises:
+            InvalidInput: continuous time for a denoiser that has none.
+        """
+        check_time(self.denoiser, time)
         other = copy(self)
         other.time = time
         return other

@@ -11,7 +11,7 @@ from vdm.elbo import OneTimeEstimate, Time, all_timestep_kls, one_time_estimate,
 from vdm.gamma import event_dims
 from vdm.likelihoods import Likelihood
 from vdm.loss_history import LossObserver
-from vdm.models.compatibility import check_likelihood, check_training
+from vdm.models.compatibility import check_likelihood, check_scale, check_time, check_training
 from vdm.models.diffusion_model import DiffusionModel
 from vdm.models.loading import Loadable
 from vdm.objectives import ElboObjective, Objective
@@ -55,6 +55,8 @@ class VDM(Loadable, DiffusionModel):
         self.objective = objective or ElboObjective()
         self.sampling = sampling or Sampling(AncestralSampler())
         check_likelihood(schedule, likelihood)
+        check_scale(denoiser, likelihood)
+        check_time(denoiser, time)
         check_training(schedule, time, self.times, self.objective)
 
     def check(self, x: Tensor) -> None:
@@ -82,7 +84,7 @@ class VDM(Loadable, DiffusionModel):
         Carries the gradient of a learned schedule's path, and updates the parts that follow the loss.
         """
         bound, estimate = self._one_time(batch.x, draws, self._denoise(batch.condition))
-        matching = estimate.matching(self.objective.weight(estimate.gamma_t)) / bound.dims
+        matching = self.objective.loss(estimate) / bound.dims
         ends = (bound.prior_matching - bound.reconstruction) / bound.dims
         path = self.time.variance_loss(self.schedule, estimate.u, matching)
         if self.training and torch.is_grad_enabled():  # a replayed step must not update the loss history

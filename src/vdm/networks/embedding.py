@@ -107,8 +107,20 @@ class NoiseLevelEmbedding(nn.Module):
 
     def sinusoids(self, gamma: Tensor) -> Tensor:
         """Map γ (B,) to sines and cosines (B, width)."""
-        scaled = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        scaled = self.thousandths(gamma)
         half = self.width // 2
         frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=gamma.dtype, device=gamma.device))
         angles = scaled[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], 1)
+
+    def thousandths(self, gamma: Tensor) -> Tensor:
+        """Map γ (B,) to 1000 (γ − γ_min)/(γ_max − γ_min)."""
+        return 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+
+
+class Float32TimeEmbedding(NoiseLevelEmbedding):
+    """The embedding with the official VDM's rounding: the angle 1000 t is float32 whatever γ's dtype is."""
+
+    def thousandths(self, gamma: Tensor) -> Tensor:
+        t = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        return (t * 1000).float().to(gamma.dtype)

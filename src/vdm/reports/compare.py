@@ -15,6 +15,7 @@ from vdm.reports.groups import differing, settings_label
 from vdm.reports.page import Page, Section, write_page
 from vdm.reports.table import text_tables
 from vdm.runs.files import write_atomically
+from vdm.runs.folder import json_values
 from vdm.runs.results import StoredResult, read_result
 
 USAGE = "vdm-report compare runs=[A,B,…] folder=FOLDER [reference=NAME]"
@@ -34,7 +35,7 @@ def report(runs: str, output: Path, reference: str | None = None) -> None:
     family = _family(groups, reference)
     if not family.comparisons:
         raise InvalidInput(next(iter(family.refused.values())))
-    write_atomically(output / "compare.json", (json.dumps(family.entry(), indent=2) + "\n").encode())
+    write_atomically(output / "compare.json", (json.dumps(json_values(family.entry()), indent=2) + "\n").encode())
     page, *_ = write_page(output, page_of(family))
     tables = [terms_table(comparison) for comparison in family.comparisons]
     head = [differences_table(family)] if len(tables) > 1 else [tables.pop(), *notes(family)]

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import time
 import uuid
@@ -174,15 +175,31 @@ class RunFolder:
             write_atomically(self.failure, f"{reason}\n".encode())
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
-        """Write metrics.json atomically."""
-        write_atomically(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+        """Write metrics.json atomically; NaN and infinity, which JSON lacks, become null."""
+        write_atomically(self.metrics, (json.dumps(json_values(metrics), indent=2, allow_nan=False) + "\n").encode())
 
 
-def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """Return estimates in bits/dim as entries of metrics.json."""
-    return {name: estimate._asdict() for name, estimate in estimates.items()}
+def json_values(tree: Any) -> Any:
+    """Return a tree of plain values with null for every number that is not finite."""
+    if isinstance(tree, Mapping):
+        return {name: json_values(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [json_values(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    """Return estimates in bits/dim as entries of metrics.json: their fields, and the 95 % interval over the draws."""
+    entries = {}
+    for name, estimate in estimates.items():
+        low, high = estimate.interval()
+        entries[name] = json_values({**estimate._asdict(), "low": low, "high": high})
+    return entries
 
 
 def read_estimate(entry: Mapping[str, Any]) -> Estimate:
     """Return the estimate of an entry of metrics.json; TypeError, ValueError or OverflowError if it is malformed."""
-    return Estimate(**{name: float(value) for name, value in entry.items()})
+    fields = {"df": math.nan} | {name: entry[name] for name in Estimate._fields if name in entry}
+    if fields["df"] is None:
+        fields["df"] = math.inf
+    return Estimate(**{name: math.nan if value is None else float(value) for name, value in fields.items()})

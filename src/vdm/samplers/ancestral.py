@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from vdm.bound import Denoise
-from vdm.process import reparameterise, reverse_kernel
+from vdm.process import reparameterise, reverse_kernel, widened
 from vdm.samplers.base import Sampler, Step
 
 
@@ -12,4 +12,5 @@ class AncestralSampler(Sampler):
 
     def step(self, denoise: Denoise, step: Step) -> Tensor:
         kernel = reverse_kernel(step.prediction.x_0, step.x_t, step.gamma_s, step.gamma_t)
+        kernel = widened(kernel, step.prediction.log_variance_ratio(step.gamma_s, step.gamma_t))
         return reparameterise(kernel, step.noise())

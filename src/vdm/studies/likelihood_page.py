@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 from vdm.batch import Batch, first_examples
 from vdm.config.composed import to_plain
 from vdm.estimate import Estimate
-from vdm.evaluation.comparison import t_quantile
-from vdm.evaluation.estimator import diffusion, from_replicates
+from vdm.evaluation.estimator import diffusion
 from vdm.evaluation.orderings import Check, violations
+from vdm.evaluation.summary import summarise
 from vdm.plots.comparison import Interval, intervals_figure
 from vdm.reports import console
 from vdm.reports.page import Page, Picture, Section, write_page
@@ -49,11 +49,14 @@ def likelihood(config: DictConfig) -> None:
     study = LikelihoodStudy(model, _examples(config, run), settings)
     with tqdm(total=1000, desc="likelihood", unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
         found = study.run(lambda done: bar.update(int(1000 * done) - bar.n), _entropy(run, config, len(study.data.x)))
-    estimates = {label: from_replicates(torch.from_numpy(values)) for label, values in found.values.items()}
+    estimates = {
+        label: summarise(torch.from_numpy(values), independent=not label.startswith("bound") or model.independent_draws)
+        for label, values in found.values.items()
+    }
     counts = {label: values.shape[1] for label, values in found.values.items()}
     codes = codelengths(run)
     folder, rows = RunFolder(config.output_dir), _table(run, config, estimates, counts, codes)
-    page = _page(rows, found.checks, {label: _interval(estimates[label], counts[label]) for label in estimates} | codes)
+    page = _page(rows, found.checks, {label: (each.value, *each.interval()) for label, each in estimates.items()} | codes)
     written = write_page(folder.root, page)
     facts = {**provenance(run.data, run.seed), "checkpoint": str(run.checkpoint.path), "step": run.checkpoint.step}
     checks = [{**check._asdict(), "verdict": check.verdict} for check in found.checks]
@@ -93,12 +96,6 @@ def codelengths(run: LoadedRun) -> dict[str, Interval]:
                 known = {name: float(entries[name]["value"]) for name in CODELENGTHS if name in entries}
                 return {f"{CODELENGTHS[name]}, {n} images": (value,) * 3 for name, value in known.items()}
     return {}
-
-
-def _interval(estimate: Estimate, repeats: int) -> Interval:
-    """Return the value and its 95 % interval over the draws."""
-    reach = t_quantile(0.975, repeats - 1) * estimate.mc_se
-    return estimate.value, estimate.value - reach, estimate.value + reach
 
 
 def _table(

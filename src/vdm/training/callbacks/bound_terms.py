@@ -1,5 +1,6 @@
 """Logging of the bound and its terms, in training and evaluation."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -75,7 +76,7 @@ class BoundTerms(Callback):
         self._sums, self._count = state_dict["sums"], state_dict["count"]
         self.validated = state_dict.get("validated")
         stored = state_dict["results"].items()
-        self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
+        self.results = {stage: {name: Estimate(*[*e, math.nan][:5]) for name, e in terms.items()} for stage, terms in stored}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self._start(pl_module, pl_module.validation)
@@ -105,10 +106,12 @@ class BoundTerms(Callback):
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
         names = term_names(pl_module.evaluated.matching_entries)
-        self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
+        independent = evaluation.drawn_from(pl_module.evaluated).independent_draws
+        self._summary = BoundSummary(evaluation.repeats, names, independent).to(pl_module.device)
 
     def _finish(self, stage: str) -> dict[str, float]:
         """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
         self.results[stage] = terms = self._summary.compute()
+        named = {f"{stage}/{name}": each for name, each in terms.items()}
         ends = ("", *STANDARD_ERRORS)
-        return {f"{stage}/{name}{end}": value for name, each in terms.items() for end, value in zip(ends, each, strict=True)}
+        return {f"{name}{end}": number for name, each in named.items() for end, number in zip(ends, each[:3], strict=True)}
