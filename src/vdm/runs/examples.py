@@ -1,6 +1,6 @@
 """The values of single examples that an evaluation keeps beside its metrics.json: ``examples.npz``.
 
-An npz file of arrays (numpy, no pickle), deflated; about 16 bytes a draw where the bound was computed in float32:
+An npz file of arrays (numpy, no pickle), deflated; about 24 bytes a draw where the bound was computed in float32:
 
 ================  =================================================================================================
 ``about``         JSON: format, split, ``data`` (name, release, size, sha256 of the split), dims and levels, the
@@ -12,7 +12,7 @@ An npz file of arrays (numpy, no pickle), deflated; about 16 bytes a draw where 
 ``estimate/NAME`` (n', R') float64: the values of a further estimate on the first n' examples
 ================  =================================================================================================
 
-Any number of processes writes the same bytes.
+Any number of processes writes the same keys, γ and draws; values agree up to the network's float32 rounding.
 """
 
 import io
