@@ -8,7 +8,12 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_LAZY = {"load": "vdm.runs.exported", "compress": "vdm.codec", "decompress": "vdm.codec"}
+_LAZY = {
+    "compare": "vdm.evaluation.compare",
+    "compress": "vdm.codec",
+    "decompress": "vdm.codec",
+    "load": "vdm.runs.exported",
+}
 """Public names and the modules that define them."""
 
 
