@@ -1,10 +1,13 @@
-"""Measure the seconds from the start of ``vdm-train`` to its first training step, on random images in CIFAR-10's files.
+"""Measure the seconds from the start of ``vdm-train`` to its first word, and to its first training step on random images.
 
     python benchmarks/start.py                                   # three starts on the same files
     python benchmarks/start.py repeats=1 data.workers=2          # any override of vdm-train
 
 50,000 + 10,000 images; wall-clock and CPU time by stage: Python and the imports; config, data, checks and hashes, model and
 Trainer; the first batch; the first step of a small network (64 channels, 1 block, 16 images). Compiling is not included.
+
+First the CPU-seconds of what a command says before it imports torch, as ratios to ``import torch`` in the same round
+(``words=1``: these alone).
 """
 
 import os
@@ -31,6 +34,9 @@ SMALL = (
     "trainer.accelerator=cpu",
     "+callbacks.clock._target_=start.Clock",
 )
+WORDS = ("--version", "--help", "--cfg job", "lr=0.1", "schedule=kosine", "--colour", "+colour=red")
+"""Arguments of vdm-train that it answers before it imports torch."""
+
 STAGES = ("imports", "data and model", "first batch", "first step")
 
 
@@ -71,9 +77,32 @@ def start(code: str, environment: dict[str, str], overrides: list[str]) -> list[
     return [[float(word) for word in line.split()[1:]] for line in done.stdout.splitlines() if line.startswith("mark ")]
 
 
+def cpu_seconds(*command: str) -> float:
+    """Run Python on ``command`` to its end, and return the CPU-seconds that it took."""
+    before = os.times()
+    subprocess.run([sys.executable, *command], capture_output=True, check=False)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def first_words(repeats: int) -> None:
+    """Print the CPU-seconds of each first word, and its ratio to ``import torch`` in the same round."""
+    call, rounds = "from vdm.cli.entry import train; train()", []
+    for _ in range(repeats + 1):  # the first one compiles and reads from disk
+        torch_s = cpu_seconds("-c", "import torch")
+        rounds.append([torch_s, *(cpu_seconds("-c", call, *words.split()) for words in WORDS)])
+    print(f"{'vdm-train …':<20}{'CPU, s':>10}{'of torch':>10}   (medians of {repeats})")
+    for words, seconds in zip(("(import torch)", *WORDS), zip(*rounds[1:], strict=True), strict=True):
+        ratios = [second / each[0] for second, each in zip(seconds, rounds[1:], strict=True)]
+        print(f"{words:<20}{statistics.median(seconds):>10.2f}{statistics.median(ratios):>10.2f}")
+
+
 def main() -> None:
     repeats = next((int(word.split("=")[1]) for word in sys.argv[1:] if word.startswith("repeats=")), 3)
-    overrides = [word for word in sys.argv[1:] if not word.startswith("repeats=")]
+    overrides = [word for word in sys.argv[1:] if not word.startswith(("repeats=", "words="))]
+    first_words(repeats)
+    if "words=1" in sys.argv:
+        return
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment, starts = {**os.environ, "PYTHONPATH": path}, []
     with tempfile.TemporaryDirectory() as root:

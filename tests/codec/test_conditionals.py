@@ -31,9 +31,9 @@ def test_draw_is_undone_by_store(spread):
     assert np.array_equal(stack.get_compressed(), before)
 
 
-@pytest.mark.parametrize("distance", [0, 12, 13, 14, 36, 37, 38, 1000, 2**39])
+@pytest.mark.parametrize("distance", [0, 12, 13, 14, 19, 20, 21, 22, 50, 51, 52, 53, 1000, 2**39])
 def test_any_value_can_be_stored(distance):
-    """At a standard deviation of 3 the core ends at 13 bins and the tail 24 bins further."""
+    """At a standard deviation of 3 the core ends at 13 bins, its first stage 7 bins further."""
     given, stack = BinnedGaussian(gaussian(torch.zeros(1, 4).double(), torch.full((1, 4), 3.0).double()), 1.0), coder()
     before, values = stack.get_compressed(), np.array([distance, -distance, 0, 1])
     given.store(stack, 0, values)
@@ -69,15 +69,15 @@ def test_stored_bits_are_those_of_the_bin_masses():
     assert stack.bits - before == pytest.approx(given.bits(values).sum(), rel=1e-4)
 
 
-@pytest.mark.parametrize("value", [8, 12, 13, 14, 16, 18, 20])
+@pytest.mark.parametrize("value", [8, 12, 13, 14, 16, 18, 20, 25, 30, 40, 45])
 def test_tails_cost_the_bits_of_their_bins(value):
-    """Up to 35 bits, where the coder's 24 alone would be too few."""
+    """Up to 15 standard deviations and 160 bits, where the coder's 24 alone would be too few."""
     given = BinnedGaussian(gaussian(torch.full((1, 1), 0.2).double(), torch.full((1, 1), 3.0).double()), 1.0)
     for sign in (-1, 1):
         stack, values = Stack(initial_words(10, "test"), "test"), np.array([[sign * value]])
         before = stack.bits
         given.store(stack.coder, 0, values[0])
-        assert stack.bits - before == pytest.approx(given.bits(values)[0], abs=0.07)
+        assert stack.bits - before == pytest.approx(given.bits(values)[0], rel=3e-3)
 
 
 def test_levels_are_undone_and_cost_their_log_probability():

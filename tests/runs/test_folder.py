@@ -44,7 +44,7 @@ def test_run_folder_refuses_a_pipe_without_waiting(tmp_path, name):
 def test_run_folder_is_locked_by_one_process(tmp_path, monkeypatch):
     """A second process is refused until the first one ends."""
     monkeypatch.setattr("vdm.runs.folder.LOCK_TIMEOUT_S", 0)
-    hold = f"import fcntl, time; f = open('{tmp_path}/.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True)"
+    hold = f"import filelock, time; lock = filelock.FileLock('{tmp_path}/.lock'); lock.acquire(); print(1, flush=True)"
     with subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(99)"], stdout=subprocess.PIPE) as other:
         assert other.stdout.read(1) == b"1"
         with pytest.raises(InvalidInput, match="in use by another process"), RunFolder(tmp_path).locked():

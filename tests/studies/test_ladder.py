@@ -18,9 +18,20 @@ from vdm.draws import Draws
 from vdm.elbo import DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.likelihoods import DiscretisedGaussianLikelihood, GaussianLikelihood, LearnedVariance
-from vdm.models import MHVAE, VDM, DiffusionEncoder, LatentModel, LearnedDecoder, LearnedReverse, StandardNormal
+from vdm.models import (
+    MHVAE,
+    VDM,
+    DiffusionEncoder,
+    LatentModel,
+    LatentVDM,
+    LearnedDecoder,
+    LearnedReverse,
+    RelaxedVDM,
+    StandardNormal,
+)
 from vdm.networks import MLP, FusionMLP
 from vdm.parameterisations import VelocityParameterisation
+from vdm.process import FORWARD
 from vdm.schedules import LinearSchedule
 from vdm.studies.ladder import layers_of, read_picture, read_runs
 from vdm.terms import TERMS
@@ -95,7 +106,7 @@ def test_free_reverse_kernel_contains_the_tied_one():
 def test_rungs_differ_by_parts_alone():
     """All rungs have the same T and likelihood; each restriction holds from its rung on."""
     built = {name: part("model", f"rung={name}", "experiment=lineage", "trainer.max_steps=1") for name in RUNGS}
-    free, same, fixed, top, tied = (built[name] for name in RUNGS)
+    free, same, fixed, top, tied = (built[name] for name in RUNGS[:5])
     assert isinstance(tied, VDM)
     chains = [free, same, fixed, top, tied.as_mhvae()]
     assert {chain.layers for chain in chains} == {8}
@@ -109,6 +120,19 @@ def test_rungs_differ_by_parts_alone():
     assert ends == [0.0, 5.0, 5.0]
     assert [isinstance(chain.reverse, LearnedReverse) for chain in chains] == [True] * 4 + [False]
     assert [isinstance(chain.decoder, LearnedDecoder) for chain in chains] == [True] * 4 + [False]
+
+
+def test_relaxed_rungs_differ_from_the_vdm_in_one_part():
+    """Learned mean, noise per pixel, noise given x: all else is the tied rung's."""
+    tied, *relaxed = (part("model", f"rung={name}", "experiment=lineage", "trainer.max_steps=1") for name in RUNGS[4:])
+    assert [type(model) for model in relaxed] == [RelaxedVDM, VDM, LatentVDM]
+    for model in relaxed:
+        assert model.time.timesteps == 8
+        for name in ("likelihood", "times", "objective"):
+            assert type(getattr(model, name)) is type(getattr(tied, name))
+        assert type(model.denoiser.parameterisation) is type(tied.denoiser.parameterisation)
+        assert (model.process is FORWARD) == (model is not relaxed[0])
+        assert model.schedule.per_dimension == (model is not relaxed[0])
 
 
 def test_lineage_experiment_sweeps_over_all_rungs():

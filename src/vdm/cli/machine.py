@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from vdm.cli.cpus import allowed_cpus
+from vdm.cpus import allowed_cpus
 from vdm.errors import InvalidInput
 
 

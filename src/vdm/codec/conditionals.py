@@ -5,6 +5,7 @@ result whose last digits differ codes the same. The bits that (1.46) counts are 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import constriction
@@ -36,11 +37,14 @@ SCALES = (-6.0, 17.0)
 CORE = 4.25
 """Standard deviations up to which the coder's 24 bits give a bin its mass; a value beyond is coded in a second step."""
 
-TAIL = 8.0
-"""Standard deviations of a tail, beyond the core, in which each bin has its mass; a value beyond has a third step."""
+STAGE = 9.0
+"""Nats by which the density falls in one stage of a tail; a value beyond it goes on to the next stage."""
+
+STAGES = 16
+"""Stages of a tail, to about 17 standard deviations."""
 
 FAR = 2**20
-"""A value beyond the tail is its distance, two digits of this base."""
+"""A value beyond all stages is its distance, two digits of this base."""
 
 CLASSES = 4
 """Classes of standard deviations in a factor of two, each with its own reach of the core."""
@@ -111,12 +115,7 @@ class BinnedGaussian(Conditional):
         for chosen, family, reach in self._classes(row):
             drawn = coder.decode(family, self.offset[row][chosen], self.coded_scale[row][chosen]).astype(np.int64)
             for i in np.flatnonzero(abs(drawn) == reach):
-                probabilities = self._tail(row, chosen[i], int(drawn[i]))
-                distance = int(coder.decode(Categorical(probabilities, perfect=False)))
-                if distance == len(probabilities) - 1:
-                    high, low = (int(digit) for digit in coder.decode(Uniform(FAR), 2))
-                    distance += high * FAR + low
-                drawn[i] += np.sign(drawn[i]) * distance
+                drawn[i] += np.sign(drawn[i]) * self._draw_beyond(coder, row, chosen[i], int(drawn[i]))
             offsets[chosen] = drawn
         return self.centre[row].astype(np.int64) + offsets
 
@@ -126,11 +125,7 @@ class BinnedGaussian(Conditional):
             stored = offsets[chosen]
             core = stored.clip(-reach, reach)
             for i in np.flatnonzero(abs(core) == reach)[::-1]:
-                probabilities = self._tail(row, chosen[i], int(core[i]))
-                distance, last = int(abs(stored[i] - core[i])), len(probabilities) - 1
-                if distance >= last:
-                    coder.encode_reverse(_digits(distance - last), Uniform(FAR))
-                coder.encode_reverse(min(distance, last), Categorical(probabilities, perfect=False))
+                self._store_beyond(coder, row, chosen[i], int(core[i]), int(abs(stored[i] - core[i])))
             coder.encode_reverse(core.astype(np.int32), family, self.offset[row][chosen], self.coded_scale[row][chosen])
 
     def bits(self, values: Integers) -> Reals:
@@ -151,13 +146,42 @@ class BinnedGaussian(Conditional):
             found.append((chosen, QuantizedGaussian(-reach, reach), reach))
         return found
 
-    def _tail(self, row: int, dim: int, end: int) -> Reals:
-        """Return the probabilities of the bins from ``end`` = ±reach outwards, given that the value is there or beyond."""
-        scale, reach = self.coded_scale[row, dim], abs(end)
-        bins = np.arange(int(np.ceil(TAIL * scale)) + 1)
-        beyond = log_ndtr(-(reach - 0.5 + bins - np.sign(end) * self.offset[row, dim]) / scale)
-        shares = np.exp(beyond - beyond[0])
-        return np.rint(np.append(shares[:-1] - shares[1:], shares[-1]) * PROBABILITY_GRID) / PROBABILITY_GRID
+    def _draw_beyond(self, coder: Any, row: int, dim: int, end: int) -> int:
+        """Remove the distance of a value from ``end`` = ±reach, outwards."""
+        distance = 0
+        for probabilities in self._tail(row, dim, end):
+            step = int(coder.decode(Categorical(probabilities, perfect=False)))
+            distance += step
+            if step < len(probabilities) - 1:
+                return distance
+        high, low = (int(digit) for digit in coder.decode(Uniform(FAR), 2))
+        return distance + high * FAR + low
+
+    def _store_beyond(self, coder: Any, row: int, dim: int, end: int, distance: int) -> None:
+        steps = []
+        for probabilities in self._tail(row, dim, end):
+            last = len(probabilities) - 1
+            steps.append((min(distance, last), probabilities))
+            if distance < last:
+                break
+            distance -= last
+        else:
+            coder.encode_reverse(_digits(distance), Uniform(FAR))
+        for step, probabilities in reversed(steps):
+            coder.encode_reverse(step, Categorical(probabilities, perfect=False))
+
+    def _tail(self, row: int, dim: int, end: int) -> Iterator[Reals]:
+        """Yield the probabilities of the bins of each stage from ``end`` outwards, and last of all bins beyond it.
+
+        Each stage is given that the value is there or beyond.
+        """
+        scale, start = self.coded_scale[row, dim], abs(end)
+        for _ in range(STAGES):
+            bins = np.arange(int(np.ceil(STAGE * scale**2 / start)) + 1)
+            beyond = log_ndtr(-(start - 0.5 + bins - np.sign(end) * self.offset[row, dim]) / scale)
+            shares = np.exp(beyond - beyond[0])
+            yield np.rint(np.append(shares[:-1] - shares[1:], shares[-1]) * PROBABILITY_GRID) / PROBABILITY_GRID
+            start += len(bins) - 1
 
 
 class Levels(Conditional):

@@ -1,6 +1,5 @@
 """Images that are decoded once into a folder of plain numbers, whose rows are read from then on."""
 
-import fcntl
 import hashlib
 import json
 import math
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -123,9 +123,8 @@ class DecodedImages(ImageSource):
         if not folder.exists():
             with self._writing():
                 self.cache.mkdir(parents=True, exist_ok=True)
-                lock = part.with_suffix(".lock").open("w")
+                lock = FileLock(part.with_suffix(".lock")).acquire()
             with lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
                 if not folder.exists():
                     self._write(part)
                     os.rename(part, folder)

@@ -1,6 +1,5 @@
 """Image data sets of a few files, which are downloaded if they are missing or broken."""
 
-import fcntl
 import os
 import shutil
 from abc import abstractmethod
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock
 
 from vdm.data.source import ImageSource
 from vdm.data.split import Split
@@ -124,8 +124,7 @@ class DownloadedImages(ImageSource):
         part, folder = self.root / ".fetched.part", self.root / self.folders[0]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with part.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with FileLock(part.with_suffix(".lock")):
                 with suppress(InvalidInput):  # another process may have fetched them
                     return self._read()
                 self._fetch(part, folder)

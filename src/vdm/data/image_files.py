@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vdm.buildable import buildable
+from vdm.cpus import allowed_cpus
 from vdm.data.decoded import stamp
 from vdm.data.decoding import Fit, Unusable
 from vdm.data.stored import BoundedFile
@@ -98,7 +99,7 @@ class ImageFiles(ABC):
                     f"{name} cannot be read ({error.strerror or error}): repair that, then try again"
                 ) from error
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool, warnings.catch_warnings():
+        with ThreadPoolExecutor(allowed_cpus()) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL's, on odd files: they are decoded or counted
             for first in range(0, len(names), AT_ONCE):
                 yield list(pool.map(one, names[first : first + AT_ONCE]))

@@ -5,7 +5,6 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,6 +90,8 @@ class StoredRows:
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.stored, self.kind, self.offset, self.chosen, self.axes)
+        from multiprocessing.reduction import DupFd  # which Windows lacks
+
         return _reopened, (DupFd(self.file.fileno()), *parts)
 
     @classmethod

@@ -1,16 +1,14 @@
 """The folder of one run: its files, the lock on it, and the checks before a run starts or resumes in it."""
 
-import fcntl
 import json
 import math
-import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from vdm.errors import InvalidInput
@@ -109,7 +107,7 @@ class RunFolder:
             InvalidInput: another process trains here; or the folder was removed while the lock was held.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = FileLock(self.root / ".lock", timeout=LOCK_TIMEOUT_S, poll_interval=1)
         try:
             self._acquire(lock)
             yield
@@ -121,21 +119,17 @@ class RunFolder:
                 "or start again"
             ) from error
         finally:
-            os.close(lock)
+            lock.release()
 
-    def _acquire(self, lock: int) -> None:
-        for attempt in range(LOCK_TIMEOUT_S + 1):
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as error:
-                if attempt == LOCK_TIMEOUT_S:
-                    raise InvalidInput(
-                        f"{self.root} is in use by another process that trains there: wait for it, or end it first"
-                    ) from error
-                time.sleep(1)
-            except OSError:  # a file system without locks
-                return
+    def _acquire(self, lock: BaseFileLock) -> None:
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InvalidInput(
+                f"{self.root} is in use by another process that trains there: wait for it, or end it first"
+            ) from error
+        except (OSError, NotImplementedError):  # a file system without locks
+            return
 
     def start(self, config: DictConfig, overrides: Sequence[str]) -> str:
         """Write the resolved config and the overrides, and return the run's id, which stays the same on resuming.

@@ -13,8 +13,8 @@ class Signals:
     A second SIGINT raises KeyboardInterrupt at once.
     """
 
-    forwarded = (signal.SIGUSR2,)
-    """Submitit's signal for the time limit and for pre-emption."""
+    forwarded = (signal.SIGUSR2,) if hasattr(signal, "SIGUSR2") else ()
+    """Submitit's signal for the time limit and for pre-emption; Windows has none."""
 
     by_priority = (*forwarded, signal.SIGTERM, signal.SIGINT)
     """All handled signals; of several received ones the first is acted on."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vdm.cli.cpus import allowed_cpus, quotas
+from vdm.cpus import allowed_cpus, quotas
 
 
 def write(root, files):
@@ -40,9 +40,9 @@ def test_a_machine_without_control_groups_has_no_quota(tmp_path):
 
 def test_allowed_cpus_are_those_of_the_affinity(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
-    monkeypatch.setattr("vdm.cli.cpus.quotas", lambda *_: iter([1.5, 8.0]))
+    monkeypatch.setattr("vdm.cpus.quotas", lambda *_: iter([1.5, 8.0]))
     assert allowed_cpus() == 2
-    monkeypatch.setattr("vdm.cli.cpus.quotas", lambda *_: iter([0.1]))
+    monkeypatch.setattr("vdm.cpus.quotas", lambda *_: iter([0.1]))
     assert allowed_cpus() == 1
-    monkeypatch.setattr("vdm.cli.cpus.quotas", lambda *_: iter([]))
+    monkeypatch.setattr("vdm.cpus.quotas", lambda *_: iter([]))
     assert allowed_cpus() == 3
