@@ -9,7 +9,7 @@ import torch
 
 from support.catalogue import composed
 from support.exports import MODELS, exported
-from vdm.cli.decompress import as_overrides
+from vdm.cli.entry import as_overrides
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
