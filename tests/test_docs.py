@@ -20,7 +20,8 @@ CONFIG_OF = {
     "vdm-variance_study": "variance_study",
 }
 CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export", "vdm-compress": "compress", "vdm-decompress": "decompress"}
-REPORTS = {"estimators": "variance_study", "lineage": "lineage"}
+CONFIG_OF |= {"vdm-likelihood_page": "likelihood_page"}
+REPORTS = {"estimators": "variance_study", "lineage": "lineage", "likelihood": "likelihood_page"}
 
 
 def blocks(page, language):

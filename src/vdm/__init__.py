@@ -15,6 +15,7 @@ _HOMES = {
     "vdm.api.evaluation": ("Evaluation", "evaluate"),
     "vdm.api.sampling": ("sample",),
     "vdm.api.wrapping": ("wrap",),
+    "vdm.evaluation.compare": ("compare",),
     "vdm.codec": ("compress", "decompress"),
     "vdm.models": ("HVAE", "MHVAE", "VDM"),
     "vdm.schedules": (

@@ -68,6 +68,7 @@ def test_train_writes_all_files(run):
         "config.yaml",
         "metrics.csv",
         "metrics.json",
+        "examples.npz",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "pictures/samples.png",

@@ -27,6 +27,7 @@ class Numbers(Source):
         raise NotImplementedError
 
 
+NAMED_BY_FILES = ("folder", "dataset")
 OWN = ("experiment=toy", f"data.source._target_={__name__}.Numbers", "~data.density", "~data.sizes")
 
 
@@ -34,7 +35,7 @@ def test_every_source_has_a_yaml():
     found = {option: part("data", f"data={option}") for option in options("data")}
     assert {type(data) for data in found.values()} == {DataModule}
     assert {type(data.source) for data in found.values()} == {kind for kind in concrete(Source) if kind.has_examples}
-    assert all(data.name.startswith(option.split("_")[0]) for option, data in found.items() if option != "folder")
+    assert all(data.name.startswith(option.split("_")[0]) for option, data in found.items() if option not in NAMED_BY_FILES)
 
 
 @pytest.mark.parametrize("option", options("data"))

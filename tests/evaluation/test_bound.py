@@ -6,12 +6,13 @@ import torch
 from support.oracles import GaussianData
 from support.tasks import parts
 from vdm.batch import Batch
-from vdm.elbo import ContinuousTime
+from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundEvaluation, BoundSummary
-from vdm.likelihoods import GaussianLikelihood
+from vdm.evaluation.even_gamma import with_even_gamma
+from vdm.likelihoods import CategoricalLikelihood, GaussianLikelihood
 from vdm.models import VDM
-from vdm.schedules import LinearSchedule
+from vdm.schedules import CosineSchedule, LinearSchedule, PerPixelSchedule
 from vdm.terms import TERMS
 from vdm.times import StratifiedTimes, UniformTimes
 
@@ -98,3 +99,31 @@ def test_bound_evaluation_refuses_autocast_unless_asked():
             BoundEvaluation(2)(task.evaluated, batch)
         BoundEvaluation(2, autocast=True)(task.evaluated, batch)
     BoundEvaluation(2)(task.evaluated, batch)
+
+
+def cosine(time):
+    return VDM(CosineSchedule(-6.0, 5.0), DATA.denoiser, GaussianLikelihood(), time, UniformTimes())
+
+
+def test_even_gamma_keeps_the_bound_and_the_model():
+    x, vdm, evaluation = DATA.sample(3000), cosine(ContinuousTime()), BoundEvaluation(16, even_gamma=True)
+    estimate, before = summarise(evaluation, vdm, x, 3000)["bits_per_dim"], vdm.schedule
+    exact = -DATA.continuous_elbo(-6.0, 5.0) / 3 / 0.6931471805599453
+    assert abs(estimate.value - exact) < 4 * (estimate.mc_se**2 + estimate.data_se**2) ** 0.5
+    assert vdm.schedule is before
+    assert isinstance(vdm.times, UniformTimes)
+
+
+def test_even_gamma_draws_the_same_for_every_schedule():
+    """With one denoiser and the same ends, two schedules give the same values."""
+    batch, evaluation = Batch(DATA.sample(20), torch.arange(20)), BoundEvaluation(3, even_gamma=True)
+    one, other = (evaluation(vdm, batch) for vdm in (cosine(ContinuousTime()), model(StratifiedTimes())))
+    assert torch.allclose(one, other, rtol=1e-6)
+
+
+PER_PIXEL = VDM(PerPixelSchedule(-6.0, 5.0, (3,)), DATA.denoiser, CategoricalLikelihood(17), ContinuousTime())
+
+
+@pytest.mark.parametrize("vdm", [cosine(DiscreteTime(9)), PER_PIXEL], ids=["discrete time", "per pixel"])
+def test_even_gamma_leaves_models_whose_path_matters(vdm):
+    assert with_even_gamma(vdm) is vdm

@@ -259,12 +259,12 @@ def test_sweep_report_shows_variance_of_finished_runs(sweep):
     """The mean of (3/2)² and (5/2)²; the failed run and earlier steps do not count."""
     assert invoke(report, f"sweep={sweep}") == 0
     lines = (sweep / "report/report.md").read_text().splitlines()
-    last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines if line.startswith("| schedule")}
+    last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines[:12] if line.startswith("| schedule")}
     assert last == {"schedule=linear": f"{(2.25 + 6.25) / 2:.3g}", "schedule=cosine": "—"}
     markup = (sweep / "report/report.html").read_text()
     assert len(re.findall(r"<figcaption[^>]*>schedule=\w+</figcaption>", markup)) == 1
     assert len(re.findall("data:image/png;base64,", markup)) == 1  # samples
-    assert len(re.findall("<svg", markup)) == 3  # curves, profile, variance
+    assert len(re.findall("<svg", markup)) == 4  # differences, curves, profile, variance
     assert not re.search(r"(src|href)=\"(?!data:|#)", markup)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from support.processes import finish, start
 from support.training_runs import SMALL, logged
+from vdm.runs.examples import read_examples
 from vdm.runs.tables import read_rows
 
 STEPS = 40
@@ -40,6 +41,10 @@ def test_two_processes_match_one_and_resume_bit_for_bit(tmp_path):
     by_two, by_one = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (whole, one))
     for name, estimate in by_one.items():
         assert by_two[name] == pytest.approx(estimate, rel=1e-5, abs=1e-7)
+    two, single = (read_examples(folder / "examples.npz") for folder in (whole, one))
+    assert (two.index == single.index).all()
+    assert (two.gamma == single.gamma).all()
+    assert two.terms["bits_per_dim"] == pytest.approx(single.terms["bits_per_dim"], rel=1e-4)
 
     again = ("vdm-train", stopped, *SMALL, *TWO, *WANDB)
     process = start(*again, "data.workers=2")  # two loader workers per process, which end with it

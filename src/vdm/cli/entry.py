@@ -28,7 +28,7 @@ def train() -> None:
 
 def evaluate() -> None:
     """Run ``vdm-evaluate``."""
-    switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
+    switches = ("even_gamma", "continuous", "flow", "kid", "inception_score", "precision_recall")
     settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
     parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
     command.run("evaluate", "vdm.cli.evaluate:evaluate", settings | parts)

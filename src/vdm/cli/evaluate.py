@@ -1,10 +1,11 @@
 """``vdm-evaluate ckpt=…``: the likelihood of a trained model by every estimator asked for, with error bars."""
 
+import math
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
@@ -23,6 +24,7 @@ from vdm.evaluation.ranks import is_rank_zero
 from vdm.evaluation.samples.scores import SampleScores
 from vdm.laws import check_model, laws_fact, laws_setting
 from vdm.reports import console
+from vdm.runs.examples import Examples, description, write_examples
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
 from vdm.runs.load import LoadedRun, check_data, load_run
@@ -62,13 +64,20 @@ class Request(NamedTuple):
         }
 
 
+class OwnBound(NamedTuple):
+    """The bound at the run's own time: estimates by term, and the values of single examples."""
+
+    terms: dict[str, Estimate]
+    examples: Examples
+
+
 class Measured(NamedTuple):
-    """The bound by term, further estimates, and why others are missing.
+    """The bound by term and by example, further estimates, and why others are missing.
 
     missing: names of estimates that were not reached. failure: the exception that ended the evaluation, or None.
     """
 
-    own: dict[str, Estimate]
+    own: OwnBound
     results: list[Result]
     missing: list[str]
     failure: BaseException | None
@@ -89,7 +98,7 @@ def _evaluate(config: DictConfig) -> float:
         _conclude(request, measured)
     if measured.failure is not None:
         raise measured.failure
-    return own["bits_per_dim"].value
+    return own.terms["bits_per_dim"].value
 
 
 def _prepare(config: DictConfig) -> Request:
@@ -104,6 +113,7 @@ def _prepare(config: DictConfig) -> Request:
     changes = command.data_changes(config) | {
         "test.repeats": config.repeats,
         "test.seed": config.seed,
+        "test.even_gamma": config.even_gamma,
         "data.eval_batch_size": config.batch_size,
     }
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
@@ -145,8 +155,8 @@ def _sigterm_as_exit() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def own_bound(request: Request) -> dict[str, Estimate]:
-    """Return the bound at the run's own time, term by term, as at the end of training."""
+def own_bound(request: Request) -> OwnBound:
+    """Return the bound at the run's own time, as at the end of training."""
     terms, config, run = BoundTerms(), request.config, request.run
     settings = {
         "_target_": "lightning.pytorch.Trainer",
@@ -160,10 +170,10 @@ def own_bound(request: Request) -> dict[str, Estimate]:
     run.data.trainer = trainer  # each process takes its share
     task = EvaluationTask(run.model, request.test)
     trainer.test(task, dataloaders=run.data.ordered(config.split), verbose=False)
-    return terms.results["test"]
+    return OwnBound(terms.results["test"], terms.examples)
 
 
-def _measure(request: Request, own: dict[str, Estimate]) -> Measured:
+def _measure(request: Request, own: OwnBound) -> Measured:
     """Score samples on all ranks, then run the estimators on rank 0; an exception ends it and is kept."""
     results: list[Result] = []
     failure: BaseException | None = None
@@ -198,14 +208,15 @@ def _conclude(request: Request, measured: Measured) -> None:
     config, run, facts = request.config, request.run, request.provenance
     others = {result.name: result.terms for result in measured.results}
     trained = {"trained_on": run.checkpoint.provenance.get("data"), "samples": request.scores.entry}
-    sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
+    sentences = warnings.warnings(run.model, measured.own.terms, others, run.data, facts | trained)
     folder = RunFolder(config.output_dir)
+    write_examples(folder.examples, _examples(request, measured, facts))
     folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))
-    bound, scores = measured.own["bits_per_dim"], request.scores.entry
+    bound, scores = measured.own.terms["bits_per_dim"], request.scores.entry
     known = warnings.above_entropy(bound, run.data, config.split)
     title = f"{run.data.title}, whole {config.split} set, {run.weights} weights of step {run.checkpoint.step}"
     console.show(
-        console.bound_table(title, measured.own),
+        console.bound_table(title, measured.own.terms),
         *([console.estimates_table(bound, facts, measured.results)] if measured.results else []),
         *([console.samples_listing(scores)] if scores else []),
         *([known] if known else []),
@@ -214,9 +225,19 @@ def _conclude(request: Request, measured: Measured) -> None:
     )
 
 
+def _examples(request: Request, measured: Measured, facts: Mapping[str, Any]) -> Examples:
+    """Return the content of examples.npz: the bound and the further estimates, by example."""
+    run, known = request.run, {r.name: r.values.double().cpu().numpy() for r in measured.results if r.values is not None}
+    draws = {"seed": request.test.seed, "repeats": request.test.repeats}
+    draws |= {r.name: cast(int, r.facts["seed"]) for r in measured.results if r.name in known}
+    dims = math.prod(run.data.event_shape)
+    about = description(facts["data"], request.config.split, dims, run.levels, run.seed, draws)
+    return measured.own.examples._replace(about=about, estimates=known)
+
+
 def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of metrics.json."""
-    metrics: dict[str, Any] = {request.config.split: as_metrics(measured.own), **facts}
+    metrics: dict[str, Any] = {request.config.split: as_metrics(measured.own.terms), **facts}
     if measured.results:
         metrics["estimates"] = {
             result.name: as_metrics(result.terms)

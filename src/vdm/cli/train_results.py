@@ -1,5 +1,6 @@
 """What a finished run leaves: metrics.json, images, and the closing tables."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from vdm.evaluation.samples.images import draw_examples, draw_samples
 from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
+from vdm.runs.examples import Examples, description, write_examples
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import as_metrics
 from vdm.runs.tables import read_curves
@@ -25,7 +27,7 @@ from vdm.training.loggers.base import save_image
 
 
 def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> None:
-    """Write metrics.json and the images, close the loggers, and print the closing tables.
+    """Write examples.npz, metrics.json and the images, close the loggers, and print the closing tables.
 
     Args:
         checkpoint: the one that was tested.
@@ -49,12 +51,21 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     sentences = warnings.warnings(plan.task.evaluated, bounds["test"], {}, plan.data, about)
     trial = plan.callbacks.get("no_result")
     sentences = [trial.sentence, *sentences] if isinstance(trial, NoResult) else sentences
+    write_examples(plan.folder.examples, _examples(plan))
     plan.folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
     if not isinstance(trial, NoResult) or trial.pictures:
         _save_images(plan)
     for logger in plan.trainer.loggers:
         logger.finalize("success")
     _print(plan, checkpoint, sentences)
+
+
+def _examples(plan: Plan) -> Examples:
+    """Return the content of examples.npz: the test set's bound by example."""
+    test, dims = plan.task.test, math.prod(plan.data.event_shape)
+    draws = {"seed": test.seed, "repeats": test.repeats}
+    about = description(plan.facts["data"], "test", dims, plan.config.levels, plan.config.seed, draws)
+    return plan.terms.examples._replace(about=about)
 
 
 def kind_of(model: VariationalModel) -> str:

@@ -12,6 +12,7 @@ from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
 from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
+from vdm.evaluation.even_gamma import with_even_gamma
 from vdm.evaluation.summary import summarise
 from vdm.laws import check_model
 
@@ -33,14 +34,22 @@ class BoundEvaluation:
         seed: of the evaluation's draws.
         autocast: allow autocast, although the bound multiplies its rounding errors by the SNR.
         rows: largest number of (example, replicate) pairs in one model call; a larger batch gets one replicate a call.
+        even_gamma: draw γ evenly between its ends, whatever the schedule, where the bound depends on the ends only.
 
     Raises:
         InvalidInput: ``repeats`` below 2, ``rows`` below 1.
     """
 
-    def __init__(self, repeats: int, seed: int = 0, autocast: bool = False, rows: int = 512) -> None:
+    def __init__(
+        self, repeats: int, seed: int = 0, autocast: bool = False, rows: int = 512, even_gamma: bool = False
+    ) -> None:
         at_least(1, rows=rows)
+        self.even_gamma = even_gamma
         self.repeats, self.seed, self.autocast, self.rows = need_two(repeats), seed, autocast, rows
+
+    def drawn_from(self, model: VariationalModel) -> VariationalModel:
+        """Return the model whose one-t estimates are drawn: ``model``, or the same with γ drawn evenly."""
+        return with_even_gamma(model) if self.even_gamma else model
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
@@ -52,6 +61,7 @@ class BoundEvaluation:
         if not self.autocast and torch.is_autocast_enabled(batch.x.device.type):
             raise InvalidInput(NO_AUTOCAST)
         check_model(model, batch.x)
+        model = self.drawn_from(model)
         blocks, several = [], max(1, self.rows // len(batch.x))
         for start in range(0, self.repeats, several):
             repeats = range(start, min(start + several, self.repeats))
@@ -107,5 +117,6 @@ class BoundAt(Estimator):
             names = {i: name for i, name in enumerate(vdm.term_names) if not name.startswith("layer_")}
             terms = {name: summarise(values[i], vdm.independent_draws) for i, name in names.items()}
             n, repeats, label = len(data.x), self.each.repeats, f"bound, T = {time}"
-            results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, {"seed": self.each.seed}))
+            facts: dict[str, object] = {"seed": self.each.seed}
+            results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, facts, values=values[0]))
         return results

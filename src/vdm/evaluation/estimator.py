@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from vdm.batch import Batch, first_examples
 from vdm.bound import VariationalModel
@@ -29,6 +30,7 @@ class Result(NamedTuple):
         calls: number of network evaluations, counting one for each example of a batch.
         facts: settings and diagnostics for metrics.json.
         note: one line for tables.
+        values: the headline of each example and replicate, (n, R); None if single examples have none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Result(NamedTuple):
     calls: int
     facts: dict[str, object]
     note: str = ""
+    values: Tensor | None = None
 
 
 class Estimator(ABC):

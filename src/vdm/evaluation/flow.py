@@ -202,4 +202,4 @@ class FlowLikelihood(Estimator):
             f"example by {largest:.5f} at most"
         )
         terms, draws = {"bits_per_dim": summarise(values, independent=True)}, self.repeats * self.dequantisation.samples
-        return Result("flow", "probability flow", terms, len(values), draws, calls, facts, note)
+        return Result("flow", "probability flow", terms, len(values), draws, calls, facts, note, values)

@@ -63,7 +63,8 @@ class ImportanceWeighted(Estimator):
             bound = bits_per_dim(-log_mean_exp(log_w.view(len(log_w), -1, k)), dims)
             name, label = f"importance_{k}_T{layers}", f"importance-weighted, K = {k}, T = {layers}"
             terms, calls = {"bits_per_dim": summarise(bound, independent=True)}, log_w.numel() * layers
-            results.append(Result(name, label, terms, len(bound), bound.shape[1], calls, {"trajectories": k, **facts}))
+            own = {"trajectories": k, **facts}
+            results.append(Result(name, label, terms, len(bound), bound.shape[1], calls, own, values=bound))
         return results
 
     def _timed(self, model: VariationalModel) -> VariationalModel:

@@ -14,7 +14,7 @@ from vdm.consistency import ConsistencyElbo
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput
-from vdm.gamma import align, alpha_bar
+from vdm.gamma import align, alpha_bar, event_mean
 from vdm.given import Given
 from vdm.likelihoods import Likelihood
 from vdm.models.compatibility import check_time
@@ -71,6 +71,14 @@ class DiffusionModel(VariationalModel, ABC):
     def imagined(self, like: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Given:
         """Return the parts for samples in the place of ``like`` (B, *event); the same draws give the same parts."""
         return Given(self.schedule, self.denoiser, self.process, condition)
+
+    def noise_level(self, x: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
+        """Return γ_t of the one-t estimate that ``elbo`` makes of x (B, *event) with the same draws, (B,).
+
+        The mean over dimensions.
+        """
+        u, _ = self.times.draw(draws, self.likelihood.encode(x))
+        return event_mean(self.time.gamma_and_weight(self.given(x, draws, condition).schedule, u).gamma_t)
 
     @property
     def independent_draws(self) -> bool:

@@ -11,9 +11,11 @@ from statistics import mean
 from rich.markup import escape
 
 from vdm.errors import printable
+from vdm.evaluation.families import Family
 from vdm.gamma_profile import Profile, one_t_variance
 from vdm.plots.figures import profile_figure, sweep_curves, variance_figure
 from vdm.reports import console
+from vdm.reports.differences import differences_section, differences_table, of_runs
 from vdm.reports.groups import Group, groups
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
 from vdm.reports.table import Table, text_tables
@@ -35,26 +37,32 @@ NOTE = (
 PROFILE_NOTE = "last profile in profile.csv of the first finished run: training draws since the previous validation"
 
 
-def report(sweep: Path, output: Path) -> None:
-    """Write report.html and its pictures, report.md, groups.csv and runs.csv to ``output``, and print the table."""
+def report(sweep: Path, output: Path, reference: str | None = None) -> None:
+    """Write report.html and its pictures, report.md, groups.csv and runs.csv to ``output``, and print the tables.
+
+    ``reference`` is the group that the others are compared with, the best by default.
+    """
     runs = read_sweep(sweep)
     grouped = groups(runs)
+    family = of_runs({group.label: group.one_per_seed for group in grouped if group.finished}, reference)
+    differences = [] if family is None else [differences_table(family)]
     table = Table(HEADINGS, [_row(group) for group in grouped], _heading(sweep, runs), NOTE)
-    page = _page(table, grouped, runs)
-    markdown = _markdown(table, page, runs)
+    page = _page(table, grouped, runs, family)
+    markdown = _markdown([table, *differences], page, runs)
     texts = {"report.md": markdown, "groups.csv": _groups_csv(grouped), "runs.csv": _runs_csv(runs)}
     for name, text in texts.items():
         write_atomically(output / name, text.encode())
     html, *_ = write_page(output, page)
     console.show(
         table,
+        *differences,
         *console.warnings_listing(f"{name}: {sentence}" for name, sentence in _warnings(runs)),
         *(escape(f"{name}: {state}, {note}") for name, state, note in _without_result(runs)),
         console.listing("written", [console.short_path(path) for path in (html, *(output / name for name in texts))]),
     )
 
 
-def _page(table: Table, grouped: Sequence[Group], runs: Sequence[Run]) -> Page:
+def _page(table: Table, grouped: Sequence[Group], runs: Sequence[Run], family: Family | None) -> Page:
     curves = sweep_curves({group.label: [run.curve for run in group.runs if run.curve[0]] for group in grouped})
     bound = Picture.of("curves", "validation bound over training, one line a run", curves)
     caption = "of the first finished run, with the same noise for runs of the same seed"
@@ -62,6 +70,7 @@ def _page(table: Table, grouped: Sequence[Group], runs: Sequence[Run]) -> Page:
         table.title,
         [
             Section("Bound", table.caption, [table]),
+            *([] if family is None else [differences_section(family)]),
             warnings_section(_warnings(runs)),
             Section("Without a result", tables=text_tables(_without_result(runs))),
             Section("Over training", "metrics.csv of every run", pictures=[bound]),
@@ -133,17 +142,24 @@ def _settings_text(run: Run) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(run.settings.items()))
 
 
-def _markdown(table: Table, page: Page, runs: Sequence[Run]) -> str:
+def _markdown(tables: Sequence[Table], page: Page, runs: Sequence[Run]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
 
     def bullets(rows: Sequence[Sequence[str]]) -> str:
         return "\n".join(f"- {_escape_markdown(name)}: {_escape_markdown(', '.join(rest))}" for name, *rest in rows)
 
-    lines = [line(table.headings), line([":--", *["--:"] * (len(table.headings) - 1)]), *map(line, table.rows)]
+    def grid(table: Table) -> str:
+        rule = [":--", *["--:"] * (len(table.headings) - 1)]
+        return "\n".join(map(line, [table.headings, rule, *table.rows]))
+
     pictures = [f"![{p.caption}]({p.name}.png)" for section in page.sections if not section.small for p in section.pictures]
     lists = [bullets(_warnings(runs)), bullets(_without_result(runs))]
-    parts = [f"# {_escape_markdown(table.title)}", table.caption, "\n".join(lines), *lists, *pictures]
+    first, *others = tables
+    parts = [f"# {_escape_markdown(first.title)}", first.caption, grid(first)]
+    for table in others:
+        parts += [f"## {_escape_markdown(table.title)}", _escape_markdown(table.caption), grid(table)]
+    parts += [*lists, *pictures]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -9,7 +9,9 @@ import wandb_workspaces.workspaces as workspaces
 
 from vdm.config.groups import config_directory
 from vdm.errors import InvalidInput
+from vdm.reports.differences import differences_table, of_runs
 from vdm.reports.groups import differing
+from vdm.reports.groups import groups as grouped_runs
 from vdm.runs.folder import RunFolder
 from vdm.runs.reading import read_yaml
 from vdm.runs.sweeps import Run
@@ -40,6 +42,7 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
     for title, members in by_section([*metrics, *pictures]).items():
         panels = [_panel(member, member in pictures) for member in members]
         sections.append(workspaces.Section(name=title, panels=panels, is_open=True))
+    sections += _differences(runs)
     groups = Path(config_directory())  # W&B's config has the option of a config group under ``choices``
     varied = differing([run.settings for run in runs])
     grouped = [workspaces.Config(f"choices.{name}" if (groups / name).is_dir() else name) for name in varied]
@@ -51,6 +54,19 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
         settings=workspaces.WorkspaceSettings(x_axis=WANDB_STEP, max_runs=100),
         runset_settings=workspaces.RunsetSettings(filters=[workspaces.Metric("Group") == name], groupby=grouped),
     )
+
+
+def _differences(runs: Sequence[Run]) -> list[workspaces.Section]:
+    """Return a section with the paired differences to the best group as a table; none without two results."""
+    by_group = {group.label: group.one_per_seed for group in grouped_runs(runs) if group.finished}
+    family = of_runs(by_group, None)
+    if family is None or not family.comparisons:
+        return []
+    table = differences_table(family)
+    lines = [table.headings, ["---"] * len(table.headings), *table.rows]
+    text = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    panel = reports.MarkdownPanel(markdown=f"{text}\n\n{table.caption}")
+    return [workspaces.Section(name=f"Difference to {family.reference}", panels=[panel], is_open=True)]
 
 
 def specification(workspace: workspaces.Workspace) -> str:

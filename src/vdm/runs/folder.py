@@ -58,6 +58,7 @@ class RunFolder:
         self.profile = self.root / "profile.csv"
         self.schedule = self.root / "schedule.csv"
         self.metrics = self.root / "metrics.json"
+        self.examples = self.root / "examples.npz"
         self.samples = self.root / "samples.npz"
         self.failure = self.root / "failure.txt"
 

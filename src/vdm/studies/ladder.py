@@ -10,6 +10,7 @@ from vdm.data.decoding import PIXELS
 from vdm.errors import InvalidInput, printable
 from vdm.plots.figures import ladder_figure
 from vdm.reports import console
+from vdm.reports.differences import differences_section, differences_table, of_runs
 from vdm.reports.groups import differing, mark_flips, settings_label
 from vdm.reports.page import Page, Picture, Section, warnings_section, write_page
 from vdm.reports.table import Table
@@ -39,12 +40,16 @@ def lineage(config: DictConfig) -> None:
     runs, folder = read_runs(sweep), RunFolder(config.output_dir)
     table = Table(HEADINGS, [_row(name, run) for name, run in runs.items()], TITLE, NOTE)
     sentences = [(name, sentence) for name, run in runs.items() for sentence in run.warnings]
+    family = of_runs({name: [run] for name, run in runs.items()}, config.reference)
+    differences = [] if family is None else [differences_table(family)]
     ladder = Section(TITLE, NOTE, [table], [_picture(sweep, runs)])
-    written = write_page(folder.root, Page("VAE, HVAE and the ladder to the VDM", [ladder, warnings_section(sentences)]))
+    sections = [ladder, *([] if family is None else [differences_section(family)]), warnings_section(sentences)]
+    written = write_page(folder.root, Page("VAE, HVAE and the ladder to the VDM", sections))
     results = {name: {"test": as_metrics(run.test), "provenance": run.metrics["provenance"]} for name, run in runs.items()}
-    folder.write_metrics({"lineage": results})
+    folder.write_metrics({"lineage": results, **({} if family is None else {"differences": family.entry()})})
     console.show(
         table,
+        *differences,
         *console.warnings_listing(f"{name}: {sentence}" for name, sentence in sentences),
         console.listing("from", [console.short_path(sweep)]),
         console.listing("written", map(console.short_path, written)),

@@ -12,6 +12,8 @@ from vdm.bound import Elbo
 from vdm.errors import at_least
 from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, BoundSummary
+from vdm.evaluation.examples import ExampleCollector
+from vdm.runs.examples import Examples
 from vdm.runs.tables import STANDARD_ERRORS
 from vdm.terms import LABELS
 from vdm.training.loggers.base import log_metrics
@@ -25,6 +27,7 @@ class BoundTerms(Callback):
 
     Attributes:
         results: estimates of the last validation (``val``) and test (``test``).
+        examples: values of single examples, of the last test.
         validated: step of the last validation.
 
     Raises:
@@ -36,7 +39,9 @@ class BoundTerms(Callback):
         self.every = every
         self.results: dict[str, dict[str, Estimate]] = {}
         self.validated: int | None = None
+        self.examples: Examples
         self._summary: BoundSummary  # of the evaluation under way
+        self._collector: ExampleCollector
         self._sums: Tensor | None = None
         self._count = self._step = 0
 
@@ -80,7 +85,9 @@ class BoundTerms(Callback):
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         self._summary.update(outputs)
 
-    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        self._summary.update(outputs)
+        self._collector.add(pl_module.evaluated, batch, outputs)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -92,14 +99,16 @@ class BoundTerms(Callback):
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self._start(pl_module, pl_module.test)
+        self._collector = ExampleCollector(pl_module.test)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.examples = self._collector.gather(pl_module.device)
         log_metrics(trainer, self._finish("test"))
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
         model = pl_module.evaluated
-        summary = BoundSummary(evaluation.repeats, model.term_names, model.independent_draws)
-        self._summary = summary.to(pl_module.device)
+        independent = evaluation.drawn_from(model).independent_draws
+        self._summary = BoundSummary(evaluation.repeats, model.term_names, independent).to(pl_module.device)
 
     def _finish(self, stage: str) -> dict[str, float]:
         """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
