@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from support.processes import start
 from support.training_runs import SMALL, stopped_run, vdm_train
+from vdm.cli import train
 from vdm.data.batches import ShuffledBatches
 from vdm.data.split import Split, mapped
 from vdm.errors import InvalidInput
@@ -242,6 +244,57 @@ def home(tmp_path_factory):
 
 FATES = {"the first is killed": (0, signal.SIGKILL), "the second is killed": (1, signal.SIGKILL)}
 FATES["the second hangs"] = (1, signal.SIGSTOP)
+
+
+MOMENTS = {
+    "setup": 0,
+    "on_fit_start": 0,
+    "on_train_start": 0,
+    "on_before_optimizer_step": 1,
+    "on_validation_end": 2,
+    "on_train_end": 2,
+    "on_test_start": 2,
+    "on_test_end": 2,
+}
+"""Hooks of a run of two steps, and the step at which they are called."""
+
+AROUND = ("build", "_start", "write_results")
+"""What ``vdm-train`` calls before and after the Trainer."""
+
+
+def status_of_child(call, *arguments):
+    """Run ``call`` in a forked process, which may end itself, and return its exit status; −n if signal n ended it."""
+    process = get_context("fork").Process(target=lambda: sys.exit(call(*arguments)))
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def interrupted_run(folder, moment, number):
+    """Train for two steps, with one signal at ``moment``."""
+    short = ("trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.sample_grid.n=4")
+    with pytest.MonkeyPatch.context() as patch:
+        if moment in MOMENTS:
+            return stopped_run(folder, patch, MOMENTS[moment], moment, lambda: os.kill(os.getpid(), number), *short)
+        original = getattr(train, moment)
+        patch.setattr(train, moment, lambda *given: (os.kill(os.getpid(), number), original(*given))[1])
+        return vdm_train(folder, *short)
+
+
+QUICK = ("on_fit_start", "on_train_end", "build")
+
+
+@pytest.mark.parametrize(
+    "moment", [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in (*MOMENTS, *AROUND)]
+)
+def test_signal_at_any_moment_is_the_status(moment, tmp_path):
+    """143 after SIGTERM and 130 after SIGINT, never 0 without a result; a save is left from the first step on."""
+    for number in (signal.SIGTERM, signal.SIGINT) if moment == "on_test_start" else (signal.SIGTERM,):
+        folder = tmp_path / number.name
+        assert status_of_child(interrupted_run, folder, moment, number) == 128 + number
+        assert not (folder / "metrics.json").exists()
+        assert not (folder / "failure.txt").exists()
+        assert (folder / "checkpoints/last.ckpt").exists() == (MOMENTS.get(moment, 0) > 0 or moment == "write_results")
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from vdm.runs.load import LoadedRun, check_data, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
+from vdm.training.signals import ENDING, ending, keep_lightning_out
 from vdm.training.task import EvaluationTask
 
 
@@ -75,7 +76,7 @@ def evaluate(config: DictConfig) -> float:
     """Return the bound in bits/dim of one split: the number of the end of training, unless asked otherwise."""
     request = _prepare(config)
     own = own_bound(request)
-    with _sigterm_as_exit():
+    with _signals_as_exit():
         measured = _measure(request, own)
     if is_rank_zero():
         _conclude(request, measured)
@@ -120,13 +121,14 @@ def _is_asked(setting: object) -> bool:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that the numbers known by then are written."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+def _signals_as_exit() -> Iterator[None]:
+    """Turn signals into SystemExit, so that the numbers known by then are written."""
+    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def own_bound(request: Request) -> dict[str, Estimate]:
@@ -144,6 +146,7 @@ def own_bound(request: Request) -> dict[str, Estimate]:
         "use_distributed_sampler": False,
     }
     trainer: pl.Trainer = instantiate_own(settings, "accelerator and devices")
+    keep_lightning_out(trainer)
     run.data.trainer = trainer  # each process takes its share
     task = EvaluationTask(run.model, request.test)
     trainer.test(task, dataloaders=run.data.ordered(config.split), verbose=False)
@@ -232,4 +235,5 @@ def main() -> None:
     switches = ("continuous", "flow", "kid", "inception_score", "precision_recall")
     settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
     parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
-    command.run("evaluate", evaluate, settings | parts)
+    with ending():
+        command.run("evaluate", evaluate, settings | parts)

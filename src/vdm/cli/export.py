@@ -10,6 +10,7 @@ from vdm.errors import InvalidInput
 from vdm.reports import console
 from vdm.runs.exported import FORMAT, Description, write_exported
 from vdm.runs.load import load_run
+from vdm.training.signals import ending
 
 
 def export(config: DictConfig) -> None:
@@ -36,4 +37,5 @@ def export(config: DictConfig) -> None:
 
 
 def main() -> None:
-    command.run("export", export, {"ckpt": str, "folder": str, "ema": bool})
+    with ending():
+        command.run("export", export, {"ckpt": str, "folder": str, "ema": bool})

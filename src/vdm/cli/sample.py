@@ -19,6 +19,7 @@ from vdm.reports import console
 from vdm.runs.files import write_atomically
 from vdm.runs.folder import RunFolder
 from vdm.runs.load import LoadedRun, load_run
+from vdm.training.signals import ending
 
 
 class Samples(NamedTuple):
@@ -105,9 +106,10 @@ def _write_archive(x: Tensor, folder: RunFolder) -> str:
 
 
 def main() -> None:
-    command.run(
-        "sample",
-        sample,
-        {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str}
-        | {"compile": bool},
-    )
+    with ending():
+        command.run(
+            "sample",
+            sample,
+            {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str}
+            | {"compile": bool},
+        )

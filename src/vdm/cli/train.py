@@ -29,6 +29,7 @@ from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.score_samples import ScoreSamples
 from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
 from vdm.training.loggers.base import RunLogger
+from vdm.training.signals import ending, keep_lightning_out
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 
 STAGES = {"test": "test", "val": "validation"}
@@ -114,6 +115,7 @@ def _trainer(config: DictConfig, callbacks: list[Any]) -> pl.Trainer:
         "plugins": [AtomicCheckpointIO(), *cluster_environments()],
     }
     trainer: pl.Trainer = instantiate_own(settings, "trainer")
+    keep_lightning_out(trainer)
     return trainer
 
 
@@ -194,4 +196,5 @@ def leave_nothing_open() -> None:
 
 
 def main() -> None:
-    command.run("train", train, {"resume": bool, "logger": Mapping[str, Mapping]})
+    with ending():
+        command.run("train", train, {"resume": bool, "logger": Mapping[str, Mapping]})

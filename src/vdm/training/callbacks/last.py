@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from vdm.errors import at_least
 from vdm.evaluation.ranks import LaggedAllReduce
-from vdm.training.signals import Signals
+from vdm.training.signals import Signals, end
 
 
 class LastCheckpoint(Checkpoint):
@@ -64,11 +64,8 @@ class LastCheckpoint(Checkpoint):
             self.on_test_start(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let SIGTERM end the process at once, in a SLURM job leave that to SLURM: nothing remains to be saved.
-
-        Lightning's SIGTERM handler would wait for the other processes.
-        """
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if SLURMEnvironment.detect() else signal.SIG_DFL)
+        """Let SIGTERM end the process at once, in a SLURM job leave that to SLURM: nothing remains to be saved."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if SLURMEnvironment.detect() else end)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.signals.restore()
