@@ -13,8 +13,7 @@ import torch
 
 from support.catalogue import composed, part
 from support.idx_files import small_mnist, write_idx
-from vdm.data.idx import read_idx
-from vdm.data.mnist import HANDWRITTEN, MNIST
+from vdm.data.mnist import HANDWRITTEN, MNIST, read_idx
 from vdm.errors import InvalidInput
 
 

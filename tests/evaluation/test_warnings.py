@@ -12,11 +12,10 @@ from support.commands import invoke
 from support.tasks import parts
 from vdm.cli import train
 from vdm.cli.preflight import check_precision
-from vdm.data.overlap import shared
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.evaluation import warnings
-from vdm.runs.provenance import provenance
+from vdm.runs.provenance import provenance, shared
 from vdm.training.build import build
 
 RUN = (

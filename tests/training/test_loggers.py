@@ -21,7 +21,7 @@ from vdm.runs.folder import RunIdentity
 from vdm.runs.provenance import code_version
 from vdm.runs.tables import read_rows
 from vdm.training.loggers.tensorboard import TensorBoardLogger
-from vdm.training.loggers.wandb import STEP, WandbLogger, why_offline
+from vdm.training.loggers.wandb import WANDB_STEP, WandbLogger, why_offline
 
 IMAGE = Image.new("RGB", (8, 6), (0, 128, 255))
 BOTH = ("logger=[wandb,tensorboard]", "logger.wandb.offline=true", "callbacks.sample_grid.every=2")
@@ -81,7 +81,7 @@ def test_wandb_offline_run_reads_back_complete(tmp_path):
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     found = read_wandb(folder)
     rows = history(found)
-    assert [row[STEP] for row in rows] == [1, 1, 2, 2, 3, 3, 3]
+    assert [row[WANDB_STEP] for row in rows] == [1, 1, 2, 2, 3, 3, 3]
     assert [row["val/loss"] for row in rows if "val/loss" in row] == [0.5, 0.25, 0.75]
     assert [row["train/loss"] for row in rows if "train/loss" in row] == [1.0, 0.5, 1.5]
     assert Image.open(folder / "files" / rows[-1]["samples.path"]).size == IMAGE.size
@@ -93,7 +93,7 @@ def test_wandb_offline_run_reads_back_complete(tmp_path):
     (started,) = (record["run"] for record in found if record["type"] == "run")
     assert (started["run_group"], started["project"]) == ("a sweep", "vdm")
     axes = {record["metric"].get("step_metric") for record in found if record["type"] == "metric"}
-    assert axes == {None, STEP}
+    assert axes == {None, WANDB_STEP}
 
 
 def test_wandb_resumed_run_has_its_id_and_resumed_at(tmp_path):
@@ -102,7 +102,7 @@ def test_wandb_resumed_run_has_its_id_and_resumed_at(tmp_path):
     run.log_metrics({"loss": 1.0}, 41)
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*-one")
-    assert history(read_wandb(folder)) == [{"resumed_at": 40, STEP: 40}, {"loss": 1.0, STEP: 41}]
+    assert history(read_wandb(folder)) == [{"resumed_at": 40, WANDB_STEP: 40}, {"loss": 1.0, WANDB_STEP: 41}]
 
 
 def test_wandb_logs_no_row_twice(tmp_path, monkeypatch):
@@ -119,8 +119,8 @@ def test_wandb_logs_no_row_twice(tmp_path, monkeypatch):
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     found = history(read_wandb(folder))
-    assert [(row[STEP], name) for row in found for name in row if name.endswith("loss")] == rows
-    assert [(row["resumed_at"], row[STEP]) for row in found if "resumed_at" in row] == [(2, 4)]
+    assert [(row[WANDB_STEP], name) for row in found for name in row if name.endswith("loss")] == rows
+    assert [(row["resumed_at"], row[WANDB_STEP]) for row in found if "resumed_at" in row] == [(2, 4)]
 
 
 def test_wandb_logs_the_test_of_a_run_stopped_at_its_end(tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_wandb_logs_the_test_of_a_run_stopped_at_its_end(tmp_path, monkeypatch):
     second.log_metrics({"test/loss": 2}, 8)
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert history(read_wandb(folder)) == [{"val/loss": 1, STEP: 8}, {"resumed_at": 8, "test/loss": 2, STEP: 8}]
+    assert history(read_wandb(folder)) == [{"val/loss": 1, WANDB_STEP: 8}, {"resumed_at": 8, "test/loss": 2, WANDB_STEP: 8}]
 
 
 def local_server(accept):
@@ -203,10 +203,10 @@ def in_wandb(rows):
     """Return all (name, step, value) of W&B's rows, without images."""
     images = {name.partition(".")[0] for row in rows for name in row if name.endswith("._type")}
     return {
-        (name, row[STEP], value)
+        (name, row[WANDB_STEP], value)
         for row in rows
         for name, value in row.items()
-        if name != STEP and name.partition(".")[0] not in images
+        if name != WANDB_STEP and name.partition(".")[0] not in images
     }
 
 

@@ -23,15 +23,11 @@ from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.folder import RunFolder
 
-USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
-"""Errors in the input, which end a command with one line and status 2."""
-
+USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)  # which end a command with one line and status 2
 DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 """Error numbers of a full disk, a missing permission, or a file in the place of a folder."""
 
-SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}
-"""Types of settings of several commands."""
-
+SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}  # types of settings of several commands
 Task = Callable[[DictConfig], Any]
 
 
@@ -68,7 +64,9 @@ def _checked(config_name: str, task: Task, settings: Mapping[str, Any]) -> Task:
         quiet()
         try:
             _check_names(config_name, config)
-            _check_types(config, settings)
+            given: Any = OmegaConf.to_container(config, resolve=True)
+            for name in settings.keys() & given.keys():
+                check_value(given[name], settings[name], name)
             if config_name != "train" and "output_dir" in config:
                 RunFolder(config.output_dir).check_unused()
             return task(config)
@@ -91,37 +89,22 @@ def _check_names(config_name: str, config: DictConfig) -> None:
         raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
 
 
-def _check_types(config: DictConfig, settings: Mapping[str, Any]) -> None:
-    given = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(given, dict)
-    for name in settings.keys() & given.keys():
-        check_value(given[name], settings[name], name)
-
-
 def _line(config_name: str, error: BaseException) -> str:
     """Return an error as one line, with a hint where a name is unknown."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = ", ".join(error.options)
         return f"{group} has no option {option!r}{did_you_mean(option, error.options, f'it has {known}')}"
-    line = _one_line(error)
+    text = str(error).partition("Config search path:")[0]
+    line = " ".join(each.strip() for each in text.splitlines() if each.strip())
     if isinstance(error, ConfigCompositionException):
         hint = hints.suggestion(config_name, str(error))
         return line.partition(" To append to your config")[0].rstrip(".") + hint if hint else line
     return line
 
 
-def _one_line(error: BaseException) -> str:
-    text = str(error).partition("Config search path:")[0]
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:
-    """Parse ``name=value`` arguments of a command without a config, values as text.
-
-    Raises:
-        InvalidInput: an unknown name, or a name without a value.
-    """
+    """Parse ``name=value`` arguments of a command without a config; raise InvalidInput for an unknown name or no value."""
     given = {}
     for argument in arguments:
         name, _, value = argument.partition("=")

@@ -14,9 +14,7 @@ from vdm.runs.reading import reading
 from vdm.runs.sweeps import read_sweep
 from vdm.training.loggers.wandb import why_offline
 
-SERVER_TIMEOUT_S = 5.0
-"""Seconds to wait for the server."""
-
+SERVER_TIMEOUT_S = 5.0  # seconds to wait for the server
 USAGE = "vdm-dashboard sweep=FOLDER [entity=NAME]"
 
 

@@ -87,14 +87,7 @@ def evaluate(config: DictConfig) -> float:
 
 def _prepare(config: DictConfig) -> Request:
     """Load the run and build what is asked for; all refusals happen here, before any work."""
-    estimators = {
-        name: instantiate_own(node, f"estimators.{name}")
-        for name, node in _group(config, "estimators")
-        if _is_asked(config[name])
-    }
-    metrics = [
-        instantiate_own(node, f"relatives.{name}") for name, node in _group(config, "relatives") if _is_asked(config[name])
-    ]
+    estimators, relatives = _asked(config, "estimators"), _asked(config, "relatives")
     device = command.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
@@ -103,21 +96,18 @@ def _prepare(config: DictConfig) -> Request:
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
-    scores = SampleScores(fid, run.levels, metrics)
+    scores = SampleScores(fid, run.levels, [*relatives.values()])
     scores.check(run.model, run.data)
     for estimator in estimators.values():
         estimator.check(run.model)
     return Request(config, run, test, estimators, scores, device)
 
 
-def _group(config: DictConfig, group: str) -> list[tuple[str, Any]]:
-    """Return (name, config) of each part of a group; none if all were left out."""
-    return list((OmegaConf.select(config, group) or {}).items())
-
-
-def _is_asked(setting: object) -> bool:
-    """Whether an estimate is asked for: by anything but null and false, so that 0 and [] reach its own checks."""
-    return setting is not None and setting is not False
+def _asked(config: DictConfig, group: str) -> dict[str, Any]:
+    """Build the parts of a group that are asked for: by anything but null and false, so that 0 and [] reach their checks."""
+    parts = OmegaConf.select(config, group) or {}
+    asked = [name for name in parts if config[name] is not None and config[name] is not False]
+    return {name: instantiate_own(parts[name], f"{group}.{name}") for name in asked}
 
 
 @contextmanager
@@ -138,11 +128,8 @@ def own_bound(request: Request) -> dict[str, Estimate]:
         "_target_": "lightning.pytorch.Trainer",
         "accelerator": config.accelerator,
         "devices": to_plain(config.devices),
-        "logger": False,
         "callbacks": [terms, Progress()],
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
+        **dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False),
         "use_distributed_sampler": False,
     }
     trainer: pl.Trainer = instantiate_own(settings, "accelerator and devices")
@@ -156,21 +143,20 @@ def own_bound(request: Request) -> dict[str, Estimate]:
 def _measure(request: Request, own: dict[str, Estimate]) -> Measured:
     """Score samples on all ranks, then run the estimators on rank 0; an exception ends it and is kept."""
     results: list[Result] = []
+    failure: BaseException | None = None
     missing = [*(["samples"] if request.scores.fid is not None else []), *request.estimators]
     try:
         request.scores.score(request.run.model.to(request.device).eval(), request.run.data, request.device)
         leave_nothing_open()
-        if not is_rank_zero():
-            return Measured(own, [], [], None)
         missing = [*request.estimators]
-        for name, estimator in request.estimators.items():
+        for name, estimator in request.estimators.items() if is_rank_zero() else ():
             results += run_estimator(name, estimator, request)
             missing.remove(name)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if not is_rank_zero():
             raise
-        return Measured(own, results, missing, error)
-    return Measured(own, results, [], None)
+        failure = error
+    return Measured(own, results, missing, failure)
 
 
 def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Result]:
@@ -191,9 +177,13 @@ def _conclude(request: Request, measured: Measured) -> None:
     sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
     folder = RunFolder(config.output_dir)
     folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))
-    known = warnings.above_entropy(measured.own["bits_per_dim"], run.data, config.split)
+    bound, scores = measured.own["bits_per_dim"], request.scores.entry
+    known = warnings.above_entropy(bound, run.data, config.split)
+    title = f"{run.data.title}, whole {config.split} set, {run.weights} weights of step {run.checkpoint.step}"
     console.show(
-        *_tables(request, measured, facts),
+        console.bound_table(title, measured.own),
+        *([console.estimates_table(bound, facts, measured.results)] if measured.results else []),
+        *([console.samples_listing(scores)] if scores else []),
         *([known] if known else []),
         *console.warnings_listing(sentences),
         f"written to {console.short_path(folder.metrics)}",
@@ -204,7 +194,11 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
     """Return the content of metrics.json."""
     metrics: dict[str, Any] = {request.config.split: as_metrics(measured.own), **facts}
     if measured.results:
-        metrics["estimates"] = {result.name: _as_entry(result) for result in measured.results}
+        metrics["estimates"] = {
+            result.name: as_metrics(result.terms)
+            | {"examples": result.examples, "draws": result.draws, "network_calls": result.calls, **result.facts}
+            for result in measured.results
+        }
     if measured.failure is not None:
         error = measured.failure
         reason = f"{error}" if isinstance(error, InvalidInput) else f"stopped: {type(error).__name__}"
@@ -212,23 +206,6 @@ def _metrics(request: Request, measured: Measured, facts: Mapping[str, Any]) -> 
     if request.scores.entry:
         metrics["samples"] = request.scores.entry | {"checkpoint_sha256": file_sha256(request.run.checkpoint.path)}
     return metrics
-
-
-def _as_entry(result: Result) -> dict[str, Any]:
-    """Return one estimate as in metrics.json, the headline's value and errors at the top."""
-    terms = as_metrics(result.terms)
-    return {**terms, "examples": result.examples, "draws": result.draws, "network_calls": result.calls, **result.facts}
-
-
-def _tables(request: Request, measured: Measured, facts: Mapping[str, Any]) -> list[object]:
-    run, split = request.run, request.config.split
-    title = f"{run.data.title}, whole {split} set, {run.weights} weights of step {run.checkpoint.step}"
-    tables: list[object] = [console.bound_table(title, measured.own)]
-    if measured.results:
-        tables.append(console.estimates_table(measured.own["bits_per_dim"], facts, measured.results))
-    if request.scores.entry:
-        tables.append(console.samples_listing(request.scores.entry))
-    return tables
 
 
 def main() -> None:

@@ -8,7 +8,7 @@
 6. ``check_plan``: parts that are valid alone and do not make a run together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,28 +23,45 @@ from vdm.errors import InvalidInput
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
+from vdm.runs.folder import RunFolder
 from vdm.runs.provenance import changed_splits
 from vdm.runs.resuming import check_same_settings
 from vdm.terms import term_names
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.score_samples import ScoreSamples
+from vdm.training.checkpoint_io import CheckpointMetadata
 from vdm.training.task import VariationalTask, check_trainer_settings
 
 
 class Plan(NamedTuple):
     """The parts of a run, none of which has done any work yet.
 
-    start: the checkpoint to resume from, or None. facts: the provenance.
+    metadata: writes into every checkpoint what the run is. start: the checkpoint to resume from, or None. facts: the
+    provenance.
     """
 
     config: DictConfig
+    folder: RunFolder
     data: DataModule
     task: VariationalTask
     callbacks: dict[str, Any]
+    metadata: CheckpointMetadata
     trainer: pl.Trainer
     start: Path | None
     facts: dict[str, Any]
+
+    @property
+    def terms(self) -> BoundTerms:
+        """The callback that measures the bound."""
+        terms: BoundTerms = self.callbacks["bound_terms"]
+        return terms
+
+    @property
+    def scores(self) -> ScoreSamples | None:
+        """The callback that scores samples, if there is one of that kind."""
+        scores = self.callbacks.get("score_samples")
+        return scores if isinstance(scores, ScoreSamples) else None
 
     @property
     def weights(self) -> int:
@@ -53,25 +70,20 @@ class Plan(NamedTuple):
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a run whose parts do not go together.
-
-    Raises:
-        InvalidInput: the first refusal of ``CHECKS``.
-    """
-    for check in CHECKS:
-        check(plan)
-
-
-def _check_batch_size(plan: Plan) -> None:
+    """Raise InvalidInput for a run whose parts do not go together."""
     check_batch_size(plan.data.batch_size, len(plan.data.splits()["train"].x))
+    _check_processes(plan.trainer)
+    check_precision(plan)
+    _check_whole_splits(plan.trainer)
+    check_trainer_settings(plan.trainer)
+    if plan.scores is not None:
+        plan.scores.scores.check(plan.task.evaluated, plan.data)
+    if plan.start is not None:
+        _check_start(plan, plan.start)
 
 
 def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None:
-    """Refuse a run without a measured bound, anything but callbacks, and a best checkpoint by an unmeasured metric.
-
-    Raises:
-        InvalidInput: the first of these.
-    """
+    """Raise InvalidInput for an unmeasured bound, anything but callbacks, and a best checkpoint by an unmeasured metric."""
     if not isinstance(callbacks.get("bound_terms"), BoundTerms):
         raise InvalidInput("callbacks.bound_terms measures the bound, which is a run's result: it cannot be left out")
     for name, callback in callbacks.items():
@@ -91,15 +103,8 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
     best.check(measured)
 
 
-def _check_scores(plan: Plan) -> None:
-    scores = plan.callbacks.get("score_samples")
-    if isinstance(scores, ScoreSamples):
-        scores.scores.check(plan.task.evaluated, plan.data)
-
-
-def _check_processes(plan: Plan) -> None:
+def _check_processes(trainer: pl.Trainer) -> None:
     """Refuse a sweep whose jobs start processes: each of those would run the whole sweep again."""
-    trainer = plan.trainer
     environment = getattr(trainer.strategy, "cluster_environment", None)
     started_here = trainer.world_size > 1 and not getattr(environment, "creates_processes_externally", False)
     if started_here and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -121,9 +126,8 @@ def check_precision(plan: Plan) -> None:
         raise InvalidInput(NO_AUTOCAST)
 
 
-def _check_whole_splits(plan: Plan) -> None:
+def _check_whole_splits(trainer: pl.Trainer) -> None:
     """Refuse evaluations of part of a split, which would be reported under the name of the whole."""
-    trainer = plan.trainer
     shares = {name: getattr(trainer, name) for name in ("limit_val_batches", "limit_test_batches")}
     limits = [name for name, share in shares.items() if not (isinstance(share, float) and share == 1)]  # 1 is one batch
     for name in limits + [name for name in ("overfit_batches", "fast_dev_run") if getattr(trainer, name)]:
@@ -133,31 +137,13 @@ def _check_whole_splits(plan: Plan) -> None:
         )
 
 
-def _check_trainer(plan: Plan) -> None:
-    check_trainer_settings(plan.trainer)
-
-
-def _check_start(plan: Plan) -> None:
+def _check_start(plan: Plan, start: Path) -> None:
     """Refuse to resume from a checkpoint of other settings or other data, or from one without training state."""
-    if plan.start is None:
-        return
-    checkpoint = read_checkpoint(plan.start, for_resuming=True)
-    check_same_settings(plan.start, checkpoint.config, plan.config)
+    checkpoint = read_checkpoint(start, for_resuming=True)
+    check_same_settings(start, checkpoint.config, plan.config)
     changed = changed_splits(plan.facts["data"], checkpoint.provenance.get("data"))
     if changed:
         raise InvalidInput(
-            f"{console.short_path(plan.start)} was trained on other data ({', '.join(changed)} differ): put those back, or "
+            f"{console.short_path(start)} was trained on other data ({', '.join(changed)} differ): put those back, or "
             "start in another folder, hydra.run.dir=…"
         )
-
-
-CHECKS: tuple[Callable[[Plan], None], ...] = (
-    _check_batch_size,
-    _check_processes,
-    check_precision,
-    _check_whole_splits,
-    _check_trainer,
-    _check_scores,
-    _check_start,
-)
-"""The refusals of ``check_plan``, in their order."""

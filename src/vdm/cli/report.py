@@ -26,22 +26,12 @@ STUDIES: dict[str, tuple[str, Callable[[DictConfig], None], dict[str, Any]]] = {
 }
 """Reports with a config: its name, the function, and the types of its settings."""
 
-FOLDERS = {"run": run.report, "sweep": sweep.report}
-"""Reports that are read from the files of a folder."""
-
+FOLDERS = {"run": run.report, "sweep": sweep.report}  # reports from the files of a folder, into its report/ or output_dir=
 HELP = {"--help", "-h"}
 USAGE = """vdm-report run=FOLDER [output_dir=FOLDER]     one page on a run, finished or not
 vdm-report sweep=FOLDER [output_dir=FOLDER]   tables and figures over the runs of a sweep
 vdm-report estimators ckpt=FILE …             variance of the bound's two forms; estimators --help lists its settings
 vdm-report lineage [runs=FOLDER] …            the models of the lineage side by side; lineage --help lists its settings"""
-
-
-def on_folder(kind: str, arguments: list[str]) -> None:
-    """Report on ``run=FOLDER`` or ``sweep=FOLDER``, into ``output_dir=`` or the folder's own report/."""
-    given = command.words(arguments, (kind, "output_dir"), f"vdm-report {kind}=FOLDER [output_dir=FOLDER]")
-    folder = Path(given[kind])
-    with reading(folder):
-        FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")))
 
 
 def main() -> None:
@@ -51,7 +41,10 @@ def main() -> None:
         print(USAGE)
     elif kind in FOLDERS:
         try:
-            on_folder(kind, sys.argv[1:])
+            given = command.words(sys.argv[1:], (kind, "output_dir"), f"vdm-report {kind}=FOLDER [output_dir=FOLDER]")
+            folder = Path(given[kind])
+            with reading(folder):
+                FOLDERS[kind](folder, Path(given.get("output_dir", folder / "report")))
         except InvalidInput as error:
             command.stop(str(error))
     elif asked in STUDIES:

@@ -1,7 +1,6 @@
 """``vdm-sample ckpt=… n=64 sampler=dpm_solver steps=20``: samples of a trained model."""
 
 import io
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,30 +21,29 @@ from vdm.runs.load import LoadedRun, load_run
 from vdm.training.signals import ending
 
 
-class Samples(NamedTuple):
-    """Samples (n, *event) in the data's own units, and a heading that says how they were drawn."""
-
-    x: Tensor
-    heading: str
-
-
 @torch.inference_mode()
 def sample(config: DictConfig) -> None:
     """Write images and samples.npz; sample i is the same for every n and batch size."""
     run = _prepare(config)
-    folder = RunFolder(config.output_dir)
+    folder, heading, listed = RunFolder(config.output_dir), f"{config.n} samples", list[str]()
     folder.pictures.mkdir(parents=True, exist_ok=True)
-    lines = []
     if isinstance(run.model, DiffusionModel):
         steps = run.model.default_steps if config.steps is None else config.steps
-        samples = _step_by_step(run.model, run, config, steps)
+        x = _step_by_step(run.model, run, config, steps)
+        heading = f"{heading} in {steps} steps of {type(run.model.sampling.sampler).__name__}"
         path = folder.pictures / "trajectory.png"
         draw_trajectory(run.model, run.data, config.seed, steps).save(path)
-        lines = [f"{console.short_path(path)} (from noise to data; below each latent, what the denoiser predicts)"]
+        listed = [f"{console.short_path(path)} (from noise to data; below each latent, what the denoiser predicts)"]
     else:
-        samples = _in_batches(run, config)
-    lines = [_write_grid(run, samples.x, folder), *lines, _write_archive(samples.x, folder)]
-    console.show(console.listing(f"{samples.heading}, weights of step {run.checkpoint.step}", lines))
+        x = _in_batches(run, config)
+    grid = folder.pictures / "samples.png"
+    run.data.picture(x[:256]).save(grid)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, x=x.numpy())
+    write_atomically(folder.samples, buffer.getvalue())
+    first = f"{console.short_path(grid)} (the first {min(len(x), 256)})"
+    last = f"{console.short_path(folder.samples)} (x: {tuple(x.shape)}, {x.dtype})"
+    console.show(console.listing(f"{heading}, weights of step {run.checkpoint.step}", [first, *listed, last]))
 
 
 def _prepare(config: DictConfig) -> LoadedRun:
@@ -60,56 +58,34 @@ def _prepare(config: DictConfig) -> LoadedRun:
     return run
 
 
-def _step_by_step(model: DiffusionModel, run: LoadedRun, config: DictConfig, steps: int) -> Samples:
-    """Draw samples of a diffusion model, with a progress bar over the steps."""
-    data = run.data
-    chunks, conditions = torch.arange(config.n).split(config.batch_size), data.sampling_condition(config.n)
+def _step_by_step(model: DiffusionModel, run: LoadedRun, config: DictConfig, steps: int) -> Tensor:
+    """Draw samples (n, *event) of a diffusion model, with a progress bar over the steps."""
+    chunks, conditions = torch.arange(config.n).split(config.batch_size), run.data.sampling_condition(config.n)
     finished = []
     with tqdm(total=len(chunks) * (steps + 1), desc="sampling", unit="step", dynamic_ncols=True) as bar:
         for index in chunks:
             draws = ExampleDraws(index, config.seed)
             condition = None if conditions is None else conditions[index].to(run.device)
-            latents = model.trajectory(len(index), data.event_shape, steps=steps, draws=draws, condition=condition)
+            latents = model.trajectory(len(index), run.data.event_shape, steps=steps, draws=draws, condition=condition)
             for latent in latents:
                 x_1 = latent.x_t
                 bar.update()
             finished.append(model.decode(x_1, draws, condition).cpu())
-    return Samples(torch.cat(finished), f"{config.n} samples in {steps} steps of {type(model.sampling.sampler).__name__}")
+    return torch.cat(finished)
 
 
-def _in_batches(run: LoadedRun, config: DictConfig) -> Samples:
-    """Draw samples of any other model, with a progress bar over the batches.
-
-    Raises:
-        InvalidInput: ``steps``, which only a diffusion model takes.
-    """
+def _in_batches(run: LoadedRun, config: DictConfig) -> Tensor:
+    """Draw samples (n, *event) of any other model, which takes no ``steps``, with a progress bar over the batches."""
     if config.steps is not None:
         raise InvalidInput(f"steps= is for diffusion models, and this is a {type(run.model).__name__}: leave it out")
     conditions, finished = run.data.sampling_condition(config.n), []
     for index in tqdm(torch.arange(config.n).split(config.batch_size), desc="sampling", unit="batch", dynamic_ncols=True):
         condition, draws = None if conditions is None else conditions[index].to(run.device), ExampleDraws(index, config.seed)
         finished.append(run.model.sample(len(index), run.data.event_shape, draws=draws, condition=condition))
-    return Samples(torch.cat(finished).cpu(), f"{config.n} samples")
-
-
-def _write_grid(run: LoadedRun, x: Tensor, folder: RunFolder) -> str:
-    path = folder.pictures / "samples.png"
-    run.data.picture(x[:256]).save(path)
-    return f"{console.short_path(path)} (the first {min(len(x), 256)})"
-
-
-def _write_archive(x: Tensor, folder: RunFolder) -> str:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, x=x.numpy())
-    write_atomically(folder.samples, buffer.getvalue())
-    return f"{console.short_path(folder.samples)} (x: {tuple(x.shape)}, {x.dtype})"
+    return torch.cat(finished).cpu()
 
 
 def main() -> None:
+    settings = {"ckpt": str, "accelerator": str, "steps": int | None, "ema": bool, "compile": bool}
     with ending():
-        command.run(
-            "sample",
-            sample,
-            {"ckpt": str, "n": int, "steps": int | None, "batch_size": int, "ema": bool, "seed": int, "accelerator": str}
-            | {"compile": bool},
-        )
+        command.run("sample", sample, settings | dict.fromkeys(("n", "batch_size", "seed"), int))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +14,7 @@ from torch import distributed
 
 from vdm.cli import command
 from vdm.cli.preflight import Plan, check_callbacks, check_plan
-from vdm.cli.train_results import Results, choices, write_results
+from vdm.cli.train_results import choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
 from vdm.estimate import Estimate
@@ -25,17 +25,13 @@ from vdm.runs.folder import RunFolder, RunIdentity
 from vdm.runs.provenance import provenance
 from vdm.runs.tables import truncate_after
 from vdm.training.build import build
-from vdm.training.callbacks.bound_terms import BoundTerms
-from vdm.training.callbacks.score_samples import ScoreSamples
 from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
 from vdm.training.loggers.base import RunLogger
 from vdm.training.signals import ending, keep_lightning_out
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
 
 STAGES = {"test": "test", "val": "validation"}
-
-LONGEST_NAME = 128
-"""Characters of a run's name that W&B shows."""
+LONGEST_NAME = 128  # characters of a run's name that W&B shows
 
 
 def train(config: DictConfig) -> float:
@@ -62,37 +58,16 @@ def train(config: DictConfig) -> float:
             leave_nothing_open()
 
 
-class Session(NamedTuple):
-    """The plan of a run, its folder, and the callback that writes into every checkpoint what the run is."""
-
-    plan: Plan
-    folder: RunFolder
-    metadata: CheckpointMetadata
-
-    @property
-    def terms(self) -> BoundTerms:
-        """The callback that measures the bound."""
-        terms: BoundTerms = self.plan.callbacks["bound_terms"]
-        return terms
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """The scores of the final samples, as in metrics.json; empty without ``fid``."""
-        scores: ScoreSamples | None = self.plan.callbacks.get("score_samples")
-        return {} if scores is None else scores.scores.entry
-
-
 def _run(config: DictConfig, folder: RunFolder) -> float:
-    session = _prepare(config, folder)
-    _start(session)
-    effort, chosen = _fit_and_test(session)
-    if session.plan.trainer.is_global_zero:
-        results = Results(session.plan, session.folder, chosen, session.terms.results, session.scores)
-        write_results(results, effort)
-    return session.terms.results["val"]["bits_per_dim"].value
+    plan = _prepare(config, folder)
+    _start(plan)
+    effort, chosen = _fit_and_test(plan)
+    if plan.trainer.is_global_zero:
+        write_results(plan, chosen, effort)
+    return plan.terms.results["val"]["bits_per_dim"].value
 
 
-def _prepare(config: DictConfig, folder: RunFolder) -> Session:
+def _prepare(config: DictConfig, folder: RunFolder) -> Plan:
     """Build all parts of the run; all refusals happen here, before training."""
     check_calls(to_plain(config), OWN_CONFIG)
     data, task = build(config)
@@ -100,45 +75,34 @@ def _prepare(config: DictConfig, folder: RunFolder) -> Session:
     callbacks: dict[str, Any] = instantiate_own(config.callbacks, "callbacks")
     check_callbacks(callbacks, task)
     metadata = CheckpointMetadata({}, facts)
-    trainer = _trainer(config, [*callbacks.values(), metadata])
-    start = folder.last if folder.last.exists() else None
-    plan = Plan(config, data, task, callbacks, trainer, start, facts)
-    check_plan(plan)
-    return Session(plan, folder, metadata)
-
-
-def _trainer(config: DictConfig, callbacks: list[Any]) -> pl.Trainer:
-    settings = {
-        **to_plain(config.trainer),
-        "callbacks": callbacks,
-        "logger": False,
-        "plugins": [AtomicCheckpointIO(), *cluster_environments()],
-    }
-    trainer: pl.Trainer = instantiate_own(settings, "trainer")
+    own = {"callbacks": [*callbacks.values(), metadata], "plugins": [AtomicCheckpointIO(), *cluster_environments()]}
+    trainer: pl.Trainer = instantiate_own({**to_plain(config.trainer), **own, "logger": False}, "trainer")
     keep_lightning_out(trainer)
-    return trainer
+    start = folder.last if folder.last.exists() else None
+    plan = Plan(config, folder, data, task, callbacks, metadata, trainer, start, facts)
+    check_plan(plan)
+    return plan
 
 
-def _start(session: Session) -> None:
+def _start(plan: Plan) -> None:
     """Write the run's config, start its loggers, and print what is going to run."""
-    plan, folder = session.plan, session.folder
-    session.metadata.content["config"] = tree = to_plain(plan.config)
+    plan.metadata.content["config"] = tree = to_plain(plan.config)
     plan.trainer.loggers = loggers = list(instantiate_own(tree.get("logger") or {}, "logger").values())
     if plan.trainer.is_global_zero:
-        identity = _identity(plan, folder)
-        truncate_after(folder.curves, identity.last_valid_step)
+        identity = _identity(plan)
+        truncate_after(plan.folder.curves, identity.last_valid_step)
         for logger in loggers:
             if isinstance(logger, RunLogger):
                 logger.start(identity)
     for logger in loggers:
         logger.log_hyperparams(tree | {"choices": choices(), "provenance": plan.facts})
     if plan.trainer.is_global_zero:
-        console.show(*_announcement(plan, folder))
+        console.show(*_announcement(plan))
 
 
-def _identity(plan: Plan, folder: RunFolder) -> RunIdentity:
+def _identity(plan: Plan) -> RunIdentity:
     """Write config.yaml, overrides.yaml and run_id; the group is the name of the sweep's folder."""
-    hydra, started_before = HydraConfig.get(), folder.id.exists()
+    hydra, folder, started_before = HydraConfig.get(), plan.folder, plan.folder.id.exists()
     group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     resumed_at = read_checkpoint(plan.start).step if plan.start is not None else 0 if started_before else None
     run_id = folder.start(plan.config, list(hydra.overrides.task))
@@ -150,29 +114,29 @@ def run_name(overrides: str, root: Path) -> str:
     return overrides if 0 < len(overrides) <= LONGEST_NAME else root.name[:LONGEST_NAME]
 
 
-def _announcement(plan: Plan, folder: RunFolder) -> list[str]:
+def _announcement(plan: Plan) -> list[str]:
     data, processes = plan.data, plan.trainer.world_size
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     share = f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""
     return [
         f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; "
-        f"{console.short_path(folder.root)}",
+        f"{console.short_path(plan.folder.root)}",
         f"{data.batch_size} examples a step{share}",
         *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
     ]
 
 
-def _fit_and_test(session: Session) -> tuple[dict[str, Any], Path]:
+def _fit_and_test(plan: Plan) -> tuple[dict[str, Any], Path]:
     """Train, validate if the last step was not, and test the best checkpoint; return the effort and that checkpoint."""
-    (_, data, task, callbacks, trainer, start, _), folder = session.plan, session.folder
-    trainer.fit(task, datamodule=data, ckpt_path=start)
+    data, task, callbacks, trainer = plan.data, plan.task, plan.callbacks, plan.trainer
+    trainer.fit(task, datamodule=data, ckpt_path=plan.start)
     spent = callbacks.get("cpu_time")  # read now: the test loads the callbacks' state from its checkpoint
     used = {} if spent is None else {f"training_{spent.unit}": round(spent.used, 2)}
-    effort = {"parameters": session.plan.weights, "steps": trainer.global_step, **used}
+    effort = {"parameters": plan.weights, "steps": trainer.global_step, **used}
     best = getattr(callbacks.get("checkpoint"), "best_model_path", "")  # a file of that name may be another run's
-    chosen = Path(best) if best else folder.last
+    chosen = Path(best) if best else plan.folder.last
     if not best:
-        if session.terms.validated != trainer.global_step:
+        if plan.terms.validated != trainer.global_step:
             trainer.validate(task, datamodule=data, verbose=False)
         trainer.save_checkpoint(chosen)
     trainer.test(task, datamodule=data, ckpt_path=str(chosen), verbose=False)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from vdm.cli.preflight import Plan
-from vdm.estimate import Estimate
 from vdm.evaluation import warnings
 from vdm.evaluation.samples.images import draw_samples
 from vdm.plots.figures import bound_curves
@@ -20,51 +19,30 @@ from vdm.training.callbacks.final_images import FinalImages
 from vdm.training.loggers.base import save_image
 
 
-class Results(NamedTuple):
-    """The results of a run.
-
-    Attributes:
-        checkpoint: the one that was tested.
-        bounds: estimates by term, of ``val`` and ``test``.
-        scores: the scores of the final samples, as in metrics.json; empty without ``fid``.
-    """
-
-    plan: Plan
-    folder: RunFolder
-    checkpoint: Path
-    bounds: Mapping[str, Mapping[str, Estimate]]
-    scores: Mapping[str, Any]
-
-
-def write_results(results: Results, effort: Mapping[str, Any]) -> None:
+def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> None:
     """Write metrics.json and the images, close the loggers, and print the closing tables.
 
     Args:
+        checkpoint: the one that was tested.
         effort: parameters, steps and seconds of training, for the provenance.
     """
-    plan, folder, checkpoint, bounds, scores = results
-    facts = {**plan.facts, **_evaluated(plan, checkpoint), **effort}
+    bounds, test = plan.terms.results, plan.task.test
+    tested = {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, "weights": "ema"}
+    facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
-    if scores:
-        metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
+    if plan.scores is not None and plan.scores.scores.entry:
+        metrics["samples"] = {**plan.scores.scores.entry, "checkpoint_sha256": file_sha256(checkpoint)}
     sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
-    folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
-    _save_images(plan, folder)
+    plan.folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
+    _save_images(plan)
     for logger in plan.trainer.loggers:
         logger.finalize("success")
-    _print(results, sentences)
+    _print(plan, checkpoint, sentences)
 
 
-def _evaluated(plan: Plan, checkpoint: Path) -> dict[str, Any]:
-    """Return which weights were evaluated, and with which draws."""
-    test = plan.task.test
-    draws = {"weights": "ema", "repeats": test.repeats, "draws_seed": test.seed}
-    return {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, **draws}
-
-
-def _save_images(plan: Plan, folder: RunFolder) -> None:
+def _save_images(plan: Plan) -> None:
     """Write samples, the bound over training, and the callbacks' own images of the evaluated model."""
-    trainer, data = plan.trainer, plan.data
+    trainer, data, folder = plan.trainer, plan.data, plan.folder
     model = plan.task.evaluated.to(trainer.strategy.root_device)  # the Trainer has moved it to the CPU
     save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, plan.config.seed))
     if folder.curves.exists():
@@ -74,16 +52,16 @@ def _save_images(plan: Plan, folder: RunFolder) -> None:
             callback.save(trainer, model, data)
 
 
-def _print(results: Results, sentences: list[str]) -> None:
+def _print(plan: Plan, checkpoint: Path, sentences: list[str]) -> None:
     """Print the closing table, the images, and commands to try next."""
-    plan, folder, checkpoint, bounds, scores = results
-    known = warnings.above_entropy(bounds["test"]["bits_per_dim"], plan.data, "test")
+    bound, scores = plan.terms.results["test"], {} if plan.scores is None else plan.scores.scores.entry
+    known = warnings.above_entropy(bound["bits_per_dim"], plan.data, "test")
     console.show(
-        console.bound_table(f"{plan.data.title}, whole test set, averaged weights of {checkpoint.name}", bounds["test"]),
+        console.bound_table(f"{plan.data.title}, whole test set, averaged weights of {checkpoint.name}", bound),
         *([known] if known else []),
         *console.warnings_listing(sentences),
-        console.pictures_listing(folder.pictures),
-        console.listing("next", _next_commands(folder, checkpoint)),
+        console.pictures_listing(plan.folder.pictures),
+        console.listing("next", _next_commands(plan.folder, checkpoint)),
         *([console.samples_listing(scores)] if scores else []),
     )
 

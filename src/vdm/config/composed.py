@@ -7,8 +7,7 @@ from omegaconf import OmegaConf
 from vdm.config.instantiate import instantiate
 from vdm.config.trust import TrustEverything
 
-OWN_CONFIG = TrustEverything()
-"""The trust in a config that the user composed on the command line."""
+OWN_CONFIG = TrustEverything()  # the trust in a config that the user composed on the command line
 
 
 def to_plain(config: Any) -> Any:

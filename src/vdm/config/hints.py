@@ -16,15 +16,9 @@ import vdm
 from vdm.errors import InvalidInput, did_you_mean
 
 HELP = "--help lists the settings"
-
-COLLECTIONS = ("experiment", "rung", "sweep", "model")
-"""Groups whose options repeat settings of other groups."""
-
-DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")
-"""Arguments that say the default, and that Hydra refuses."""
-
-PLURAL = ("estimator", "logger", "relative")
-"""Groups of which several options, or by [] none, may be chosen."""
+COLLECTIONS = ("experiment", "rung", "sweep", "model")  # groups whose options repeat settings of other groups
+DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")  # arguments that say the default; Hydra refuses them
+PLURAL = ("estimator", "logger", "relative")  # groups of which several options, or by [] none, may be chosen
 
 
 def config_directory() -> str:

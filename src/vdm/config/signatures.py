@@ -11,15 +11,9 @@ from typing import Any, Literal, ParamSpecArgs, ParamSpecKwargs, Union, get_args
 from vdm.errors import InvalidInput, did_you_mean
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-
-LISTS = (list, tuple, Sequence, Iterable)
-"""Types that a list in a config fits."""
-
-PLAIN = (*WORDS, list, tuple, Mapping)
-"""Types of the values that a config can hold without a call."""
-
-UNBUILT = object()
-"""Stands for an argument that is not built yet: it fits every annotation."""
+LISTS = (list, tuple, Sequence, Iterable)  # types that a list in a config fits
+PLAIN = (*WORDS, list, tuple, Mapping)  # types of the values that a config can hold without a call
+UNBUILT = object()  # stands for an argument that is not built yet: it fits every annotation
 
 
 def check_arguments(

@@ -16,9 +16,7 @@ from vdm.buildable import is_buildable
 from vdm.errors import InvalidInput, did_you_mean
 
 OWN = "vdm"
-
-OTHERS = ("builtins.len",)
-"""Names outside of packages that any config may call."""
+OTHERS = ("builtins.len",)  # names outside of packages that any config may call
 
 
 class Trust(ABC):

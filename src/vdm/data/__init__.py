@@ -10,20 +10,3 @@ from vdm.data.module import DataModule
 from vdm.data.source import ImageSource, Source
 from vdm.data.split import Split
 from vdm.data.toy import Toy
-
-__all__ = [
-    "CIFAR10",
-    "MNIST",
-    "DataModule",
-    "Digits",
-    "FashionMNIST",
-    "ImageFolder",
-    "ImageNetArrays",
-    "ImageNetPictures",
-    "ImageSource",
-    "OrderedBatches",
-    "ShuffledBatches",
-    "Source",
-    "Split",
-    "Toy",
-]

@@ -1,7 +1,4 @@
-"""Batches by index: no padding, no example lost or doubled; gathered in this process or in worker processes.
-
-The order and its state live in the training process: workers may read ahead, the state does not.
-"""
+"""Batches by index: no padding, no example lost or doubled; gathered in this process or in worker processes."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -117,8 +114,8 @@ class ShuffledBatches:
 
     Every process takes its slice of the same global batch, so the examples of step n do not depend on the number of
     processes. The rest of an epoch (less than a global batch) is skipped; every epoch skips other examples.
-    ``state_dict`` is the same on all ranks and for any number of workers: it counts the batches taken. After
-    ``load_state_dict`` a pass resumes in the middle of its epoch.
+    ``state_dict`` is the same on all ranks and for any number of workers, which may read ahead: it counts the batches
+    taken. After ``load_state_dict`` a pass resumes in the middle of its epoch.
 
     Args:
         split: the examples.

@@ -22,8 +22,7 @@ from vdm.data.source import ImageSource
 from vdm.data.split import Split, mapped
 from vdm.errors import InvalidInput
 
-DECODING = 2
-"""Version of the decoder; raise it when the same files decode to other bytes."""
+DECODING = 2  # version of the decoder; raise it when the same files decode to other bytes
 
 
 class Block(NamedTuple):
@@ -55,7 +54,7 @@ class DecodedImages(ImageSource):
     """Images of 256 levels whose files are decoded once, into a folder below ``cache``.
 
     The folder's name depends on ``root`` and ``key()``: other files or settings have another folder. It is written beside
-    its place and renamed, by one process while others wait, so it is whole or not there. Changes of its files are refused;
+    its path and renamed, by one process while others wait, so it is whole or not there. Changes of its files are refused;
     training images, which may be many, are read through for that only if their file's stamp has changed.
 
     Args:
@@ -106,8 +105,8 @@ class DecodedImages(ImageSource):
         Raises:
             InvalidInput: a cache that cannot be written; a folder whose facts cannot be read.
         """
-        place = str(self.root.resolve())  # files unpacked elsewhere may have the same names, sizes and times
-        key = {"decoding": DECODING, "root": place, "shape": self.event_shape, **self.key()}
+        root = str(self.root.resolve())  # files unpacked elsewhere may have the same names, sizes and times
+        key = {"decoding": DECODING, "root": root, "shape": self.event_shape, **self.key()}
         name = f"{self.name}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
         folder, part = self.cache / name, self.cache / f".{name}.part"
         if not folder.exists():
@@ -151,14 +150,14 @@ class DecodedImages(ImageSource):
         empty = [name for name, count in counts.items() if not count]
         if empty:
             raise InvalidInput(f"{self.name}: there is no image for {', '.join(empty)} in {self.root}: give it more images")
-        splits = {name: self._facts(part, name, count)._asdict() for name, count in counts.items()}
+        splits = {}
+        for name, count in counts.items():
+            split, label = self._mapped(part, name, count)
+            stamps = [*stamp(part / f"{name}.x")]
+            splits[name] = SplitFacts(count, split.fingerprint(), Split(label).fingerprint(), stamps)._asdict()
         facts = json.dumps({"splits": splits, "notes": self.notes()}, indent=2) + "\n"
         with self._writing():
             _append(part / "facts.json", np.frombuffer(facts.encode(), np.uint8))
-
-    def _facts(self, folder: Path, name: str, count: int) -> SplitFacts:
-        split, label = self._mapped(folder, name, count)
-        return SplitFacts(count, split.fingerprint(), Split(label).fingerprint(), [*stamp(folder / f"{name}.x")])
 
     def _mapped(self, folder: Path, name: str, count: int) -> tuple[Split, Tensor]:
         """Return a split without conditions, and its classes."""

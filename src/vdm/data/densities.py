@@ -48,8 +48,8 @@ def ring(components: int = 8, deviation: float = 0.1) -> Density:
 @buildable
 def grid(side: int = 5, deviation: float = 0.15) -> Density:
     """Return Gaussians on a square grid of unit spacing."""
-    place = torch.arange(side, dtype=torch.float64)
-    return gaussians(torch.cartesian_prod(place, place), deviation, f"grid({side=}, {deviation=})")
+    ticks = torch.arange(side, dtype=torch.float64)
+    return gaussians(torch.cartesian_prod(ticks, ticks), deviation, f"grid({side=}, {deviation=})")
 
 
 @buildable
@@ -69,8 +69,8 @@ def checkerboard(side: int = 4) -> Density:
     """
     if side < 2 or side % 2:
         raise InvalidInput(f"a checkerboard needs an even number of squares a side, got {side}")
-    place = torch.arange(side, dtype=torch.float64)
-    corners = torch.cartesian_prod(place, place)
+    ticks = torch.arange(side, dtype=torch.float64)
+    corners = torch.cartesian_prod(ticks, ticks)
     low = (2 * corners[corners.sum(1) % 2 == 0] / side - 1) * math.sqrt(3)
     squares = Uniform(low, low + 2 * math.sqrt(3) / side, validate_args=False)
     weights = Categorical(torch.ones(len(low), dtype=low.dtype))

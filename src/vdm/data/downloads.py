@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vdm.data.source import ImageSource
-from vdm.data.split import Split, cut
+from vdm.data.split import Split
 from vdm.errors import InvalidInput
 
 
@@ -38,15 +38,12 @@ class DownloadedImages(ImageSource):
         labels: yield the classes 0 … 9 as conditions.
     """
 
-    collection: str
-    """torchvision's name of the data set."""
+    collection: str  # torchvision's name of the data set
     url: str
-    folders: tuple[str, ...]
-    """Folders below ``root`` where the files may lie; downloads go to the first."""
+    folders: tuple[str, ...]  # folders below ``root`` where the files may lie; downloads go to the first
     endings: tuple[str, ...] = ("",)
     files: tuple[str, ...]
-    algorithm: str
-    """Name of the setting with the digests."""
+    algorithm: str  # name of the setting with the digests
 
     def __init__(
         self,
@@ -64,11 +61,7 @@ class DownloadedImages(ImageSource):
 
     @abstractmethod
     def read(self, path: Path) -> File:
-        """Read one file.
-
-        Raises:
-            InvalidInput: a file that is damaged or of another format.
-        """
+        """Read one file; raise InvalidInput if it is damaged or of another format."""
 
     @abstractmethod
     def part(self, name: str, files: Mapping[str, File]) -> list[torch.Tensor]:
@@ -78,7 +71,9 @@ class DownloadedImages(ImageSource):
         files = self._fetched() if self.download else self._read()
         size = self.sizes["train"]
         train = self._counted("train", files, size + self.sizes["val"])
-        return cut(train, self._counted("test", files, self.sizes["test"]), size, self.labels)
+        test = self._counted("test", files, self.sizes["test"])
+        parts = {"train": [part[:size] for part in train], "val": [part[size:] for part in train], "test": test}
+        return {name: Split(x, label.long() if self.labels else None) for name, (x, label) in parts.items()}
 
     def check_digest(self, key: str, file: File) -> None:
         """Raise InvalidInput if the file has another digest than the known one."""
@@ -123,9 +118,6 @@ class DownloadedImages(ImageSource):
 
         They are fetched into a folder beside their own and moved from there, by one process while others wait: each file
         is whole or not there.
-
-        Raises:
-            InvalidInput: files that cannot be fetched or stored, or that are refused again.
         """
         with suppress(InvalidInput):
             return self._read()

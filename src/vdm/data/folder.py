@@ -90,24 +90,21 @@ class ImageFolder(DecodedImages):
         return {"files": self.files.stamps(), **settings}
 
     def blocks(self) -> Iterator[Block]:
-        classes = self._classes()
+        folders = sorted({name.split("/")[0] for name in self.files.names if "/" in name})
+        index = {folder: i for i, folder in enumerate(folders)}
         self.left_out.clear()
         for split, names in self.shares.split(self.files.names).items():
             for found in self.files.decoded(names, self.event_shape, self.fit):
                 self.left_out.update(str(image) for _, image in found if isinstance(image, Unusable))
-                usable = [(image, classes[name]) for name, image in found if not isinstance(image, Unusable)]
+                usable = [
+                    (image, index.get(name.split("/")[0], 0)) for name, image in found if not isinstance(image, Unusable)
+                ]
                 if usable:
                     images, labels = zip(*usable, strict=True)
                     yield Block(split, np.stack(images), np.array(labels))
         if self.left_out:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
-            print(f"{self.name}: left out of {len(classes)} files in {self.root}: {reasons}", file=sys.stderr)
+            print(f"{self.name}: left out of {len(self.files.names)} files in {self.root}: {reasons}", file=sys.stderr)
 
     def notes(self) -> dict[str, Any]:
         return {"fit": fit_name(self.fit), "left_out": dict(self.left_out)}
-
-    def _classes(self) -> dict[str, int]:
-        """Return the class of each file; 0 for files in the folder itself."""
-        folders = sorted({name.split("/")[0] for name in self.files.names if "/" in name})
-        index = {folder: i for i, folder in enumerate(folders)}
-        return {name: index.get(name.split("/")[0], 0) for name in self.files.names}

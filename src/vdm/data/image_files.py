@@ -21,25 +21,13 @@ from vdm.data.decoded import stamp
 from vdm.errors import InvalidInput
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-
-MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
-"""Modes of at most 8 bits a channel, without transparency."""
-
-ALPHA = ("RGBA", "LA", "PA")
-"""Modes with transparency."""
-
-PIXELS = 100_000_000
-"""Most pixels of a picture; larger ones are refused before decoding, since a small file may fill the memory."""
-
+MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")  # modes of at most 8 bits a channel, without transparency
+ALPHA = ("RGBA", "LA", "PA")  # modes with transparency
+PIXELS = 100_000_000  # most pixels of a picture; a larger one, even of a small file, may fill the memory
 TOO_MANY = "of too many pixels"
-
-AT_ONCE = 1024
-"""Images decoded per block."""
-
-Fit = Callable[[Image.Image, tuple[int, int]], Image.Image]
-"""A function from a picture of any size to one of (width, height)."""
+AT_ONCE = 1024  # images decoded per block
+Fit = Callable[[Image.Image, tuple[int, int]], Image.Image]  # from a picture of any size to one of (width, height)
 
 
 class Unusable(Exception):
@@ -60,11 +48,7 @@ def stretched(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @buildable
 def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Crop the central pixels, without resizing.
-
-    Raises:
-        Unusable: a picture smaller than ``size``.
-    """
+    """Crop the central pixels, without resizing; raise Unusable for a picture smaller than ``size``."""
     left, top = ((have - want) // 2 for have, want in zip(image.size, size, strict=True))
     if left < 0 or top < 0:
         raise Unusable("too small")
@@ -73,11 +57,7 @@ def centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @buildable
 def as_stored(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return the picture unchanged.
-
-    Raises:
-        Unusable: a picture of another size.
-    """
+    """Return the picture unchanged; raise Unusable for one of another size."""
     if image.size != size:
         raise Unusable("of another size")
     return image
@@ -90,9 +70,9 @@ def fit_name(fit: Fit) -> str:
     """
     call = fit if isinstance(fit, partial) else partial(fit)
     name = getattr(call.func, "__qualname__", repr(call.func))
-    place = getattr(call.func, "__module__", __name__)
+    module = getattr(call.func, "__module__", __name__)
     arguments = ", ".join([*map(repr, call.args), *(f"{key}={value!r}" for key, value in call.keywords.items())])
-    return (name if place == __name__ else f"{place}.{name}") + (f"({arguments})" if arguments else "")
+    return (name if module == __name__ else f"{module}.{name}") + (f"({arguments})" if arguments else "")
 
 
 def decode(content: bytes, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
@@ -134,8 +114,7 @@ def more_than_8_bits(opened: Image.Image) -> bool:
 class ImageFiles(ABC):
     """Image files by name."""
 
-    names: list[str]
-    """Sorted."""
+    names: list[str]  # sorted
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -196,12 +175,12 @@ class Folder(ImageFiles):
 def _visible(root: Path) -> Iterator[str]:
     """Yield image files, also through links to folders; a folder met twice would be trained on and tested on."""
     met: dict[str, str] = {}
-    for place, folders, files in os.walk(root, onerror=_not_listed, followlinks=True):
+    for path, folders, files in os.walk(root, onerror=_not_listed, followlinks=True):
         folders[:] = [folder for folder in folders if not folder.startswith(".") and folder != "lost+found"]
-        twin = met.setdefault(os.path.realpath(place), place)
-        if twin != place:
-            raise InvalidInput(f"{place} and {twin} are one folder: remove the link, so that its images count once")
-        start = Path(place).relative_to(root)
+        twin = met.setdefault(os.path.realpath(path), path)
+        if twin != path:
+            raise InvalidInput(f"{path} and {twin} are one folder: remove the link, so that its images count once")
+        start = Path(path).relative_to(root)
         yield from (
             (start / file).as_posix() for file in files if file.lower().endswith(ENDINGS) and not file.startswith(".")
         )

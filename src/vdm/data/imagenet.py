@@ -24,6 +24,7 @@ class SmallImageNet(DecodedImages):
     """
 
     available_from: str
+    suffix = ""  # tells two releases of one size apart
 
     def __init__(
         self, event_shape: Sequence[int], root: str, cache: str, sizes: Mapping[str, int], labels: bool = False
@@ -31,17 +32,14 @@ class SmallImageNet(DecodedImages):
         super().__init__(event_shape, root, cache, labels)
         self.sizes: Mapping[str, int] = dict(sizes)
         self.side = self.event_shape[-1]
+        self.name = f"imagenet{self.side}{self.suffix}"
 
     def key(self) -> dict[str, Any]:
         return {"sizes": self.sizes, "files": self.stamps()}
 
     @abstractmethod
     def stamps(self) -> Any:
-        """Return stamps of the files, as plain values, to notice other files.
-
-        Raises:
-            InvalidInput: a missing file.
-        """
+        """Return stamps of the files, as plain values, to notice other files; raise InvalidInput if one is missing."""
 
     def missing(self, path: Path) -> InvalidInput:
         """Return the error for a missing file or folder."""
@@ -67,10 +65,6 @@ class ImageNetArrays(SmallImageNet):
 
     release = "npz, Chrabaszcz et al. 2017"
     available_from = "https://image-net.org (Downsampled images, npz)"
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"imagenet{self.side}"
 
     @cached_property
     def paths(self) -> list[Path]:
@@ -129,10 +123,7 @@ class ImageNetPictures(SmallImageNet):
 
     release = "png, van den Oord et al. 2016"
     available_from = "a mirror, as image-net.org no longer offers it"
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"imagenet{self.side}_oord"
+    suffix = "_oord"
 
     @cached_property
     def files(self) -> dict[str, ImageFiles]:
@@ -183,11 +174,7 @@ def _labels(path: Path) -> np.ndarray:
 
 
 def _array(path: Path, key: str) -> np.ndarray:
-    """Return one array of an npz file; pickled objects are refused.
-
-    Raises:
-        InvalidInput: a file of another format, cut short, or without that array.
-    """
+    """Return one array of an npz file; refuse a file of another format, cut short, with pickled objects, or without it."""
     try:
         found = np.load(path, allow_pickle=False)
         if not isinstance(found, np.lib.npyio.NpzFile):

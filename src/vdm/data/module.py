@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vdm.buildable import buildable
 from vdm.data.batches import OrderedBatches, ShuffledBatches, check_shares
-from vdm.data.source import Source, check_sizes
+from vdm.data.source import Source
 from vdm.data.split import Split, fits
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.terms import bits_per_dim
@@ -55,7 +55,7 @@ class DataModule(LightningDataModule):
         at_most(eval_batch_size=eval_batch_size)
         if flip and not source.can_flip:
             raise InvalidInput(f"data.flip=true: examples of {source.name} have no mirror image; leave it out")
-        self.source = source
+        self.source, self.event_shape = source, source.event_shape
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.workers, self.device, self.flip = workers, device, flip
         self._splits: dict[str, Split] = {}
@@ -86,10 +86,6 @@ class DataModule(LightningDataModule):
         """Name for the heading of a table: models trained with flips belong in another table."""
         return f"{self.name}, trained with flips" if self.flip else self.name
 
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.source.event_shape
-
     def picture(self, x: Tensor) -> Image.Image:
         """Draw examples or samples (n, *event_shape)."""
         return self.source.picture(x)
@@ -106,8 +102,11 @@ class DataModule(LightningDataModule):
             InvalidInput: sizes for other splits; an empty split; examples of another shape than ``event_shape``.
         """
         if not self._splits:
-            if self.source.sizes is not None:
-                check_sizes(self.source.sizes)
+            sizes = self.source.sizes
+            if sizes is not None:
+                if sizes.keys() != {"train", "val", "test"}:
+                    raise InvalidInput(f"data.sizes must be those of train, val and test, got {', '.join(sizes) or 'none'}")
+                at_least(1, **{f"data.sizes.{name}": size for name, size in sizes.items()})
             splits = self.source.load()
             for name, split in splits.items():
                 if not len(split.x):
@@ -121,11 +120,7 @@ class DataModule(LightningDataModule):
         return self._splits
 
     def split(self, name: str) -> Split:
-        """Return one split.
-
-        Raises:
-            InvalidInput: an unknown name.
-        """
+        """Return one split; raise InvalidInput for an unknown name."""
         splits = self.splits()
         if name not in splits:
             raise InvalidInput(f"there is no split {name!r} of {self.name}: use one of {', '.join(splits)}")
@@ -146,14 +141,9 @@ class DataModule(LightningDataModule):
         """Return the facts stored beside every number: name, release, flips, and size and fingerprint of each split."""
         splits = {name: {"size": len(s.x), "sha256": s.fingerprint()} for name, s in self.splits().items()}
         entropy = self.entropy("test") if "test" in splits else None
-        return {
-            "name": self.name,
-            "release": self.source.release,
-            "splits": splits,
-            "flip": self.flip,
-            **self.source.provenance(),
-            **({} if entropy is None else {"test_minus_log_prob_bits_per_dim": entropy[0]}),
-        }
+        known = {} if entropy is None else {"test_minus_log_prob_bits_per_dim": entropy[0]}
+        facts = {"name": self.name, "release": self.source.release, "splits": splits, "flip": self.flip}
+        return facts | self.source.provenance() | known
 
     def sampling_condition(self, n: int) -> Tensor | None:
         """Return conditions for ``n`` samples: those of the first training examples, repeated."""

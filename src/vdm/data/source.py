@@ -7,7 +7,6 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.data.split import Split
-from vdm.errors import InvalidInput, at_least
 from vdm.plots.images import image_grid
 
 
@@ -22,12 +21,9 @@ class Source(ABC):
 
     name: str
     release: str
-    sizes: Mapping[str, int] | None = None
-    """Number of examples of each split, for a source with this setting."""
-    download = False
-    """Whether to fetch missing files, for a source that can."""
-    can_flip = False
-    """Whether an example mirrored left to right is still an example."""
+    sizes: Mapping[str, int] | None = None  # number of examples of each split, for a source with this setting
+    download = False  # whether to fetch missing files, for a source that can
+    can_flip = False  # whether an example mirrored left to right is still an example
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)
@@ -60,10 +56,3 @@ class ImageSource(Source):
 
     def picture(self, x: Tensor) -> Image.Image:
         return image_grid(x, self.levels)
-
-
-def check_sizes(sizes: Mapping[str, int]) -> None:
-    """Raise InvalidInput unless there is a positive size for each of the three splits and for no other."""
-    if sizes.keys() != {"train", "val", "test"}:
-        raise InvalidInput(f"data.sizes must be those of train, val and test, got {', '.join(sizes) or 'none'}")
-    at_least(1, **{f"data.sizes.{name}": size for name, size in sizes.items()})

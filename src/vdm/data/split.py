@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -13,8 +12,7 @@ from torch import Tensor
 
 from vdm.errors import InvalidInput
 
-SHARE = 0.25
-"""Share of an accelerator's free memory that a split may take."""
+SHARE = 0.25  # share of an accelerator's free memory that a split may take
 
 
 class Split(NamedTuple):
@@ -70,12 +68,6 @@ def _digest(values: Tensor) -> str:
 def fits(split: Split, device: torch.device) -> bool:
     """Return whether ``device`` is an accelerator with room for the split beside what training needs."""
     return device.type == "cuda" and split.x.nbytes <= SHARE * torch.cuda.mem_get_info(device)[0]
-
-
-def cut(train: Sequence[Tensor], test: Sequence[Tensor], size: int, labels: bool) -> dict[str, Split]:
-    """Split (images, classes): the first ``size`` train, the rest validate; classes become conditions or are dropped."""
-    parts = {"train": [part[:size] for part in train], "val": [part[size:] for part in train], "test": test}
-    return {name: Split(x, label.long() if labels else None) for name, (x, label) in parts.items()}
 
 
 def classes(label: Any, number: int, path: Path, first: int = 0) -> np.ndarray:

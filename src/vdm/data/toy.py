@@ -11,8 +11,7 @@ from vdm.data.source import Source
 from vdm.data.split import Split
 from vdm.plots.images import density_picture
 
-SEED = 20210701
-"""Seed of the draws."""
+SEED = 20210701  # seed of the draws
 
 
 class Toy(Source):

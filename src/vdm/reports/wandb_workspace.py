@@ -13,7 +13,7 @@ from vdm.reports.groups import differing
 from vdm.runs.folder import RunFolder
 from vdm.runs.reading import read_yaml
 from vdm.runs.sweeps import Run
-from vdm.runs.tables import STANDARD_ERRORS, STEP, read_rows
+from vdm.runs.tables import STANDARD_ERRORS, WANDB_STEP, read_rows
 
 SECTIONS = {
     "Bound, by term": r"(val|test)/(bits_per_dim|reconstruction|prior_matching|denoising_matching)$",
@@ -48,7 +48,7 @@ def build(name: str, runs: Sequence[Run], entity: str) -> workspaces.Workspace:
         project=_project(folders),
         name=f"sweep {name}",
         sections=sections,
-        settings=workspaces.WorkspaceSettings(x_axis=STEP, max_runs=100),
+        settings=workspaces.WorkspaceSettings(x_axis=WANDB_STEP, max_runs=100),
         runset_settings=workspaces.RunsetSettings(filters=[workspaces.Metric("Group") == name], groupby=grouped),
     )
 
@@ -86,7 +86,7 @@ def _panel(name: str, picture: bool) -> reports.MediaBrowser | reports.BarPlot |
         return reports.MediaBrowser(title=name, media_keys=[name])
     if name.startswith("test/"):
         return reports.BarPlot(title=name, metrics=[name])
-    return reports.LinePlot(title=name, x=STEP, y=[name])
+    return reports.LinePlot(title=name, x=WANDB_STEP, y=[name])
 
 
 def _project(folders: Iterable[RunFolder]) -> str:

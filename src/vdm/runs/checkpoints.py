@@ -13,10 +13,7 @@ from vdm.errors import InvalidInput
 from vdm.runs.migration import migrate_checkpoint_1
 
 FORMAT = 2
-
-KEY = "vdm"
-"""Entry of a checkpoint with its format, the run's config and provenance."""
-
+KEY = "vdm"  # entry of a checkpoint with its format, the run's config and provenance
 Content = dict[str, Any]
 
 MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: lambda content: migrate_checkpoint_1(content, KEY)}

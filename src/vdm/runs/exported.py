@@ -1,9 +1,4 @@
-"""Exported models: two files that need neither Hydra nor Lightning, the weights and a description of the model.
-
-``model.safetensors`` holds tensors by their names in the model. ``vdm.json`` holds the format version, the tree of
-constructor calls (see ``vdm.config.instantiate``), shape and levels of the data, the SHA-256 of the weights, the run's
-provenance, and its own SHA-256.
-"""
+"""Exported models: two files that need neither Hydra nor Lightning, the weights by name and a ``Description``."""
 
 import hashlib
 import json
@@ -23,7 +18,6 @@ from vdm.runs.files import write_atomically
 from vdm.runs.migration import migrate_config
 
 FORMAT = 2
-
 WEIGHTS, DESCRIPTION = "model.safetensors", "vdm.json"
 
 
@@ -31,7 +25,7 @@ class Description(NamedTuple):
     """The content of ``vdm.json``; the order of the fields is part of the format.
 
     Attributes:
-        model: the tree of constructor calls.
+        model: the tree of constructor calls (see ``vdm.config.instantiate``).
         event_shape, levels: shape and levels of the data; levels is 0 for real numbers.
         weights: ``ema`` or ``raw``.
         sha256: SHA-256 of the file of weights.

@@ -8,15 +8,13 @@ from tempfile import NamedTemporaryFile
 
 from vdm.errors import InvalidInput
 
+DISK_FAILURES = (errno.EIO, errno.ESTALE)  # error numbers of a failed disk or file server
+
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-DISK_FAILURES = (errno.EIO, errno.ESTALE)
-"""Error numbers of a failed disk or file server."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -19,6 +19,9 @@ from vdm.runs.migration import migrate_config
 from vdm.runs.reading import read_yaml, reading
 from vdm.runs.resuming import check_same_settings
 
+LOCK_TIMEOUT_S = 10  # seconds to wait for another process to release the folder
+RESTORE = "restore it, or choose another hydra.run.dir="
+
 
 class RunIdentity(NamedTuple):
     """Id, name and sweep of a run, for loggers, and where it resumes.
@@ -39,12 +42,6 @@ class RunIdentity(NamedTuple):
     def last_valid_step(self) -> int:
         """The last step whose log entries hold; later ones will be logged again. −1 if none hold."""
         return self.resumed_at or -1
-
-
-LOCK_TIMEOUT_S = 10
-"""Seconds to wait for another process to release the folder."""
-
-RESTORE = "restore it, or choose another hydra.run.dir="
 
 
 class RunFolder:

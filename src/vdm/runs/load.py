@@ -1,7 +1,6 @@
 """A trained run, loaded from its checkpoint: the model, and on request its data and other parts."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -17,21 +16,12 @@ from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.networks.embedding import check_condition
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
+from vdm.runs.reading import reading
 
-PARTS = ("model", "data", "test")
-"""The parts of a run's config that are built for an evaluation."""
+PARTS = ("model", "data", "test")  # the parts of a run's config that are built for an evaluation
 
 
-@contextmanager
-def describing(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn any error caused by a malformed config into one InvalidInput."""
-    try:
-        yield
-    except InvalidInput:
-        raise
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InvalidInput(f"{checkpoint.path}: its config describes no run ({reason}): use another checkpoint") from error
+MALFORMED = "its config describes no run: use another checkpoint"
 
 
 class LoadedRun:
@@ -41,16 +31,19 @@ class LoadedRun:
         model: in evaluation mode, on the CPU.
         checkpoint: path, resolved config, provenance and step.
         weights: ``ema`` or ``raw``, the weights that ``model`` holds.
+        seed: of the training draws.
+        levels: of the data; 0 for real numbers.
     """
 
     def __init__(self, checkpoint: Checkpoint, config: Mapping[str, Any], trust: TrustParts, weights: str) -> None:
         self.checkpoint, self.weights = checkpoint, weights
         self._config, self._trust = config, trust
+        self.seed, self.levels = int(config["seed"]), int(config["levels"])
         self.model: VariationalModel = self.part("model")
 
     def part(self, name: str) -> Any:
         """Build one of ``PARTS`` from the run's config."""
-        with describing(self.checkpoint):
+        with reading(self.checkpoint.path, MALFORMED):
             return instantiate(self._config[name], self._trust, name)
 
     @cached_property
@@ -64,16 +57,6 @@ class LoadedRun:
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return next(self.model.parameters(), torch.empty(0)).device
-
-    @property
-    def seed(self) -> int:
-        """The seed of the training draws."""
-        return int(self._config["seed"])
-
-    @property
-    def levels(self) -> int:
-        """Levels of the data; 0 for real numbers."""
-        return int(self._config["levels"])
 
 
 def load_run(
@@ -97,7 +80,7 @@ def load_run(
             weights that do not fit it, or that are not finite.
     """
     checkpoint, trusted = read_checkpoint(path), TrustParts(trust)
-    with describing(checkpoint):
+    with reading(checkpoint.path, MALFORMED):
         config = _changed(checkpoint.config, changes or {})
         for name in ("levels", "seed"):
             check_value(config[name], int, name)

@@ -21,11 +21,8 @@ SOURCES = ("CIFAR10", "Digits", "FashionMNIST", "ImageFolder", "ImageNetArrays",
 GAMMA_ENDS = {"vdm.data.Toy": (-10.0, 6.0), "vdm.data.Digits": (-8.0, 5.0)}
 """γ_min and γ_max that come with a data set today; (−13.3, 5) for all others. Format 1 may lack them."""
 
-DROPPED = ("leg",)
-"""Settings of format 1 that are no longer part of a config."""
-
-CALLBACKS = {"KeepBest": "BestCheckpoint", "ProfileFile": "ProfileTable"}
-"""Callbacks with a state in format 1 checkpoints, and their names today."""
+DROPPED = ("leg",)  # settings of format 1 that are no longer part of a config
+CALLBACKS = {"KeepBest": "BestCheckpoint", "ProfileFile": "ProfileTable"}  # with a state in format 1: names then and today
 
 
 def migrate_config(tree: Any) -> Any:

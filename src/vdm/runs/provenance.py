@@ -2,16 +2,18 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import vdm
 from vdm.data import DataModule
-from vdm.data.overlap import shared
+
+LIMIT = 2**30  # bytes of training examples above which other splits are not compared with them
 
 
 def changed_splits(about: Mapping[str, Any], trained: Any) -> list[str]:
@@ -56,3 +58,21 @@ def provenance(data: DataModule, seed: int) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }
+
+
+def shared(x: Tensor, training: Tensor, limit: int = LIMIT) -> int | None:
+    """Count the examples x (N, *event) that are, byte for byte, among the training examples (M, *event).
+
+    Compares 64-bit hashes of the bytes, random for each process: a false match has probability N M / 2⁶⁴. None if there are
+    more than ``limit`` bytes.
+    """
+    if training.nbytes > limit:
+        return None
+    known = set(_hashes(training))
+    return sum(one in known for one in _hashes(x))
+
+
+def _hashes(x: Tensor) -> Iterator[int]:
+    for rows in x.split(4096):
+        for row in rows.flatten(1).contiguous().cpu().numpy():
+            yield hash(row.tobytes())

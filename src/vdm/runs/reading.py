@@ -15,17 +15,8 @@ from yaml import YAMLError
 from vdm.errors import InvalidInput
 
 READ_ERRORS = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    csv.Error,
-    YAMLError,
-    OmegaConfBaseException,
-    HydraException,
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
+    *(csv.Error, YAMLError, OmegaConfBaseException, HydraException),
 )
 """Exceptions raised while reading a file that is damaged or that vdm did not write."""
 
@@ -36,17 +27,17 @@ def read_yaml(path: Path) -> Any:
 
 
 @contextmanager
-def reading(place: Path, remedy: str = "restore it, or name another folder") -> Iterator[None]:
-    """Turn any error caused by a malformed file or folder at ``place`` into one InvalidInput that ends with ``remedy``."""
+def reading(path: Path, remedy: str = "restore it, or name another folder") -> Iterator[None]:
+    """Turn any error caused by a malformed file or folder at ``path`` into one InvalidInput that ends with ``remedy``."""
     try:
-        if place.exists() and not (place.is_file() or place.is_dir()):
+        if path.exists() and not (path.is_file() or path.is_dir()):
             raise OSError("no regular file")  # reading a pipe could wait forever
         yield
     except InvalidInput:
         raise
     except READ_ERRORS as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInput(f"{place} cannot be read ({reason[:120]}): {remedy}") from error
+        raise InvalidInput(f"{path} cannot be read ({reason[:120]}): {remedy}") from error
 
 
 def check_contained(folder: Path) -> None:

@@ -15,13 +15,13 @@ CHANGEABLE = (
 """Settings that may change when a run is resumed: hardware, loggers and callbacks."""
 
 
-def check_same_settings(place: Path, recorded: Mapping[str, Any], config: DictConfig) -> None:
-    """Raise InvalidInput if a setting of ``config`` outside ``CHANGEABLE`` differs from the run at ``place``."""
+def check_same_settings(path: Path, recorded: Mapping[str, Any], config: DictConfig) -> None:
+    """Raise InvalidInput if a setting of ``config`` outside ``CHANGEABLE`` differs from the run at ``path``."""
     before, now = dict(leaves(recorded)), dict(leaves(OmegaConf.to_container(config, resolve=True)))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in CHANGEABLE):
             raise InvalidInput(
-                f"{place} holds a run with {name}={before.get(name)}, not {now.get(name)}: resume it with its own "
+                f"{path} holds a run with {name}={before.get(name)}, not {now.get(name)}: resume it with its own "
                 "settings, or choose another hydra.run.dir="
             )
 

@@ -22,14 +22,9 @@ from vdm.runs.reading import check_contained, read_yaml, reading
 from vdm.runs.tables import read_curves, read_profiles, read_rows
 from vdm.terms import TERMS
 
-Settings = dict[str, str]
-"""Values of a job's overrides by name."""
-
-MAX_JOBS = 100_000
-"""Most jobs that are listed from a multirun.yaml: a foreign one may hold a range that exhausts memory."""
-
-SHARED_SETTINGS = ("resume", "sweep")
-"""Settings that do not distinguish the jobs of a sweep."""
+Settings = dict[str, str]  # values of a job's overrides by name
+MAX_JOBS = 100_000  # most jobs that are listed from a multirun.yaml: a foreign one may hold a range that exhausts memory
+SHARED_SETTINGS = ("resume", "sweep")  # settings that do not distinguish the jobs of a sweep
 
 
 class Run(NamedTuple):
@@ -84,11 +79,7 @@ def read_sweep(root: Path) -> list[Run]:
 
 
 def read_run(root: Path) -> Run:
-    """Return the run in ``root``; its state is ``failed`` if its files are malformed.
-
-    Raises:
-        InvalidInput: a link out of the folder.
-    """
+    """Return the run in ``root``, ``failed`` if its files are malformed; raise InvalidInput for a link out of the folder."""
     check_contained(root)
     folder, settings = RunFolder(root), Settings()
     try:

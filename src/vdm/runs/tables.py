@@ -11,6 +11,11 @@ from vdm.curves import Curve
 from vdm.gamma_profile import Bin, Profile
 from vdm.runs.files import write_atomically
 
+PROFILE_COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
+SCHEDULE_COLUMNS = ("step", "t", "gamma", "snr")
+STANDARD_ERRORS = ("_mc_se", "_data_se")  # ends of the names of an estimate's standard errors
+WANDB_STEP = "trainer/global_step"  # the metric on the x axis of W&B: optimiser steps taken
+
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return (columns, rows) of a CSV file without an incomplete last line; both are empty if there is no file."""
@@ -61,15 +66,6 @@ def truncate_after(path: Path, step: int) -> None:
         write_rows(path, columns, kept)
 
 
-STANDARD_ERRORS = ("_mc_se", "_data_se")
-"""Ends of the names of an estimate's standard errors."""
-
-STEP = "trainer/global_step"
-"""The metric on the x axis of W&B: optimiser steps taken."""
-
-PROFILE_COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
-
-
 def read_profiles(path: Path) -> dict[int, Profile]:
     """Return the profiles in profile.csv by step, in the order of training; empty if there is no file."""
     profiles: dict[int, list[Bin]] = {}
@@ -78,9 +74,6 @@ def read_profiles(path: Path) -> dict[int, Profile]:
         entry = Bin(float(low), float(high), int(draws), float(mean), float(variance))
         profiles.setdefault(int(row["step"]), []).append(entry)
     return dict(profiles)
-
-
-SCHEDULE_COLUMNS = ("step", "t", "gamma", "snr")
 
 
 def read_schedules(path: Path) -> dict[int, Curve]:

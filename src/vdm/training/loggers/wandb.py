@@ -13,7 +13,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from vdm.runs.tables import STEP
+from vdm.runs.tables import WANDB_STEP
 from vdm.training.loggers.base import ImageLogger, RunLogger
 
 ROWS_PER_STEP = 100
@@ -55,10 +55,10 @@ class WandbLogger(ImageLogger, RunLogger):
         """The run as W&B's object; the first access starts it."""
         if self._run is None:
             self._run = self._start()
-            self._run.define_metric(STEP)
-            self._run.define_metric("*", step_metric=STEP, step_sync=True)
+            self._run.define_metric(WANDB_STEP)
+            self._run.define_metric("*", step_metric=WANDB_STEP, step_sync=True)
             for name in self.lowest:
-                self._run.define_metric(name, step_metric=STEP, step_sync=True, summary="min")
+                self._run.define_metric(name, step_metric=WANDB_STEP, step_sync=True, summary="min")
             if self.identity.resumed_at is not None:
                 self._mark_resumed(self._run, self.identity.resumed_at)
         return self._run
@@ -72,7 +72,7 @@ class WandbLogger(ImageLogger, RunLogger):
         step, run = step or 0, self.experiment
         self._row = max(self._row + 1, ROWS_PER_STEP * step)
         if self._row >= run.step:
-            run.log({**metrics, STEP: step}, step=self._row, commit=True)
+            run.log({**metrics, WANDB_STEP: step}, step=self._row, commit=True)
 
     @rank_zero_only
     def log_image(self, name: str, image: Image.Image, step: int) -> None:
@@ -81,7 +81,7 @@ class WandbLogger(ImageLogger, RunLogger):
     def _mark_resumed(self, run: wandb.Run, step: int) -> None:
         """Count rows as if none came after ``step``, and log ``resumed_at`` without using up a row."""
         self._row = min(run.step, ROWS_PER_STEP * (step + 1)) - 1
-        run.log({"resumed_at": step, STEP: step}, step=max(run.step, ROWS_PER_STEP * step), commit=False)
+        run.log({"resumed_at": step, WANDB_STEP: step}, step=max(run.step, ROWS_PER_STEP * step), commit=False)
 
     def _start(self) -> wandb.Run:
         reason = "logger.wandb.offline=true" if self.offline else why_offline(self.patience)
