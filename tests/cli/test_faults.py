@@ -24,6 +24,7 @@ from vdm.runs.checkpoints import KEY, migrated, read_checkpoint
 from vdm.runs.files import remove_remnants, write_atomically
 from vdm.runs.folder import RunFolder
 from vdm.training.checkpoint_io import AtomicCheckpointIO
+from vdm.training.failure import note_failure
 
 OWN = {"format": 1, "config": {}, "provenance": {}}
 
@@ -175,7 +176,7 @@ def test_failing_disk_is_one_line(tmp_path, monkeypatch, capsys, number):
 def test_first_failure_is_reported_when_nothing_can_be_written(tmp_path):
     folder = RunFolder(tmp_path / "run")
     (tmp_path / "run").touch()
-    folder.note_failure(ValueError("the first"))
+    note_failure(folder, ValueError("the first"), time.time())
     with pytest.raises(InvalidInput, match="run is a file, where a folder is needed"):
         write_atomically(folder.failure, b"x")
 
@@ -316,7 +317,48 @@ def test_end_of_one_process_ends_the_other(fate, home):
         os.kill(pids[rank], signal.SIGKILL)
     process.communicate(timeout=30)
     assert process.returncode != 0
+    assert "another process of this run ended or hangs" in (folder / "failure.txt").read_text()
     assert read_checkpoint(folder / "checkpoints/last.ckpt").step >= 5
+    assert not (folder / "metrics.json").exists()
+
+
+PEER = RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
+OWN_REASON = "ValueError: no such file (rank 1 of 2)"
+
+
+@pytest.mark.parametrize(
+    ("told", "noted"),
+    [
+        ([(0, PEER), (1, ValueError("no such file"))], OWN_REASON),
+        ([(1, ValueError("no such file")), (0, PEER)], OWN_REASON),
+        ([(1, ValueError("no such file")), (0, ValueError("later"))], OWN_REASON),
+        (
+            [(1, PEER)],
+            f"another process of this run ended or hangs, and left no reason (RuntimeError: {PEER}) (rank 1 of 2)",
+        ),
+    ],
+)
+def test_first_cause_of_several_processes_stays(tmp_path, monkeypatch, told, noted):
+    """The loss of a process is a consequence, whoever notices it first; it is the reason only if there is no other."""
+    monkeypatch.setattr("vdm.training.failure.PATIENCE_S", 0.0)
+    folder, since = RunFolder(tmp_path), time.time() - 1
+    folder.failure.write_text("ValueError: of an earlier start\n")
+    os.utime(folder.failure, (0, 0))
+    for rank, error in told:
+        monkeypatch.setattr("vdm.training.failure.rank_zero_only.rank", rank)
+        note_failure(folder, error, since, processes=2)
+    assert folder.failure.read_text() == f"{noted}\n"
+
+
+@pytest.mark.slow
+def test_exception_of_one_process_is_the_reason(home, monkeypatch):
+    folder = home / "raising"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"), prepend=os.pathsep)
+    raising = ("+callbacks.poison._target_=poison.Raise", "+callbacks.poison.rank=1", "+callbacks.poison.step=7")
+    process = start("vdm-train", folder, *SMALL, "trainer=ddp", "trainer.devices=2", *raising)
+    process.communicate(timeout=200)
+    assert process.returncode not in (0, 2)
+    assert (folder / "failure.txt").read_text() == "ArithmeticError: of rank 1 alone (rank 1 of 2)\n"
     assert not (folder / "metrics.json").exists()
 
 
@@ -324,7 +366,7 @@ def test_end_of_one_process_ends_the_other(fate, home):
 def test_non_finite_loss_of_one_process_ends_both(home, monkeypatch):
     """Rank 0 ends too, although its own loss is finite, and saves no gradient of rank 1."""
     folder = home / "poisoned"
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"), prepend=os.pathsep)
     poison = ("+callbacks.poison._target_=poison.Poison", "+callbacks.poison.rank=1", "+callbacks.poison.step=7")
     process = start("vdm-train", folder, *SMALL, "trainer=ddp", "trainer.devices=2", "callbacks.last.every=1", *poison)
     _, error = process.communicate(timeout=200)

@@ -1,4 +1,4 @@
-"""NaN weights in one process during training."""
+"""NaN weights or an exception in one process during training."""
 
 import math
 
@@ -15,3 +15,14 @@ class Poison(Callback):
         if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
             for weight in task.model.parameters():
                 weight.data.fill_(math.nan)
+
+
+class Raise(Callback):
+    """Raise an exception in process ``rank`` before step ``step``."""
+
+    def __init__(self, rank, step):
+        self.rank, self.step = rank, step
+
+    def on_train_batch_start(self, trainer, task, *_):
+        if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
+            raise ArithmeticError("of rank 1 alone")

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, did_you_mean
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
@@ -32,6 +32,19 @@ from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.score_samples import ScoreSamples
 from vdm.training.checkpoint_io import CheckpointMetadata
 from vdm.training.task import VariationalTask, check_trainer_settings
+
+SET_HERE = {
+    "callbacks": "callbacks are added by name, +callbacks.mine._target_=…",
+    "logger": "loggers are added by name, logger=tensorboard or +logger.mine._target_=…",
+    "plugins": "vdm-train gives it its own, for files and clusters: leave it out",
+    "barebones": "it would leave out the callbacks that measure the bound: leave it out",
+    "enable_checkpointing": "checkpoints are callbacks: leave one out with ~callbacks.checkpoint",
+    "enable_progress_bar": "the bar is a callback: leave it out with ~callbacks.progress",
+}
+"""Arguments of the Trainer that vdm-train sets itself, and what to do instead."""
+
+AS_SET = {"callbacks": (None, []), "logger": (None, False), "plugins": (None, []), "enable_checkpointing": (None, True)}
+"""Values of those that change nothing; for the others null and false."""
 
 
 class Plan(NamedTuple):
@@ -76,10 +89,21 @@ def check_plan(plan: Plan) -> None:
     check_precision(plan)
     _check_whole_splits(plan.trainer)
     check_trainer_settings(plan.trainer)
+    share, batches = plan.trainer.limit_train_batches, len(plan.data.splits()["train"].x) // plan.data.batch_size
+    if isinstance(share, float) and int(share * batches) < 1:
+        raise InvalidInput(f"trainer.limit_train_batches={share} of {batches} batches trains nothing: leave it out")
     if plan.scores is not None:
         plan.scores.scores.check(plan.task.evaluated, plan.data)
     if plan.start is not None:
         _check_start(plan, plan.start)
+
+
+def check_trainer_arguments(settings: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for an argument of the Trainer that vdm-train would replace, and so ignore."""
+    for name, instead in SET_HERE.items():
+        value = settings.get(name)
+        if all(value is not same and value != same for same in AS_SET.get(name, (None, False))):
+            raise InvalidInput(f"trainer.{name}={value} cannot be set: {instead}")
 
 
 def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None:
@@ -90,6 +114,14 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
         if not isinstance(callback, pl.Callback):
             raise InvalidInput(f"callbacks.{name} is not a callback: leave it out with ~callbacks.{name}")
     best, scores = callbacks.get("checkpoint"), callbacks.get("score_samples")
+    measured = [f"val/{name}" for name in term_names(task.evaluated.matching_entries)]
+    if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
+        measured.append(f"val/{scores.fid.name}")
+    for name, callback in callbacks.items():
+        monitor = getattr(callback, "monitor", None)
+        if callback is not best and monitor is not None and monitor not in measured:
+            near = did_you_mean(str(monitor), measured, f"choose one of {', '.join(measured)}")
+            raise InvalidInput(f"callbacks.{name}.monitor={monitor} is not measured by validations{near}")
     if best is None:
         return
     if not isinstance(best, BestCheckpoint):
@@ -97,9 +129,6 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
             "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint, whose checkpoint the run "
             "is tested with: give another checkpoint callback another name"
         )
-    measured = [f"val/{name}" for name in term_names(task.evaluated.matching_entries)]
-    if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
-        measured.append(f"val/{scores.fid.name}")
     best.check(measured)
 
 

@@ -1,6 +1,8 @@
 """``vdm-train``: train a model, evaluate it on the whole test set, and write a run folder."""
 
+import os
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,14 +11,16 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import command
-from vdm.cli.preflight import Plan, check_callbacks, check_plan
+from vdm.cli.preflight import Plan, check_callbacks, check_plan, check_trainer_arguments
 from vdm.cli.train_results import choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
+from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.evaluation.ranks import is_rank_zero
 from vdm.reports import console
@@ -26,6 +30,8 @@ from vdm.runs.provenance import provenance
 from vdm.runs.tables import truncate_after
 from vdm.training.build import build
 from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
+from vdm.training.failure import is_consequence, note_failure
+from vdm.training.length import announced, why_short
 from vdm.training.loggers.base import RunLogger
 from vdm.training.signals import ending, keep_lightning_out
 from vdm.training.slurm import cluster_environments, forget_earlier_result, requeued
@@ -40,6 +46,7 @@ def train(config: DictConfig) -> float:
     With ``resume``, or in a job that SLURM starts again, the run resumes from the folder's last checkpoint, if there is
     one. A finished run returns its number again.
     """
+    begun = time.time()
     forget_earlier_result()
     folder, resume = RunFolder(config.output_dir), config.resume or requeued()
     if is_rank_zero():
@@ -48,27 +55,33 @@ def train(config: DictConfig) -> float:
     if finished is not None:
         return _finished_before(folder, finished)
     with folder.locked() if is_rank_zero() else nullcontext():
-        try:
-            return _run(config, folder)
-        except Exception as error:
-            if is_rank_zero():
-                folder.note_failure(error)
-            raise
-        finally:
-            leave_nothing_open()
+        return _run(config, folder, begun)
 
 
-def _run(config: DictConfig, folder: RunFolder) -> float:
-    plan = _prepare(config, folder)
-    _start(plan)
-    effort, chosen = _fit_and_test(plan)
-    if plan.trainer.is_global_zero:
-        write_results(plan, chosen, effort)
-    return plan.terms.results["val"]["bits_per_dim"].value
+def _run(config: DictConfig, folder: RunFolder, begun: float) -> float:
+    processes = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
+    try:
+        plan = _prepare(config, folder)
+        processes = plan.trainer.world_size
+        _start(plan)
+        effort, chosen = _fit_and_test(plan)
+        if plan.trainer.is_global_zero:
+            write_results(plan, chosen, effort)
+        return plan.terms.results["val"]["bits_per_dim"].value
+    except MisconfigurationException as error:
+        raise InvalidInput(f"trainer: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        cause = note_failure(folder, error, begun, processes)
+        if cause is not None and is_consequence(error):
+            command.stop(f"another process ended this run: {cause}", status=1)
+        raise
+    finally:
+        leave_nothing_open()
 
 
 def _prepare(config: DictConfig, folder: RunFolder) -> Plan:
     """Build all parts of the run; all refusals happen here, before training."""
+    check_trainer_arguments(to_plain(config.trainer))
     check_calls(to_plain(config), OWN_CONFIG)
     data, task = build(config)
     facts = provenance(data, config.seed)
@@ -119,7 +132,7 @@ def _announcement(plan: Plan) -> list[str]:
     sizes = ", ".join(f"{len(split.x)} {name}" for name, split in data.splits().items())
     share = f", {data.batch_size // processes} in each of {processes} processes" if processes > 1 else ""
     return [
-        f"{data.name} ({sizes}); {plan.weights:,} weights; {plan.trainer.max_steps} steps; "
+        f"{data.name} ({sizes}); {plan.weights:,} weights; {announced(plan.trainer)}; "
         f"{console.short_path(plan.folder.root)}",
         f"{data.batch_size} examples a step{share}",
         *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
@@ -132,7 +145,8 @@ def _fit_and_test(plan: Plan) -> tuple[dict[str, Any], Path]:
     trainer.fit(task, datamodule=data, ckpt_path=plan.start)
     spent = callbacks.get("cpu_time")  # read now: the test loads the callbacks' state from its checkpoint
     used = {} if spent is None else {f"training_{spent.unit}": round(spent.used, 2)}
-    effort = {"parameters": plan.weights, "steps": trainer.global_step, **used}
+    short = why_short(trainer)
+    effort = {"parameters": plan.weights, "steps": trainer.global_step, **used, **({"ended": short} if short else {})}
     best = getattr(callbacks.get("checkpoint"), "best_model_path", "")  # a file of that name may be another run's
     chosen = Path(best) if best else plan.folder.last
     if not best:

@@ -1,5 +1,6 @@
 """What a finished run leaves: metrics.json, images, and the closing tables."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     if plan.scores is not None and plan.scores.scores.entry:
         metrics["samples"] = {**plan.scores.scores.entry, "checkpoint_sha256": file_sha256(checkpoint)}
     sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
+    sentences += [effort["ended"]] if "ended" in effort else []
+    sentences += [
+        f"{name.replace('_', ' ')} of the validation is {each.value}: the checkpoint was chosen without it"
+        for name, each in bounds.get("val", {}).items()
+        if not math.isfinite(each.value)
+    ]
     plan.folder.write_metrics(metrics | {"warnings": sentences, "provenance": facts})
     _save_images(plan)
     for logger in plan.trainer.loggers:

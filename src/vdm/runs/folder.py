@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,14 +163,6 @@ class RunFolder:
         """Return the overrides of the run's command; before its start, those that Hydra recorded."""
         records = [path for path in (self.overrides, self.root / ".hydra" / "overrides.yaml") if path.exists()]
         return [str(line) for line in read_yaml(records[0])] if records else []
-
-    def note_failure(self, error: Exception) -> None:
-        """Write the error as one line to failure.txt, unless the folder was removed."""
-        if not self.root.is_dir():
-            return
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        with suppress(InvalidInput):  # a second failure must not hide the first
-            write_atomically(self.failure, f"{reason}\n".encode())
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
         """Write metrics.json atomically."""

@@ -41,7 +41,7 @@ def ending() -> Iterator[None]:
 
 
 def end(number: int, frame: FrameType | None = None) -> None:
-    """End the process, as a signal handler: pass the signal on to its children, print one line, exit with 128 + ``number``."""
+    """End the process: pass the signal on to its children, print one line, exit with 128 + ``number``; a signal handler."""
     for pass_on in _children:
         with suppress(Exception):
             pass_on(number)

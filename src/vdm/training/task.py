@@ -114,6 +114,8 @@ def check_trainer_settings(trainer: pl.Trainer) -> None:
     clip = trainer.gradient_clip_val
     if clip is not None and not clip >= 0:
         raise InvalidInput(f"trainer.gradient_clip_val must be at least 0, or null for no clipping, got {clip}")
+    if not trainer.limit_train_batches > 0:
+        raise InvalidInput(f"trainer.limit_train_batches={trainer.limit_train_batches} trains nothing: leave it out")
     if trainer.max_epochs == 0:
         raise InvalidInput("trainer.max_epochs=0 trains nothing: set at least 1, or -1 to train for trainer.max_steps")
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
