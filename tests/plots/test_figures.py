@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from vdm.gamma_profile import Bin
 from vdm.plots.figures import draw_bound, draw_terms, profile_figure, variance_figure
 from vdm.plots.lines import panel
@@ -17,9 +19,20 @@ def named(axes):
 def test_legend_lists_only_drawn_curves():
     (axes,) = panel(draw_bound, {"val/bits_per_dim": (STEPS, [3.0, 2.0])}).axes
     assert named(axes) == ["validation (EMA)"]
-    (axes,) = panel(draw_terms, {"val/reconstruction": (STEPS, [1.0, 0.5]), "val/prior_matching": (STEPS, [-1.0, 0.0])}).axes
-    assert named(axes) == ["reconstruction"]  # a negative curve has no logarithm
+    (axes,) = panel(draw_terms, {"val/reconstruction": (STEPS, [1.0, 0.5])}).axes
+    assert named(axes) == ["reconstruction"]
     assert len(panel(draw_bound, {}).axes[0].get_lines()) == 0
+
+
+@pytest.mark.parametrize(("first", "scale"), [(1.0, "log"), (-1.0, "symlog")])
+def test_terms_figure_shows_negative_terms(first, scale):
+    """The log density of real numbers can exceed 0, so its term can be negative."""
+    (axes,) = panel(
+        draw_terms, {"val/reconstruction": (STEPS, [first, 0.5]), "val/prior_matching": (STEPS, [0.2, 0.1])}
+    ).axes
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert low < first < high
 
 
 def test_variance_figure_skips_bins_with_few_draws():

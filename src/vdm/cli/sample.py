@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from vdm.cli import command
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
-from vdm.evaluation.samples.images import draw_trajectory
+from vdm.evaluation.samples.images import draw_trajectory, levels_of
 from vdm.models import DiffusionModel
 from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
@@ -37,7 +37,7 @@ def sample(config: DictConfig) -> None:
     else:
         x = _in_batches(run, config)
     grid = folder.pictures / "samples.png"
-    run.data.picture(x[:256]).save(grid)
+    run.data.picture(x[:256], levels_of(run.model)).save(grid)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=x.numpy())
     write_atomically(folder.samples, buffer.getvalue())

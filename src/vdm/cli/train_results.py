@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from vdm.cli.preflight import Plan
 from vdm.evaluation import warnings
-from vdm.evaluation.samples.images import draw_samples
+from vdm.evaluation.samples.images import draw_examples, draw_samples
 from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
@@ -52,6 +52,7 @@ def _save_images(plan: Plan) -> None:
     trainer, data, folder = plan.trainer, plan.data, plan.folder
     model = plan.task.evaluated.to(trainer.strategy.root_device)  # the Trainer has moved it to the CPU
     save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, plan.config.seed))
+    save_image(trainer, folder.pictures / "test_examples.png", "test_examples", draw_examples(model, data, 64))
     if folder.curves.exists():
         bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -86,9 +86,9 @@ class DataModule(LightningDataModule):
         """Name for the heading of a table: models trained with flips belong in another table."""
         return f"{self.name}, trained with flips" if self.flip else self.name
 
-    def picture(self, x: Tensor) -> Image.Image:
-        """Draw examples or samples (n, *event_shape)."""
-        return self.source.picture(x)
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        """Draw examples or samples (n, *event_shape) of ``levels`` integer levels; None: the data's own number."""
+        return self.source.picture(x.cpu(), levels)
 
     def setup(self, stage: str | None = None) -> None:
         """Load all splits, so that training does not start without the data of the test."""

@@ -3,11 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from vdm.data.split import Split
-from vdm.plots.images import image_grid
+from vdm.plots.images import image_grid, labelled, tile
+
+Rows = Mapping[str, Sequence[Tensor]]
+"""Rows of a picture by label: examples (n, *event_shape) at each step in time."""
 
 
 class Source(ABC):
@@ -37,8 +41,12 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def picture(self, x: Tensor) -> Image.Image:
-        """Draw examples or samples (n, *event_shape)."""
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        """Draw examples or samples (n, *event_shape) of ``levels`` integer levels; None: the data's own number."""
+
+    def frames(self, rows: Rows, captions: Sequence[str], levels: int | None = None) -> Image.Image:
+        """Draw examples (n, *event_shape) over time: one column for each caption, each row with its label."""
+        return labelled(tile([[self.picture(x, levels) for x in row] for row in rows.values()]), captions, list(rows))
 
     def log_prob(self, x: Tensor) -> Tensor | None:
         """Return log p(x) of examples in nats, (N,), or None where the density is unknown."""
@@ -54,5 +62,10 @@ class ImageSource(Source):
 
     levels = 256
 
-    def picture(self, x: Tensor) -> Image.Image:
-        return image_grid(x, self.levels)
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        return image_grid(x, levels or self.levels)
+
+    def frames(self, rows: Rows, captions: Sequence[str], levels: int | None = None) -> Image.Image:
+        cells = torch.stack([torch.stack(list(row), 1) for row in rows.values()], 1)  # (n, rows, columns, *event)
+        grid = image_grid(cells.flatten(0, 2), levels or self.levels, columns=len(captions))
+        return labelled(grid, captions, list(rows) * len(cells))

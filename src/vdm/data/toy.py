@@ -7,9 +7,9 @@ from PIL import Image
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vdm.data.source import Source
+from vdm.data.source import Rows, Source
 from vdm.data.split import Split
-from vdm.plots.images import density_picture
+from vdm.plots.images import density_picture, points_over_time
 
 SEED = 20210701  # seed of the draws
 
@@ -39,5 +39,8 @@ class Toy(Source):
         """Return log p(x) of points (N, 2) in nats, (N,), in float64."""
         return self.density.log_prob(x.cpu().double())
 
-    def picture(self, x: Tensor) -> Image.Image:
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
         return density_picture(x, self.log_prob)
+
+    def frames(self, rows: Rows, captions: Sequence[str], levels: int | None = None) -> Image.Image:
+        return points_over_time(rows, captions, self.log_prob)

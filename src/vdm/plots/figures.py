@@ -45,7 +45,8 @@ def _by_term(labels: Sequence[str]) -> list[str]:
 def draw_terms(axes: Axes, curves: Mapping[str, Curve]) -> None:
     """Draw the three terms over training in bits/dim, from the columns of a metrics.csv."""
     lines = {label: curves.get(f"val/{name}", EMPTY_CURVE) for name, label in list(TERM_LABELS.items())[1:]}
-    draw_lines(axes, lines, "validation, by term (log scale)", STEP_LABEL, "bits/dim", "log", _by_term)
+    scale = "symlog" if any(value < 0 for _, values in lines.values() for value in values) else "log"
+    draw_lines(axes, lines, f"validation, by term ({scale} scale)", STEP_LABEL, "bits/dim", scale, _by_term)
 
 
 def bound_curves(curves: Mapping[str, Curve]) -> Figure:

@@ -34,12 +34,18 @@ def literal(name: str) -> str:
 def draw_lines(
     axes: Axes, curves: Mapping[str, Curve], title: str, x: str, y: str, scale: str = "linear", palette: Palette = cycle
 ) -> None:
-    """Draw the curves that have points, by label, and a legend; a logarithmic scale masks values that are not positive."""
+    """Draw the curves that have points, by label, and a legend.
+
+    Args:
+        scale: "log" masks values that are not positive; "symlog" shows them, and is linear between ±0.01.
+    """
     curves = {label: curve for label, curve in curves.items() if len(curve[0])}
     positive = {label: curve for label, curve in curves.items() if any(value > 0 for value in curve[1])}
     if scale == "log" and positive:
         axes.set_yscale("log", nonpositive="mask")
         curves = positive
+    if scale == "symlog":
+        axes.set_yscale("symlog", linthresh=0.01)
     for (label, (places, values)), colour in zip(curves.items(), palette(list(curves)), strict=True):
         marker = "o" if len(places) == 1 else None
         axes.plot(places, values, color=colour, label=literal(label), linewidth=1.6, marker=marker)

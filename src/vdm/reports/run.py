@@ -34,10 +34,11 @@ PANELS = {
 
 CAPTIONS = {
     "samples": "samples of the averaged model",
-    "trajectory": "samples during generation: x_t, and below it x̂_0(x_t)",
+    "test_examples": "as many test examples, for comparison",
+    "trajectory": "samples during generation: x_t, and below it the prediction x̂_0(x_t)",
     "noising": "test examples x_0 and a path of q, from the least noise to the most",
     "denoised": "the same x_t, and below each the denoiser's prediction x̂_0(x_t)",
-    "reconstructions": "test examples, and below each draws of x given its latents",
+    "reconstructions": "test examples, and below each three draws of x given its latents",
     "traversals": "one row a layer: its most informative coordinate from −3 to 3 standard deviations",
 }
 """Captions of the pictures that training writes; other pictures are captioned by their names."""

@@ -13,11 +13,14 @@ from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime
 from vdm.gamma import event_mean
 from vdm.models import DiffusionModel, LatentModel
-from vdm.plots.images import stack_images, with_captions
+from vdm.plots.images import labelled
 from vdm.samplers import Latent
 
 COLUMNS = 8
-"""Number of steps in time side by side, equal to the columns of a data set's own image grid."""
+"""Number of steps in time side by side."""
+
+CURRENT, PREDICTED = "x_t", "x̂₀"
+"""Labels of rows: a latent, and the denoiser's prediction from it."""
 
 
 def draw_samples(model: VariationalModel, data: DataModule, n: int, seed: int) -> Image.Image:
@@ -25,7 +28,17 @@ def draw_samples(model: VariationalModel, data: DataModule, n: int, seed: int) -
     draws, condition = ExampleDraws(torch.arange(n), seed), data.sampling_condition(n)
     if condition is not None:
         condition = condition.to(next(model.parameters()).device)
-    return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition))
+    return data.picture(model.sample(n, data.event_shape, draws=draws, condition=condition), levels_of(model))
+
+
+def draw_examples(model: VariationalModel, data: DataModule, n: int) -> Image.Image:
+    """Draw the first ``n`` test examples as ``draw_samples`` draws samples, to be set beside them."""
+    return data.picture(data.splits()["test"].x[:n], levels_of(model))
+
+
+def levels_of(model: VariationalModel) -> int | None:
+    """Return the number of integer levels that a model's data have, or None for real numbers."""
+    return getattr(getattr(model, "likelihood", None), "levels", None)
 
 
 def draw_reconstructions(model: LatentModel, data: DataModule, seed: int, each: int = 3) -> Image.Image:
@@ -35,7 +48,7 @@ def draw_reconstructions(model: LatentModel, data: DataModule, seed: int, each: 
     for repeat in range(each):
         draws = ExampleDraws(torch.arange(len(x)), seed, repeat)
         rows.append(model.generate(model.latents(x, draws), draws))
-    return data.picture(torch.cat(rows).cpu())
+    return labelled(data.picture(torch.cat(rows), levels_of(model)), [], ["test", *["draw"] * each])
 
 
 def draw_traversals(model: LatentModel, data: DataModule, seed: int) -> Image.Image:
@@ -44,19 +57,8 @@ def draw_traversals(model: LatentModel, data: DataModule, seed: int) -> Image.Im
     draws = ExampleDraws(torch.zeros(COLUMNS, dtype=torch.long), seed)
     reach = torch.linspace(-3, 3, COLUMNS, device=x.device)
     rows = [model.traverse(x, t, reach, draws) for t in range(1, model.layers + 1)]
-    return data.picture(torch.cat(rows).cpu())
-
-
-def images_over_time(data: DataModule, rows: Sequence[Sequence[Tensor]], captions: Sequence[str]) -> Image.Image:
-    """Draw data (n, *event) at ``COLUMNS`` steps in time, with a caption for each step.
-
-    Images: for every example, each of ``rows`` from left to right. Points: the last of ``rows``, one picture below another.
-    """
-    if len(data.event_shape) == 3:
-        cells = torch.stack([torch.stack(list(row), 1) for row in rows], 1)
-        return with_captions(data.picture(cells.flatten(0, 2).cpu()), captions)
-    frames = zip(rows[-1], captions, strict=True)
-    return stack_images([with_captions(data.picture(frame.cpu()), [caption]) for frame, caption in frames])
+    captions = [f"{value:+.1f} σ".replace("-", "−") for value in reach.tolist()]
+    return labelled(data.picture(torch.cat(rows), levels_of(model)), captions, [f"z_{t}" for t in range(1, len(rows) + 1)])
 
 
 class NoisedExamples(NamedTuple):
@@ -94,15 +96,15 @@ def noised_examples(model: DiffusionModel, data: DataModule, seed: int) -> Noise
 
 def draw_noising(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
     """Draw examples and their noisy versions x_t step by step, rounded to the data's nearest values."""
-    return images_over_time(data, [[noising.x, *_nearest(model, noising.latents)]], noising.captions)
+    return data.source.frames({CURRENT: [noising.x, *_nearest(model, noising.latents)]}, noising.captions, levels_of(model))
 
 
 @torch.no_grad()
 def draw_denoised(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
     """Draw each x_t of the trajectory and, below it, the denoiser's prediction x̂_0(x_t)."""
     predicted = [model.predict_data(latent, noising.condition) for latent in noising.latents]
-    rows = [[noising.x, *_nearest(model, noising.latents)], [noising.x, *predicted]]
-    return images_over_time(data, rows, noising.captions)
+    rows = {CURRENT: [noising.x, *_nearest(model, noising.latents)], PREDICTED: [noising.x, *predicted]}
+    return data.source.frames(rows, noising.captions, levels_of(model))
 
 
 @torch.no_grad()
@@ -116,8 +118,8 @@ def draw_trajectory(model: DiffusionModel, data: DataModule, seed: int, steps: i
     latents = model.trajectory(n, data.event_shape, steps=steps, draws=draws, condition=condition)
     found = {number: latent for number, latent in enumerate(latents) if number in chosen}
     shown = [found[number] for number in chosen]
-    rows = [_nearest(model, shown), [model.predict_data(latent, condition) for latent in shown]]
-    return images_over_time(data, rows, [noise_level(latent) for latent in shown])
+    rows = {CURRENT: _nearest(model, shown), PREDICTED: [model.predict_data(latent, condition) for latent in shown]}
+    return data.source.frames(rows, [noise_level(latent) for latent in shown], levels_of(model))
 
 
 def _nearest(model: DiffusionModel, latents: Sequence[Latent]) -> list[Tensor]:
