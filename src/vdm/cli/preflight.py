@@ -22,9 +22,11 @@ from vdm.data.batches import check_batch_size
 from vdm.errors import InvalidInput, did_you_mean
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.reports import console
-from vdm.runs.checkpoints import read_checkpoint
+from vdm.runs.checkpoints import check_own, read_checkpoint
 from vdm.runs.folder import RunFolder
+from vdm.runs.load import check_state
 from vdm.runs.provenance import changed_splits
+from vdm.runs.reading import read_text
 from vdm.runs.resuming import check_same_settings
 from vdm.terms import term_names
 from vdm.training.callbacks.bound_terms import BoundTerms
@@ -167,9 +169,14 @@ def _check_whole_splits(trainer: pl.Trainer) -> None:
 
 
 def _check_start(plan: Plan, start: Path) -> None:
-    """Refuse to resume from a checkpoint of other settings or other data, or from one without training state."""
-    checkpoint = read_checkpoint(start, for_resuming=True)
-    check_same_settings(start, checkpoint.config, plan.config)
+    """Refuse checkpoints of another run, other settings or another model, and to resume without training state."""
+    own = read_text(plan.folder.id).strip() if plan.folder.id.exists() else None
+    for path in sorted(plan.folder.checkpoints.glob("*.ckpt")):
+        checkpoint = read_checkpoint(path, for_resuming=path == start)
+        check_own(path, checkpoint.run_id, own)
+        check_same_settings(path, checkpoint.config, plan.config)
+        check_state(checkpoint, plan.task)
+    checkpoint = read_checkpoint(start)
     changed = changed_splits(plan.facts["data"], checkpoint.provenance.get("data"))
     if changed:
         raise InvalidInput(

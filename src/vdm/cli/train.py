@@ -88,7 +88,10 @@ def _prepare(config: DictConfig, folder: RunFolder) -> Plan:
     callbacks: dict[str, Any] = instantiate_own(config.callbacks, "callbacks")
     check_callbacks(callbacks, task)
     metadata = CheckpointMetadata({}, facts)
-    own = {"callbacks": [*callbacks.values(), metadata], "plugins": [AtomicCheckpointIO(), *cluster_environments()]}
+    own = {
+        "callbacks": [*callbacks.values(), metadata],
+        "plugins": [AtomicCheckpointIO(metadata.content), *cluster_environments()],
+    }
     trainer: pl.Trainer = instantiate_own({**to_plain(config.trainer), **own, "logger": False}, "trainer")
     keep_lightning_out(trainer)
     start = folder.last if folder.last.exists() else None
@@ -118,7 +121,7 @@ def _identity(plan: Plan) -> RunIdentity:
     hydra, folder, started_before = HydraConfig.get(), plan.folder, plan.folder.id.exists()
     group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     resumed_at = read_checkpoint(plan.start).step if plan.start is not None else 0 if started_before else None
-    run_id = folder.start(plan.config, list(hydra.overrides.task))
+    run_id = plan.metadata.content["run_id"] = folder.start(plan.config, list(hydra.overrides.task))
     return RunIdentity(run_id, run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
 
 

@@ -147,6 +147,8 @@ class DataModule(LightningDataModule):
 
     def sampling_condition(self, n: int) -> Tensor | None:
         """Return conditions for ``n`` samples: those of the first training examples, repeated."""
+        if not getattr(self.source, "labels", True):
+            return None  # without reading the data, which samples of such a model do not need
         condition = self.splits()["train"].condition
         return None if condition is None else condition[torch.arange(n) % len(condition)]
 

@@ -14,8 +14,10 @@ from torch import nn
 from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.trust import TrustParts
 from vdm.errors import InvalidInput
+from vdm.runs.bounds import built_within, check_file, check_tree
 from vdm.runs.files import write_atomically
 from vdm.runs.migration import migrate_config
+from vdm.runs.reading import JSON_BYTES, read_text
 
 FORMAT = 2
 WEIGHTS, DESCRIPTION = "model.safetensors", "vdm.json"
@@ -70,7 +72,8 @@ def read_description(folder: Path) -> Description:
     if not path.is_file():
         raise InvalidInput(f"{folder} holds no exported model: it has no {DESCRIPTION}; vdm-export writes one")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path, JSON_BYTES))
+        check_tree(content, str(path))
         version = content["format"]
         if version not in (1, FORMAT):
             raise InvalidInput(f"{path} has format {version}, this version of vdm reads {FORMAT}: export it again")
@@ -97,13 +100,17 @@ def load(folder: str | Path, trust: str | Sequence[str] | None = None) -> nn.Mod
     folder = Path(folder)
     description = read_description(folder)
     path = folder / WEIGHTS
+    if path.is_file():
+        check_file(path)
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise InvalidInput(f"{path} is missing, cut short or not the file that {DESCRIPTION} describes: export it again")
     try:
         require_resolved(description.model, "model")
-        model = instantiate(description.model, TrustParts(trust), "model")
-        model.load_state_dict(load_tensors(content))
+        weights = load_tensors(content)
+        with built_within(weights, path):
+            model = instantiate(description.model, TrustParts(trust), "model")
+        model.load_state_dict(weights)
         return model.eval()
     except (SafetensorError, RuntimeError, AttributeError) as error:
         raise InvalidInput(f"{path} does not fit the model that {DESCRIPTION} describes: export it again") from error

@@ -1,6 +1,7 @@
 """The folder of one run: its files, the lock on it, and the checks before a run starts or resumes in it."""
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -14,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
-from vdm.runs.files import not_a_folder_message, remove_remnants, write_atomically
+from vdm.runs.files import file_sha256, not_a_folder_message, remove_remnants, write_atomically
 from vdm.runs.migration import migrate_config
-from vdm.runs.reading import read_yaml, reading
+from vdm.runs.reading import read_json, read_text, read_yaml, reading, shown
 from vdm.runs.resuming import check_same_settings
 
 LOCK_TIMEOUT_S = 10  # seconds to wait for another process to release the folder
@@ -148,14 +149,16 @@ class RunFolder:
         self.failure.unlink(missing_ok=True)
         if not self.id.exists():
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
-        return self.id.read_text()
+        return read_text(self.id)
 
     def result(self) -> dict[str, Estimate] | None:
         """Return the bounds of a finished run in bits/dim on ``test`` and, after a validation, ``val``; otherwise None."""
         if not self.metrics.exists():
             return None
         with reading(self.metrics, RESTORE):
-            metrics = json.loads(self.metrics.read_text())
+            metrics = read_json(self.metrics)
+            if was_edited(metrics):
+                raise InvalidInput(f"{self.metrics} was changed after the run wrote it: {RESTORE}")
             stages = ("test", "val") if "val" in metrics else ("test",)
             return {name: read_estimate(metrics[name]["bits_per_dim"]) for name in stages}
 
@@ -164,9 +167,28 @@ class RunFolder:
         records = [path for path in (self.overrides, self.root / ".hydra" / "overrides.yaml") if path.exists()]
         return [str(line) for line in read_yaml(records[0])] if records else []
 
-    def write_metrics(self, metrics: Mapping[str, object]) -> None:
-        """Write metrics.json atomically."""
-        write_atomically(self.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json atomically, with the SHA-256 of its content and of metrics.csv in its provenance."""
+        curve = {"curve_sha256": file_sha256(self.curves)} if self.curves.exists() else {}
+        whole = {**metrics, "provenance": {**metrics.get("provenance", {}), **curve}}
+        whole["provenance"][DIGEST] = digest(whole)
+        write_atomically(self.metrics, (json.dumps(whole, indent=2) + "\n").encode())
+
+
+DIGEST = "metrics_sha256"  # entry of the provenance in metrics.json: the SHA-256 of everything else in the file
+
+
+def digest(metrics: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the content of metrics.json without its own digest."""
+    facts = {name: value for name, value in metrics["provenance"].items() if name != DIGEST}
+    plain = shown(json.loads(json.dumps({**metrics, "provenance": facts})))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def was_edited(metrics: Mapping[str, Any]) -> bool:
+    """Return whether the content of metrics.json differs from what was written; files of earlier versions do not tell."""
+    facts = metrics.get("provenance")
+    return isinstance(facts, Mapping) and DIGEST in facts and facts[DIGEST] != digest(metrics)
 
 
 def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:

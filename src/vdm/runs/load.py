@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from vdm.bound import VariationalModel
 from vdm.config.composed import to_plain
@@ -15,6 +16,7 @@ from vdm.config.trust import TrustParts
 from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.networks.embedding import check_condition
+from vdm.runs.bounds import built_within, check_data_config
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
 from vdm.runs.reading import reading
 
@@ -39,7 +41,8 @@ class LoadedRun:
         self.checkpoint, self.weights = checkpoint, weights
         self._config, self._trust = config, trust
         self.seed, self.levels = int(config["seed"]), int(config["levels"])
-        self.model: VariationalModel = self.part("model")
+        with built_within(checkpoint.weights(weights == "ema"), checkpoint.path):
+            self.model: VariationalModel = self.part("model")
 
     def part(self, name: str) -> Any:
         """Build one of ``PARTS`` from the run's config."""
@@ -81,7 +84,8 @@ def load_run(
     """
     checkpoint, trusted = read_checkpoint(path), TrustParts(trust)
     with reading(checkpoint.path, MALFORMED):
-        config = _changed(checkpoint.config, changes or {})
+        config = _changed(_without_resources(checkpoint), changes or {})
+        check_data_config(config["data"], checkpoint.path)
         for name in ("levels", "seed"):
             check_value(config[name], int, name)
         check_calls({name: config[name] for name in PARTS}, trusted)
@@ -97,8 +101,10 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
     Raises:
         InvalidInput: weights of another model; with ``finite``, weights with NaN or infinity.
     """
+    wanted, given = model.state_dict(), checkpoint.weights(ema)
+    _check_dtypes(wanted, given, checkpoint)
     try:
-        model.load_state_dict(checkpoint.weights(ema))
+        model.load_state_dict(given)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise InvalidInput(f"{checkpoint.path}: the weights do not fit the config beside them: {first}") from error
@@ -106,6 +112,31 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
         if finite and not torch.isfinite(value).all():
             raise InvalidInput(
                 f"{checkpoint.path}: the weights are not finite ({name} holds NaN or infinity): use an earlier one"
+            )
+
+
+def check_state(checkpoint: Checkpoint, task: nn.Module) -> None:
+    """Raise InvalidInput for a checkpoint whose weights are not those of ``task``, by name, shape and dtype."""
+    wanted = task.state_dict()
+    for name in wanted.keys() | checkpoint.state.keys():
+        shapes = [tuple(state[name].shape) if name in state else "nothing" for state in (checkpoint.state, wanted)]
+        if shapes[0] != shapes[1]:
+            raise InvalidInput(
+                f"{checkpoint.path} is of another model: it holds {shapes[0]} for {name}, where this run has {shapes[1]}"
+            )
+    _check_dtypes(wanted, checkpoint.state, checkpoint)
+
+
+def _check_dtypes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Refuse weights of another dtype than the model's: rounded after training, they would pass for the trained ones."""
+    trainer = checkpoint.config.get("trainer")
+    double = isinstance(trainer, Mapping) and trainer.get("precision") in ("64-true", "64", 64)
+    for name in wanted.keys() & given.keys():
+        expected = torch.float64 if double and wanted[name].is_floating_point() else wanted[name].dtype
+        if given[name].dtype not in (expected, wanted[name].dtype):
+            raise InvalidInput(
+                f"{checkpoint.path}: {name} is {str(given[name].dtype).removeprefix('torch.')}, and training wrote "
+                f"{str(expected).removeprefix('torch.')}: it was changed since; use the original"
             )
 
 
@@ -118,6 +149,31 @@ def check_data(model: VariationalModel, data: DataModule) -> None:
     for split in data.splits().values():
         model.check(split.x)
         check_condition(model, split.condition)
+
+
+RESOURCES = {"workers": 0, "device": None}
+"""Settings of the data that concern the machine of whoever reads a checkpoint, and what they are unless the reader says."""
+
+MOST = {"data.eval_batch_size": 10_000, "test.repeats": 10_000, "model.sampling.steps": 100_000}
+"""Largest values of settings that decide how much memory or time an evaluation takes, unless the reader gives them."""
+
+
+def _without_resources(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the config of a checkpoint without claims on its reader's machine.
+
+    Raises:
+        InvalidInput: more work than any run asks for.
+    """
+    config = dict(checkpoint.config)
+    data = config["data"]
+    config["data"] = {**data, **{name: value for name, value in RESOURCES.items() if name in data}}
+    for name, most in MOST.items():
+        value: Any = config
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and value > most:
+            raise InvalidInput(f"{checkpoint.path} asks for {name}={value}, a file may ask for {most:,}: use another one")
+    return config
 
 
 def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def is_consequence(error: BaseException) -> bool:
 
 
 def note_failure(folder: RunFolder, error: BaseException, since: float, processes: int = 1) -> str | None:
-    """Write ``error`` to failure.txt as one line, unless the folder was removed; return the cause if another process wrote it.
+    """Write ``error`` to failure.txt, unless the folder was removed; return the cause if another process wrote one.
 
     All processes call it. The first cause stays; a consequence is replaced by a cause.
 
