@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from vdm.batch import Batch
 from vdm.cli import command
+from vdm.cli.logged import logged
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
@@ -23,7 +24,7 @@ from vdm.evaluation.samples.scores import SampleScores
 from vdm.reports import console
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
-from vdm.runs.load import LoadedRun, check_data, load_run
+from vdm.runs.load import LoadedRun, check_data, given_data, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
@@ -93,6 +94,7 @@ def _prepare(config: DictConfig) -> Request:
     changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
+    changes |= given_data(config)
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
@@ -165,7 +167,8 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
     condition = None if split.condition is None else split.condition.to(device)
     data = Batch(split.x.to(device), torch.arange(len(split.x)), condition)
     model = request.run.model.to(device).eval().requires_grad_(False)
-    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
+    form = "{l_bar}{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1000, desc=name, bar_format=form, dynamic_ncols=True, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
 
 
@@ -213,4 +216,4 @@ def main() -> None:
     settings = {"ckpt": str, "split": str, "ema": bool, "accelerator": str, **dict.fromkeys(switches, bool | None)}
     parts = dict.fromkeys(("estimators", "relatives"), Mapping[str, Mapping])
     with ending():
-        command.run("evaluate", evaluate, settings | parts)
+        command.run("evaluate", logged(evaluate), settings | parts)

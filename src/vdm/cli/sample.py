@@ -9,15 +9,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vdm.cli import command
+from vdm.cli.logged import logged
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory, levels_of
 from vdm.models import DiffusionModel
 from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
-from vdm.runs.files import write_atomically
+from vdm.runs.files import write_atomically, write_png
 from vdm.runs.folder import RunFolder
-from vdm.runs.load import LoadedRun, load_run
+from vdm.runs.load import LoadedRun, given_data, load_run
 from vdm.training.signals import ending
 
 
@@ -32,12 +33,12 @@ def sample(config: DictConfig) -> None:
         x = _step_by_step(run.model, run, config, steps)
         heading = f"{heading} in {steps} steps of {type(run.model.sampling.sampler).__name__}"
         path = folder.pictures / "trajectory.png"
-        draw_trajectory(run.model, run.data, config.seed, steps).save(path)
+        write_png(path, draw_trajectory(run.model, run.data, config.seed, steps))
         listed = [f"{console.short_path(path)} (from noise to data; below each latent, what the denoiser predicts)"]
     else:
         x = _in_batches(run, config)
     grid = folder.pictures / "samples.png"
-    run.data.picture(x[:256], levels_of(run.model)).save(grid)
+    write_png(grid, run.data.picture(x[:256], levels_of(run.model)))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=x.numpy())
     write_atomically(folder.samples, buffer.getvalue())
@@ -51,7 +52,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_least(1, n=config.n, batch_size=config.batch_size)
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
-    run = load_run(config.ckpt, config.ema, chosen, config.trust)
+    run = load_run(config.ckpt, config.ema, chosen | given_data(config), config.trust)
     run.model.to(command.device_of(config.accelerator))
     if config.compile:
         compile_blocks(run.model)
@@ -88,4 +89,4 @@ def _in_batches(run: LoadedRun, config: DictConfig) -> Tensor:
 def main() -> None:
     settings = {"ckpt": str, "accelerator": str, "steps": int | None, "ema": bool, "compile": bool}
     with ending():
-        command.run("sample", sample, settings | dict.fromkeys(("n", "batch_size", "seed"), int))
+        command.run("sample", logged(sample), settings | dict.fromkeys(("n", "batch_size", "seed"), int))

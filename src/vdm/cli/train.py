@@ -16,6 +16,8 @@ from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import command
+from vdm.cli.logged import keep_profile, logged
+from vdm.cli.origin import origin, origin_lines
 from vdm.cli.preflight import Plan, check_callbacks, check_plan, check_trainer_arguments
 from vdm.cli.train_results import choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
@@ -29,6 +31,7 @@ from vdm.runs.folder import RunFolder, RunIdentity
 from vdm.runs.provenance import provenance
 from vdm.runs.tables import truncate_after
 from vdm.training.build import build
+from vdm.training.callbacks.run_folder import CheckFolder
 from vdm.training.checkpoint_io import AtomicCheckpointIO, CheckpointMetadata
 from vdm.training.failure import is_consequence, note_failure
 from vdm.training.length import announced, why_short
@@ -52,7 +55,7 @@ def train(config: DictConfig) -> float:
     if is_rank_zero():
         folder.check(config, resume)
     finished = folder.result()
-    if finished is not None:
+    if finished is not None and folder.extends(config) is None:
         return _finished_before(folder, finished)
     with folder.locked() if is_rank_zero() else nullcontext():
         return _run(config, folder, begun)
@@ -89,12 +92,14 @@ def _prepare(config: DictConfig, folder: RunFolder) -> Plan:
     check_callbacks(callbacks, task)
     metadata = CheckpointMetadata({}, facts)
     own = {
-        "callbacks": [*callbacks.values(), metadata],
+        "callbacks": [CheckFolder(folder), *callbacks.values(), metadata],
         "plugins": [AtomicCheckpointIO(metadata.content), *cluster_environments()],
     }
     trainer: pl.Trainer = instantiate_own({**to_plain(config.trainer), **own, "logger": False}, "trainer")
     keep_lightning_out(trainer)
+    keep_profile(trainer, folder.root)
     start = folder.last if folder.last.exists() else None
+    facts |= origin(config, folder, task, start)
     plan = Plan(config, folder, data, task, callbacks, metadata, trainer, start, facts)
     check_plan(plan)
     return plan
@@ -105,6 +110,8 @@ def _start(plan: Plan) -> None:
     plan.metadata.content["config"] = tree = to_plain(plan.config)
     plan.trainer.loggers = loggers = list(instantiate_own(tree.get("logger") or {}, "logger").values())
     if plan.trainer.is_global_zero:
+        if plan.facts.get("extended"):
+            plan.folder.keep_earlier_result(plan.facts["extended"][-1])
         identity = _identity(plan)
         truncate_after(plan.folder.curves, identity.last_valid_step)
         for logger in loggers:
@@ -139,6 +146,7 @@ def _announcement(plan: Plan) -> list[str]:
         f"{console.short_path(plan.folder.root)}",
         f"{data.batch_size} examples a step{share}",
         *([] if plan.start is None else [f"resuming from {console.short_path(plan.start)}"]),
+        *origin_lines(plan.facts, plan.start is None),
     ]
 
 
@@ -178,4 +186,4 @@ def leave_nothing_open() -> None:
 
 def main() -> None:
     with ending():
-        command.run("train", train, {"resume": bool, "logger": Mapping[str, Mapping]})
+        command.run("train", logged(train), {"resume": bool, "ckpt": str | None, "logger": Mapping[str, Mapping]})

@@ -13,7 +13,7 @@ from vdm.evaluation.samples.images import draw_examples, draw_samples
 from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
-from vdm.runs.files import file_sha256
+from vdm.runs.files import file_sha256, write_png
 from vdm.runs.folder import RunFolder, as_metrics
 from vdm.runs.tables import read_curves
 from vdm.training.callbacks.final_images import FinalImages
@@ -55,7 +55,7 @@ def _save_images(plan: Plan) -> None:
     save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, plan.config.seed))
     save_image(trainer, folder.pictures / "test_examples.png", "test_examples", draw_examples(model, data, 64))
     if folder.curves.exists():
-        bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
+        write_png(folder.pictures / "bound.png", bound_curves(read_curves(folder.curves)))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, FinalImages):
             callback.save(trainer, model, data)
@@ -64,12 +64,14 @@ def _save_images(plan: Plan) -> None:
 def _print(plan: Plan, checkpoint: Path, sentences: list[str]) -> None:
     """Print the closing table, the images, and commands to try next."""
     bound, scores = plan.terms.results["test"], {} if plan.scores is None else plan.scores.scores.entry
+    profiles = [console.short_path(path) for path in sorted(plan.folder.root.glob("*-profile*"))]
     known = warnings.above_entropy(bound["bits_per_dim"], plan.data, "test")
     console.show(
         console.bound_table(f"{plan.data.title}, whole test set, averaged weights of {checkpoint.name}", bound),
         *([known] if known else []),
         *console.warnings_listing(sentences),
         console.pictures_listing(plan.folder.pictures),
+        *([console.listing("profiles", profiles)] if profiles else []),
         console.listing("next", _next_commands(plan.folder, checkpoint)),
         *([console.samples_listing(scores)] if scores else []),
     )

@@ -1,5 +1,6 @@
 """The folder of one run: its files, the lock on it, and the checks before a run starts or resumes in it."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,7 +19,7 @@ from vdm.estimate import Estimate
 from vdm.runs.files import file_sha256, not_a_folder_message, remove_remnants, write_atomically
 from vdm.runs.migration import migrate_config
 from vdm.runs.reading import read_json, read_text, read_yaml, reading, shown
-from vdm.runs.resuming import check_same_settings
+from vdm.runs.resuming import check_same_settings, is_longer
 
 LOCK_TIMEOUT_S = 10  # seconds to wait for another process to release the folder
 RESTORE = "restore it, or choose another hydra.run.dir="
@@ -84,7 +85,10 @@ class RunFolder:
                     recorded = migrate_config(dict(read_yaml(self.config).items()))
                 check_same_settings(self.root, recorded, config)
         elif self.metrics.exists():
-            raise InvalidInput(f"{self.root} holds an earlier run's result: choose another hydra.run.dir=, or remove it")
+            raise InvalidInput(
+                f"{self.root} holds an earlier run's result: add resume=true to see it, or to go on with more "
+                "trainer.max_steps=, or choose another hydra.run.dir="
+            )
         elif written:
             raise InvalidInput(
                 f"{self.root} holds an earlier run that did not finish: add resume=true, or choose another hydra.run.dir="
@@ -123,6 +127,11 @@ class RunFolder:
         finally:
             os.close(lock)
 
+    def check_there(self) -> None:
+        """Raise FileNotFoundError, which ``locked`` explains, if the folder of a started run was removed or made anew."""
+        if not self.id.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.id))
+
     def _acquire(self, lock: int) -> None:
         for attempt in range(LOCK_TIMEOUT_S + 1):
             try:
@@ -150,6 +159,19 @@ class RunFolder:
         if not self.id.exists():
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
         return read_text(self.id)
+
+    def extends(self, config: DictConfig) -> int | None:
+        """Return the number of steps of the run here if ``config`` asks for more, which extends it; otherwise None."""
+        if not self.config.exists():
+            return None
+        with reading(self.config, RESTORE):
+            before, now = read_yaml(self.config)["trainer"]["max_steps"], config.trainer.max_steps
+        return before if is_longer(before, now) else None
+
+    def keep_earlier_result(self, steps: int) -> None:
+        """Rename the result of a run that is going to be extended beyond ``steps``."""
+        if self.metrics.exists():
+            os.replace(self.metrics, self.metrics.with_stem(f"metrics_of_{steps}_steps"))
 
     def result(self) -> dict[str, Estimate] | None:
         """Return the bounds of a finished run in bits/dim on ``test`` and, after a validation, ``val``; otherwise None."""

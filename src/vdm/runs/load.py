@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from vdm.bound import VariationalModel
@@ -60,6 +61,11 @@ class LoadedRun:
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return next(self.model.parameters(), torch.empty(0)).device
+
+
+def given_data(config: DictConfig) -> dict[str, Any]:
+    """Return the settings under ``data`` of a command that reads a checkpoint, as ``changes`` of ``load_run``."""
+    return {f"data.{name}": value for name, value in to_plain(config.data).items() if value is not None}
 
 
 def load_run(

@@ -11,7 +11,7 @@ from vdm.curves import Curve
 from vdm.errors import InvalidInput, printable
 from vdm.gamma_profile import Bin, Profile
 from vdm.runs.bounds import check_file
-from vdm.runs.files import write_atomically
+from vdm.runs.files import write_atomically, writing
 
 PROFILE_COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
 SCHEDULE_COLUMNS = ("step", "t", "gamma", "snr")
@@ -58,7 +58,7 @@ def append_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[floa
     """Append rows to a CSV file; a new file gets ``columns`` as its header."""
     exists = path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
+    with writing(path), path.open("a", newline="") as file:
         writer = csv.writer(file)
         if not exists:
             writer.writerow(columns)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from vdm.batch import Batch
 from vdm.bound import Elbo, VariationalModel
@@ -85,6 +85,15 @@ class VariationalTask(pl.LightningModule):
         step = self.global_step
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.averaged.update(self.model, step)
+
+    def on_train_start(self) -> None:
+        """Take up the learning rate of this run's length: the restored one is that of the length it had before."""
+        schedules = self.lr_schedulers() or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            if isinstance(schedule, LambdaLR):
+                rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+                for group, base, factor in rates:
+                    group["lr"] = base * factor(schedule.last_epoch)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter_groups(self.model))
