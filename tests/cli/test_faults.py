@@ -13,18 +13,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from support.commands import invoke
+from support.exports import MODELS, exported
 from support.processes import start
 from support.training_runs import SMALL, stopped_run, vdm_train
-from vdm.cli import train
+from vdm.cli import sample, train
 from vdm.data.batches import ShuffledBatches
 from vdm.data.split import Split, mapped
 from vdm.errors import InvalidInput
+from vdm.plots.figures import bound_curves
 from vdm.runs.checkpoints import KEY, migrated, read_checkpoint
-from vdm.runs.files import remove_remnants, write_atomically
+from vdm.runs.files import remove_remnants, write_atomically, write_png
 from vdm.runs.folder import RunFolder
+from vdm.runs.tables import append_rows
 from vdm.training.checkpoint_io import AtomicCheckpointIO
 from vdm.training.failure import note_failure
+from vdm.training.loggers.csv import CsvLogger
 
 OWN = {"format": 1, "config": {}, "provenance": {}}
 
@@ -110,6 +116,53 @@ def test_full_disk_ends_in_one_line_and_run_resumes(tmp_path, capsys):
     assert json.loads((folder / "metrics.json").read_text())["test"]["bits_per_dim"]["value"] > 0
 
 
+WRITERS = {
+    "a picture": lambda path: write_png(path, Image.effect_noise((200, 200), 50)),
+    "a figure": lambda path: write_png(path, bound_curves({"val/bits_per_dim": ([1, 2], [1.0, 2.0])})),
+    "rows": lambda path: append_rows(path, ("a", "b"), [(1.0, 2.0)] * 2000),
+    "a log row": lambda path: [CsvLogger(path).log_metrics({"a": 1.0 / 3}, step) for step in range(2000)],
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_full_disk_names_the_file_of_every_writer(writer, tmp_path):
+    path = tmp_path / "the_file"
+    with LimitedFiles(4000), pytest.raises(InvalidInput, match=r"/the_file cannot be written \(File too large\)"):
+        WRITERS[writer](path)
+
+
+def test_full_disk_names_the_file_of_samples(tmp_path, capsys):
+    path, _ = exported(tmp_path, MODELS["vdm"][1])
+    with LimitedFiles(3000):
+        assert invoke(sample, f"ckpt={path}", "steps=2", f"hydra.run.dir={tmp_path}/samples") == 2
+    assert f"{tmp_path}/samples" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_log_holds_what_was_printed(tmp_path, capsys):
+    """The plan, the last state of the bar, the table and how the run ended, without colours; a refusal's reason."""
+    assert (
+        vdm_train(tmp_path / "run", "trainer.max_steps=2", "trainer.val_check_interval=2", "+trainer.profiler=simple") == 0
+    )
+    out, log = capsys.readouterr().out, (tmp_path / "run/train.log").read_text()
+    assert [line for line in out.splitlines() if line not in log.splitlines()] == []
+    assert "training: 100%" in log
+    assert "\r" not in log
+    assert "FIT Profiler Report" in (tmp_path / "run/fit-profile.txt").read_text()
+    assert "run/fit-profile.txt" in out
+    assert vdm_train(tmp_path / "bad", "data.batch_size=0") == 2
+    assert "refused: batch_size=0 must be" in (tmp_path / "bad/train.log").read_text()
+
+
+def test_stop_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    """On a line of its own, also beside a progress bar."""
+    folder = tmp_path / "run"
+    stop = lambda: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+    assert stopped_run(folder, monkeypatch, 3, "on_before_optimizer_step", stop) == 143
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "SIGTERM at step 4" in line]
+    assert line.rpartition("\r")[2].startswith("SIGTERM at step 4: saved")
+    assert f"resume=true hydra.run.dir={folder}" in line
+
+
 def test_mapped_data_survive_removal_of_their_file(tmp_path):
     """A process that has mapped a file keeps it when it is removed or replaced."""
     x = torch.arange(600, dtype=torch.uint8).view(60, 1, 10)
@@ -139,9 +192,19 @@ def test_read_only_folder_is_one_line(tmp_path, capsys):
     assert "cannot be written (Permission denied)" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("later", [False, True])
-def test_removed_run_folder_ends_in_one_line(tmp_path, monkeypatch, capsys, later):
-    """Also if a checkpoint has created the folder again, whose curves would lack their start."""
+@pytest.mark.parametrize(
+    ("later", "step", "moment"),
+    [
+        (False, 8, "on_train_batch_end"),
+        (True, 8, "on_train_batch_end"),
+        pytest.param(False, 30, "on_train_batch_end", marks=pytest.mark.slow),
+        pytest.param(False, 28, "on_validation_end", marks=pytest.mark.slow),
+        (False, 30, "on_test_start"),
+        pytest.param(False, 30, "on_test_end", marks=pytest.mark.slow),
+    ],
+)
+def test_removed_run_folder_ends_in_one_line(tmp_path, monkeypatch, capsys, later, step, moment):
+    """Whenever it is removed, also if something has created the folder again, whose curves would lack their start."""
     folder = tmp_path / "run"
 
     def remove():
@@ -149,9 +212,11 @@ def test_removed_run_folder_ends_in_one_line(tmp_path, monkeypatch, capsys, late
         if later:
             (folder / "checkpoints").mkdir(parents=True)
 
-    assert stopped_run(folder, monkeypatch, 8, "on_train_batch_end", remove) == 2
-    assert f"{folder}/metrics.csv is gone: its folder was removed" in capsys.readouterr().err.splitlines()[-1]
-    assert not (folder / "metrics.csv").exists()
+    assert stopped_run(folder, monkeypatch, step, moment, remove, "callbacks.last.every=200") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"vdm-train: {folder}/")
+    assert "is gone: its folder was removed" in line
+    assert not [path for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(("gone", "begun"), [("data.bin", False), ("data.bin", True), ("run/mine.bin", True)])

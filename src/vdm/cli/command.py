@@ -52,7 +52,8 @@ def run(config_name: str, task: Task, settings: Mapping[str, Any] | None = None)
     except OSError as error:
         if error.errno not in (*DENIED, *DISK_FAILURES):
             raise
-        stop(write_error_message(Path(error.filename or "a file"), error))
+        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "a file"  # Hydra writes there first
+        stop(write_error_message(Path(error.filename or folder), error))
     except KeyboardInterrupt:
         stop("stopped by the keyboard", status=130)
 

@@ -47,11 +47,12 @@ class Tee:
 
 
 def record(line: str) -> None:
-    """Write a line to the log files, as it stands."""
+    """Write a line to the log files, as it stands; a log that cannot be written ends no run."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            handler.stream.write(ESCAPES.sub("", line) + "\n")
-            handler.flush()
+            with suppress(OSError):
+                handler.stream.write(ESCAPES.sub("", line) + "\n")
+                handler.flush()
 
 
 def logged(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
@@ -41,7 +42,8 @@ def note_failure(folder: RunFolder, error: BaseException, since: float, processe
         return found
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     where = f" (rank {getattr(rank_zero_only, 'rank', 0)} of {processes})" if processes > 1 else ""
-    if folder.root.is_dir():
+    removed = isinstance(error, FileNotFoundError) and Path(error.filename or "").is_relative_to(folder.root)
+    if folder.root.is_dir() and not removed:
         with suppress(InvalidInput):  # a second failure must not hide the first
             line = f"{CONSEQUENCE} ({reason})" if consequence else reason
             write_atomically(folder.failure, f"{printable(line)}{where}\n".encode())

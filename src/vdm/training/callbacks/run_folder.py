@@ -23,4 +23,5 @@ class CheckFolder(Callback):
             self.folder.check_there()
 
     on_train_batch_start = on_train_batch_end = on_train_end = _check  # type: ignore[assignment]
-    on_validation_start = on_validation_end = on_test_start = on_test_end = on_save_checkpoint = _check  # type: ignore[assignment]
+    on_validation_start = on_validation_epoch_end = on_validation_end = on_save_checkpoint = _check  # type: ignore[assignment]
+    on_test_start = on_test_epoch_end = on_test_end = _check  # type: ignore[assignment]
