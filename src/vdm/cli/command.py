@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vdm.cli.launch import check_launch
 from vdm.config import hints
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
@@ -24,7 +25,10 @@ from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.folder import RunFolder
 
 USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)  # which end a command with one line and status 2
-DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+DENIED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 """Error numbers of a full disk, a missing permission, or a file in the place of a folder."""
 
 SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}  # types of settings of several commands
@@ -45,6 +49,7 @@ def run(config_name: str, task: Task, settings: Mapping[str, Any] | None = None)
     decorate = hydra.main(version_base="1.3", config_path=hints.config_directory(), config_name=config_name)
     try:
         sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in hints.DEFAULTS]
+        check_launch(sys.argv[1:])
         hints.check_choices(sys.argv[1:])
         decorate(_checked(config_name, task, SHARED_SETTINGS | dict(settings or {})))()
     except USER_ERRORS as error:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from vdm.batch import Batch
 from vdm.cli import command
 from vdm.cli.logged import logged
+from vdm.cli.preflight import check_resources
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
@@ -95,6 +96,7 @@ def _prepare(config: DictConfig) -> Request:
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
     changes |= given_data(config)
+    check_resources(to_plain(config.data), to_plain(config.devices))
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)

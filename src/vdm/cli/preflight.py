@@ -8,25 +8,28 @@
 6. ``check_plan``: parts that are valid alone and do not make a run together.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
+from vdm.data.module import check_device
 from vdm.errors import InvalidInput, did_you_mean
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.reports import console
+from vdm.runs.bounds import read_text
 from vdm.runs.checkpoints import check_own, read_checkpoint
 from vdm.runs.folder import RunFolder
 from vdm.runs.load import check_state
 from vdm.runs.provenance import changed_splits
-from vdm.runs.reading import read_text
 from vdm.runs.resuming import check_same_settings
 from vdm.terms import term_names
 from vdm.training.callbacks.bound_terms import BoundTerms
@@ -87,6 +90,9 @@ class Plan(NamedTuple):
 def check_plan(plan: Plan) -> None:
     """Raise InvalidInput for a run whose parts do not go together."""
     check_batch_size(plan.data.batch_size, len(plan.data.splits()["train"].x))
+    for name, weights in plan.task.model.named_parameters():
+        if not weights.numel():
+            raise InvalidInput(f"model.{name} has shape {tuple(weights.shape)}, no weight: a size in its settings is 0")
     _check_processes(plan.trainer)
     check_precision(plan)
     _check_whole_splits(plan.trainer)
@@ -98,6 +104,28 @@ def check_plan(plan: Plan) -> None:
         plan.scores.scores.check(plan.task.evaluated, plan.data)
     if plan.start is not None:
         _check_start(plan, plan.start)
+
+
+def check_resources(data: Mapping[str, Any], processes: object = 1) -> None:
+    """Raise InvalidInput for far more processes than this machine has processors, and for a device that it has not.
+
+    Args:
+        data: settings of the data; ``workers`` and ``device`` are looked at.
+        processes: how many the command starts on processors.
+    """
+    most, workers = 8 * (os.cpu_count() or 1), data.get("workers")
+    for name, number in (("data.workers", workers), ("processes (devices)", processes)):
+        if isinstance(number, int) and number > most:
+            raise InvalidInput(
+                f"{name}: {number} is more than 8 for each of the {most // 8} processors here: at most {most}"
+            )
+    given = data.get("device")
+    if given is not None:
+        check_device(str(given))
+        device = torch.device(str(given))
+        found = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 1)
+        if (device.index or 0) >= found and device.type != "cpu":
+            raise InvalidInput(f"data.device={given} is not on this machine: use null to choose by memory, or cpu")
 
 
 def check_trainer_arguments(settings: Mapping[str, Any]) -> None:

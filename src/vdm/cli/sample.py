@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from vdm.cli import command
 from vdm.cli.logged import logged
+from vdm.cli.preflight import check_resources
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory, levels_of
@@ -52,6 +53,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_least(1, n=config.n, batch_size=config.batch_size)
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
+    check_resources(config.data)
     run = load_run(config.ckpt, config.ema, chosen | given_data(config), config.trust)
     run.model.to(command.device_of(config.accelerator))
     if config.compile:

@@ -18,7 +18,7 @@ from torch import distributed
 from vdm.cli import command
 from vdm.cli.logged import keep_profile, logged
 from vdm.cli.origin import origin, origin_lines
-from vdm.cli.preflight import Plan, check_callbacks, check_plan, check_trainer_arguments
+from vdm.cli.preflight import Plan, check_callbacks, check_plan, check_resources, check_trainer_arguments
 from vdm.cli.train_results import choices, write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
@@ -86,6 +86,8 @@ def _prepare(config: DictConfig, folder: RunFolder) -> Plan:
     """Build all parts of the run; all refusals happen here, before training."""
     check_trainer_arguments(to_plain(config.trainer))
     check_calls(to_plain(config), OWN_CONFIG)
+    on_processors = to_plain(config.trainer.get("devices")) if config.trainer.get("accelerator") == "cpu" else 1
+    check_resources(to_plain(config.data), on_processors)
     data, task = build(config)
     facts = provenance(data, config.seed)
     callbacks: dict[str, Any] = instantiate_own(config.callbacks, "callbacks")

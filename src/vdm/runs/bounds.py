@@ -23,6 +23,9 @@ DIRECTORY_BYTES = 64 * 2**20
 NODES, DEPTH = 100_000, 64
 """Most values in a config or a provenance, and most levels of nesting; those of the largest run have some hundreds and 8."""
 
+YAML_BYTES, JSON_BYTES, NOTE_BYTES = 2**19, 2**24, 2**16
+"""Largest yaml and json files of a run folder, and notes such as failure.txt; the usual ones have some thousand bytes."""
+
 INTEGER = 10**7
 """Largest whole number in the settings of a foreign file's data: sizes of splits, of batches, of images."""
 
@@ -36,6 +39,16 @@ def check_file(path: Path, most: int | None = None) -> None:
     size = path.stat().st_size
     if size > most:
         raise InvalidInput(f"{path} has {size:,} bytes, and vdm reads at most {most:,} here: it is not what it seems")
+
+
+def read_text(path: Path, most: int = NOTE_BYTES) -> str:
+    """Return a text file of at most ``most`` bytes.
+
+    Raises:
+        InvalidInput: a larger file, without reading it.
+    """
+    check_file(path, most)
+    return path.read_text()
 
 
 def check_archive(path: Path) -> None:

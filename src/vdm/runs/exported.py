@@ -14,10 +14,9 @@ from torch import nn
 from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.trust import TrustParts
 from vdm.errors import InvalidInput
-from vdm.runs.bounds import built_within, check_file, check_tree
+from vdm.runs.bounds import JSON_BYTES, built_within, check_file, check_tree, read_text
 from vdm.runs.files import write_atomically
 from vdm.runs.migration import migrate_config
-from vdm.runs.reading import JSON_BYTES, read_text
 
 FORMAT = 2
 WEIGHTS, DESCRIPTION = "model.safetensors", "vdm.json"

@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
+from vdm.runs.bounds import read_text
 from vdm.runs.files import file_sha256, not_a_folder_message, remove_remnants, write_atomically
 from vdm.runs.migration import migrate_config
-from vdm.runs.reading import read_json, read_text, read_yaml, reading, shown
+from vdm.runs.reading import read_json, read_yaml, reading, shown
 from vdm.runs.resuming import check_same_settings, is_longer
 
 LOCK_TIMEOUT_S = 10  # seconds to wait for another process to release the folder

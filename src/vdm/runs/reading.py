@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vdm.errors import InvalidInput, printable
-from vdm.runs.bounds import DEPTH, check_file, check_tree
+from vdm.runs.bounds import DEPTH, JSON_BYTES, YAML_BYTES, check_tree, read_text
 
 READ_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
@@ -24,20 +24,7 @@ READ_ERRORS = (
 """Exceptions raised while reading a file that is damaged or that vdm did not write."""
 
 
-YAML_BYTES, JSON_BYTES, NOTE_BYTES = 2**19, 2**24, 2**16
-"""Largest yaml and json files of a run folder, and notes such as failure.txt; the usual ones have some thousand bytes."""
-
 INTERPOLATION = 1000  # longest text with an interpolation, whose grammar takes time
-
-
-def read_text(path: Path, most: int = NOTE_BYTES) -> str:
-    """Return a text file of at most ``most`` bytes.
-
-    Raises:
-        InvalidInput: a larger file, without reading it.
-    """
-    check_file(path, most)
-    return path.read_text()
 
 
 def read_yaml(path: Path) -> Any:

@@ -16,10 +16,11 @@ from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
 from vdm.gamma_profile import Profile
+from vdm.runs.bounds import read_text
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, read_estimate, was_edited
 from vdm.runs.provenance import fingerprints
-from vdm.runs.reading import check_contained, read_json, read_text, read_yaml, reading
+from vdm.runs.reading import check_contained, read_json, read_yaml, reading
 from vdm.runs.tables import read_curves, read_profiles, read_rows
 from vdm.terms import TERMS
 
