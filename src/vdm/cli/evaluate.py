@@ -25,7 +25,7 @@ from vdm.evaluation.samples.scores import SampleScores
 from vdm.reports import console
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
-from vdm.runs.load import LoadedRun, check_data, given_data, load_run
+from vdm.runs.load import LoadedRun, check_data, foreign_checkpoint, given_data, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
@@ -180,6 +180,7 @@ def _conclude(request: Request, measured: Measured) -> None:
     others = [result.terms["bits_per_dim"] for result in measured.results]
     trained = {"trained_on": run.checkpoint.provenance.get("data")}
     sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
+    sentences += foreign_checkpoint(run.checkpoint)
     folder = RunFolder(config.output_dir)
     folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))
     bound, scores = measured.own["bits_per_dim"], request.scores.entry

@@ -30,7 +30,7 @@ def origin(config: DictConfig, folder: RunFolder, task: VariationalTask, start: 
             raise InvalidInput(f"{folder.root} cannot be extended beyond {extended} steps: it has no {folder.last.name}")
         return {} if config.get("ckpt") is None else {"started_from": _start_from(Path(config.ckpt), task)}
     earlier = read_checkpoint(start).provenance
-    kept = {name: earlier[name] for name in ("started_from", "extended") if name in earlier}
+    kept: dict[str, Any] = {name: earlier[name] for name in ("started_from", "extended") if name in earlier}
     return kept if extended is None else kept | {"extended": [*kept.get("extended", []), extended]}
 
 

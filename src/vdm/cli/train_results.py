@@ -28,7 +28,7 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
         effort: parameters, steps and seconds of training, for the provenance.
     """
     bounds, test = plan.terms.results, plan.task.test
-    tested = {"checkpoint": checkpoint.name, "checkpoint_sha256": file_sha256(checkpoint)}
+    tested: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_sha256": file_sha256(checkpoint)}
     tested |= {"step": read_checkpoint(checkpoint).step, "weights": "ema"}
     facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}

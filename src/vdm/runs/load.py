@@ -17,7 +17,7 @@ from vdm.config.trust import TrustParts
 from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.networks.embedding import check_condition
-from vdm.runs.bounds import built_within, check_data_config
+from vdm.runs.bounds import built_within, check_data_config, read_text
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
 from vdm.runs.reading import reading
 
@@ -144,6 +144,18 @@ def _check_dtypes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], che
                 f"{checkpoint.path}: {name} is {str(given[name].dtype).removeprefix('torch.')}, and training wrote "
                 f"{str(expected).removeprefix('torch.')}: it was changed since; use the original"
             )
+
+
+def foreign_checkpoint(checkpoint: Checkpoint) -> list[str]:
+    """Return a sentence if a checkpoint lies in the folder of another run than the one that wrote it, as far as both tell."""
+    place = checkpoint.path.resolve().parents[1] / "run_id"
+    try:
+        own = read_text(place).strip()
+    except (OSError, ValueError, IndexError):
+        return []
+    if checkpoint.run_id in (None, own):
+        return []
+    return [f"the checkpoint was written by another run ({checkpoint.run_id}) than that of its folder ({own})"]
 
 
 def check_data(model: VariationalModel, data: DataModule) -> None:

@@ -22,6 +22,6 @@ class CheckFolder(Callback):
         if trainer.is_global_zero:
             self.folder.check_there()
 
-    on_train_batch_start = on_train_batch_end = on_train_end = _check  # type: ignore[assignment]
-    on_validation_start = on_validation_epoch_end = on_validation_end = on_save_checkpoint = _check  # type: ignore[assignment]
-    on_test_start = on_test_epoch_end = on_test_end = _check  # type: ignore[assignment]
+    on_train_batch_start = on_train_batch_end = on_train_end = _check
+    on_validation_start = on_validation_epoch_end = on_validation_end = on_save_checkpoint = _check
+    on_test_start = on_test_epoch_end = on_test_end = _check
