@@ -18,7 +18,7 @@ CONFIG_OF = {
     "vdm-sample": "sample",
     "vdm-variance_study": "variance_study",
 }
-CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export"}
+CONFIG_OF |= {"vdm-lineage": "lineage", "vdm-export": "export", "vdm-compress": "compress", "vdm-decompress": "decompress"}
 REPORTS = {"estimators": "variance_study", "lineage": "lineage"}
 
 
@@ -68,7 +68,18 @@ def test_command_line_of_docs_composes(line):
         for overrides in first_of_each_sweep(mine):
             composed(*overrides, config=CONFIG_OF[program])
     else:
-        assert program in ("vdm-report", "vdm-dashboard", "pip", "git", "cd", "conda", "tensorboard", "wandb", "pre-commit")
+        assert program in (
+            "vdm-report",
+            "vdm-dashboard",
+            "vdm-import",
+            "pip",
+            "git",
+            "cd",
+            "conda",
+            "tensorboard",
+            "wandb",
+            "pre-commit",
+        )
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)

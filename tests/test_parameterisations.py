@@ -70,7 +70,8 @@ def test_one_function_has_one_bound(name):
 
     parameterisation = build(name)
 
-    def network(x_t, gamma, condition):
+    def network(seen, gamma, condition):
+        x_t = seen / parameterisation.network_input(torch.ones_like(seen), gamma)
         x_0, eps = teacher(x_t, gamma)
         return parameterisation.target(x_0, eps, gamma)
 

@@ -6,7 +6,7 @@
 from importlib import import_module
 from typing import Any
 
-_LAZY = {"load": "vdm.runs.exported"}
+_LAZY = {"load": "vdm.runs.exported", "compress": "vdm.codec", "decompress": "vdm.codec"}
 """Public names and the modules that define them."""
 
 

@@ -41,6 +41,11 @@ class Elbo:
         return self.matching.sum(1)
 
     @property
+    def ends(self) -> Tensor:
+        """(B,), what the bound costs beside denoising matching: prior matching − reconstruction, in nats."""
+        return self.prior_matching - self.reconstruction
+
+    @property
     def total(self) -> Tensor:
         """(B,), reconstruction − prior matching − denoising matching, in nats; at most log p(x) in expectation."""
         return self.reconstruction - self.prior_matching - self.denoising_matching
@@ -82,6 +87,19 @@ class VariationalModel(nn.Module, ABC):
     def matching_entries(self) -> int:
         """L, the entries of ``elbo(x).matching``: one estimate of the whole term, unless the model overrides it."""
         return 1
+
+    @property
+    def independent_draws(self) -> bool:
+        """Whether ``elbo`` draws for each example independently of the others, so that error bars may pool examples.
+
+        False unless the model knows: error bars then rest on whole replicates, which are independent in any case.
+        """
+        return False
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """The keys of ``elbo(x).terms()``."""
+        return term_names(self.matching_entries)
 
     def init_from_data(self, x: Tensor) -> None:
         """Pass the training examples x (N, *event) to every ``DataDependentInit`` part, before the first step."""

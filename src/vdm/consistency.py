@@ -18,7 +18,7 @@ from vdm.divergence import Divergence
 from vdm.draws import AbstractDraws
 from vdm.gamma import align, alpha_bar, event_dims
 from vdm.likelihoods import Likelihood
-from vdm.process import ForwardProcess, reparameterised_sample, reverse_kernel, standard_normal
+from vdm.process import FORWARD, ForwardProcess, reparameterised_sample, standard_normal, widened
 from vdm.terms import bits_per_dim
 
 
@@ -58,15 +58,20 @@ class ConsistencyElbo:
 
 
 def consistency_elbo(
-    likelihood: Likelihood, x: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise
+    likelihood: Likelihood,
+    x: Tensor,
+    gammas: Sequence[Tensor],
+    draws: AbstractDraws,
+    denoise: Denoise,
+    process: ForwardProcess = FORWARD,
 ) -> ConsistencyElbo:
     """Estimate (1.46): log p(x_0 | x_1) − log q(x_T | x_{T−1})/p(x_T) − Σ_{t<T} log q(x_t | x_{t−1})/p_θ(x_t | x_{t+1})."""
     x_0 = likelihood.encode(x)
-    chain = latents(x_0, gammas, draws)
+    chain = latents(x_0, gammas, draws, process)
     first = last = next(chain)
     ratios = []
     for following in chain:
-        reverse = _reverse(denoise, following, last.gamma_t)
+        reverse = _reverse(denoise, following, last.gamma_t, process)
         ratios.append(last.forward.log_prob(last.x_t) - reverse.log_prob(last.x_t))
         last = following
     prior = standard_normal(x_0)
@@ -79,19 +84,23 @@ def consistency_elbo(
     )
 
 
-def consistency_at(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise) -> Tensor:
+def consistency_at(
+    x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, denoise: Denoise, process: ForwardProcess = FORWARD
+) -> Tensor:
     """Return log q(x_t | x_{t−1}) − log p_θ(x_t | x_{t+1}) at one t for each row, (B,) in nats: one summand of (1.46).
 
     Args:
         gammas: γ_{t−1}, γ_t, γ_{t+1} of each row, (B,); at t = 1 the first is −40, where x_{t−1} equals x_0 in all digits.
         draws: noise by the names ``x_s``, ``x_t`` and ``x_u``.
     """
-    process, (before, now, after) = ForwardProcess(), gammas
+    before, now, after = gammas
     start = process.marginal(x_0, before)
-    forward = process.transition(reparameterised_sample(start, draws, "x_s"), before, now)
+    forward = process.transition(reparameterised_sample(start, draws, "x_s"), before, now, x_0)
     x_t = reparameterised_sample(forward, draws, "x_t")
-    x_next = reparameterised_sample(process.transition(x_t, now, after), draws, "x_u")
-    reverse = reverse_kernel(denoise(x_next, after).x_0, x_next, now, after)
+    x_next = reparameterised_sample(process.transition(x_t, now, after, x_0), draws, "x_u")
+    prediction = denoise(x_next, after)
+    reverse = process.reverse(prediction.x_0, x_next, now, after)
+    reverse = widened(reverse, prediction.log_variance_ratio(now, after))
     return forward.log_prob(x_t) - reverse.log_prob(x_t)
 
 
@@ -117,7 +126,7 @@ def literal_gap(
     for at, following in pairwise(latents(x_0, gammas, draws)):
 
         def scaled_mean(x_next: Tensor, at: "ChainLatent" = at, following: "ChainLatent" = following) -> Tensor:
-            reverse = reverse_kernel(denoise(x_next, following.gamma_t).x_0, x_next, at.gamma_t, following.gamma_t)
+            reverse = _reverse(denoise, following._replace(x_t=x_next), at.gamma_t)
             signal = (alpha_bar(following.gamma_t) / alpha_bar(at.gamma_t)).sqrt()
             return align(signal, x_next) * at.forward.variance / reverse.variance * reverse.mean
 
@@ -133,16 +142,19 @@ class ChainLatent(NamedTuple):
     forward: Independent
 
 
-def latents(x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws) -> Iterator[ChainLatent]:
+def latents(
+    x_0: Tensor, gammas: Sequence[Tensor], draws: AbstractDraws, process: ForwardProcess = FORWARD
+) -> Iterator[ChainLatent]:
     """Draw x_1 … x_T ~ q(x_{1:T} | x_0), each from the one before by (1.34)."""
-    process, x_t = ForwardProcess(), x_0
+    x_t = x_0
     for i, gamma_t in enumerate(gammas):
-        forward = process.transition(x_t, gammas[i - 1], gamma_t) if i else process.marginal(x_0, gamma_t)
+        forward = process.transition(x_t, gammas[i - 1], gamma_t, x_0) if i else process.marginal(x_0, gamma_t)
         x_t = reparameterised_sample(forward, draws, f"x_{i + 1}")
         yield ChainLatent(x_t, gamma_t, forward)
 
 
-def _reverse(denoise: Denoise, following: ChainLatent, gamma_t: Tensor) -> Independent:
+def _reverse(denoise: Denoise, following: ChainLatent, gamma_t: Tensor, process: ForwardProcess = FORWARD) -> Independent:
     """p_θ(x_t | x_{t+1}) at the latent x_{t+1}: (1.96)."""
-    x_hat = denoise(following.x_t, following.gamma_t).x_0
-    return reverse_kernel(x_hat, following.x_t, gamma_t, following.gamma_t)
+    prediction = denoise(following.x_t, following.gamma_t)
+    kernel = process.reverse(prediction.x_0, following.x_t, gamma_t, following.gamma_t)
+    return widened(kernel, prediction.log_variance_ratio(gamma_t, following.gamma_t))

@@ -40,7 +40,8 @@ class Denoiser(nn.Module):
     def forward(self, x_t: Tensor, gamma_t: Tensor, condition: Tensor | None = None) -> Prediction:
         """x_t (B, *event), gamma_t (B,) or (B, *event), condition (B, …) or None."""
         dtype = next(self.parameters(), x_t).dtype
-        y = self.network(x_t.to(dtype), event_mean(gamma_t).to(dtype), condition)
+        seen = self.parameterisation.network_input(x_t, gamma_t).to(dtype)
+        y = self.network(seen, event_mean(gamma_t).to(dtype), condition)
         return self.parameterisation.predict(y.to(x_t.dtype), x_t, gamma_t)
 
     def with_condition(self, condition: Tensor | None) -> Denoise:

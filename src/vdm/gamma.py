@@ -62,3 +62,12 @@ def sum_event(value: Tensor) -> Tensor:
 def event_mean(value: Tensor) -> Tensor:
     """Return one number an example, (B,): ``value`` itself if (B,), its mean over the dimensions if (B, *event)."""
     return value if value.ndim == 1 else value.flatten(1).mean(1)
+
+
+def interpolate(knots: Tensor, values: Tensor, at: Tensor) -> Tensor:
+    """Return the piecewise linear function through (knots, values), (N,) each, knots increasing; constant beyond them."""
+    if len(knots) == 1:
+        return values.expand_as(at)
+    n = torch.searchsorted(knots, at.contiguous()).clamp(1, len(knots) - 1)
+    share = ((at - knots[n - 1]) / (knots[n] - knots[n - 1])).clamp(0, 1)
+    return values[n - 1] * (1 - share) + values[n] * share

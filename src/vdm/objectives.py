@@ -7,6 +7,7 @@ the model's own. SNR = e^{−γ}.
 
 import math
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,29 @@ from vdm.gamma import snr
 from vdm.schedules import NoiseSchedule, time_of
 
 
+class Estimate(Protocol):
+    """The denoising term at one time for each example: ``vdm.elbo.OneTimeEstimate``."""
+
+    @property
+    def gamma_t(self) -> Tensor:
+        """(B,) or (B, *event)."""
+
+    def matching(self, w: Tensor | None = None) -> Tensor:
+        """Return w times the KL over the density of its time, (B,)."""
+
+    def squared_error(self, w: Tensor | None = None) -> Tensor:
+        """Return the same for the posterior's variance."""
+
+    def without_mean_gradient(self) -> "Estimate":
+        """Return the same estimate, with gradients to the reverse variance only."""
+
+
 class Objective(nn.Module, ABC):
     """A weight w(γ) ≥ 0 on the bound's denoising term; the reconstruction and the prior term keep weight 1."""
+
+    def loss(self, estimate: Estimate) -> Tensor:
+        """Return what is minimised of the denoising term, (B,), from its estimate at one t."""
+        return estimate.matching(self.weight(estimate.gamma_t))
 
     @abstractmethod
     def weight(self, gamma: Tensor) -> Tensor:
@@ -65,6 +87,27 @@ class SimpleObjective(ReferencedObjective):
 
     def factor(self, gamma: Tensor) -> Tensor:
         return torch.ones_like(gamma)
+
+
+class HybridObjective(SimpleObjective):
+    """The simple objective for the mean, plus ``share`` times the bound for the variance alone (Nichol & Dhariwal 2021).
+
+    The gradient of the bound's part is stopped at x̂_0, so that a learned reverse variance is trained and the mean is not.
+
+    Args:
+        share: λ, 0.001 in the paper.
+    """
+
+    def __init__(self, reference: NoiseSchedule, share: float = 0.001) -> None:
+        super().__init__(reference)
+        if not (share > 0 and math.isfinite(share)):
+            raise InvalidInput(f"share must be a positive number, got {share}: 0.001 is the published value")
+        self.share = float(share)
+
+    def loss(self, estimate: Estimate) -> Tensor:
+        return (
+            estimate.squared_error(self.weight(estimate.gamma_t)) + self.share * estimate.without_mean_gradient().matching()
+        )
 
 
 class MinSNRObjective(ReferencedObjective):

@@ -4,12 +4,17 @@ All conditionals hold for any s < t, neighbours or not. c = −expm1(γ_s − γ
 (B,), one value an example, or (B, *event), one value a dimension.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from vdm.draws import AbstractDraws
 from vdm.gamma import align, alpha_bar, sigma2, signal_and_noise, step_fraction
+
+if TYPE_CHECKING:
+    from vdm.parameterisations import Prediction
 
 
 def gaussian(mean: Tensor, scale: Tensor) -> Independent:
@@ -38,15 +43,21 @@ def reparameterised_sample(kernel: Independent, draws: AbstractDraws, name: str)
 
 
 class ForwardProcess:
-    """q(x_t | x_0), q(x_t | x_s) and q(x_s | x_t, x_0), given values of γ."""
+    """q(x_t | x_0), q(x_t | x_s) and q(x_s | x_t, x_0), given values of γ, and what a model makes of them.
+
+    The last three methods are for processes whose mean is not √ᾱ x_0 (``vdm.encoders``); here they return what they get.
+    """
 
     def marginal(self, x_0: Tensor, gamma_t: Tensor) -> Independent:
         """q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I): (1.73), derived in (1.64)–(1.72)."""
         signal, noise = signal_and_noise(gamma_t, x_0)
         return gaussian(signal * x_0, noise.expand_as(x_0))
 
-    def transition(self, x_s: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
-        """q(x_t | x_s) = N(√α x_s, (1 − α) I), (1.34) and (1.63), with α = ᾱ_t/ᾱ_s and 1 − α = (1 − ᾱ_t) c."""
+    def transition(self, x_s: Tensor, gamma_s: Tensor, gamma_t: Tensor, x_0: Tensor | None = None) -> Independent:
+        """q(x_t | x_s) = N(√α x_s, (1 − α) I), (1.34) and (1.63), with α = ᾱ_t/ᾱ_s and 1 − α = (1 − ᾱ_t) c.
+
+        It does not depend on ``x_0`` here.
+        """
         signal = (alpha_bar(gamma_t) / alpha_bar(gamma_s)).sqrt()
         return isotropic(align(signal, x_s) * x_s, sigma2(gamma_t) * step_fraction(gamma_s, gamma_t))
 
@@ -55,19 +66,56 @@ class ForwardProcess:
 
         mean = √(ᾱ_s/ᾱ_t) (1 − c) x_t + √ᾱ_s c x_0, variance = (1 − ᾱ_s) c.
         """
-        c = step_fraction(gamma_s, gamma_t)
-        from_x_t = (alpha_bar(gamma_s) / alpha_bar(gamma_t)).sqrt() * (1 - c)
-        from_x_0 = alpha_bar(gamma_s).sqrt() * c
-        mean = align(from_x_t, x_t) * x_t + align(from_x_0, x_0) * x_0
-        return isotropic(mean, sigma2(gamma_s) * c)
+        return _towards(self.target(x_0, gamma_s, gamma_t), x_t, gamma_s, gamma_t)
+
+    def reverse(self, x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
+        """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0), (1.96), with ``x_hat`` = x̂_0(x_t) the denoiser's estimate."""
+        return _towards(self.estimate(x_hat, gamma_s, gamma_t), x_t, gamma_s, gamma_t)
+
+    def check_markov(self) -> None:
+        """Raise InvalidInput if q(x_t | x_s, x_0) depends on x_0."""
+
+    def target(self, x_0: Tensor, gamma_s: Tensor | None, gamma_t: Tensor) -> Tensor:
+        """Return what stands in the place of x_0 in (1.88), (B, *event); γ_s is None for the limit s → t."""
+        return x_0
+
+    def estimate(self, x_hat: Tensor, gamma_s: Tensor | None, gamma_t: Tensor) -> Tensor:
+        """Return the model's ``target`` for the denoiser's x̂_0, (B, *event)."""
+        return x_hat
+
+    def along(self, prediction: "Prediction", gamma_s: Tensor | None, gamma_t: Tensor, eta: float = 0.0) -> "Prediction":
+        """Return x̂_0 and ε̂ for a step of DDIM with η, which keeps the marginals; None and η = 0: for the flow's drift."""
+        return prediction
 
 
-def q_sample(x_0: Tensor, eps: Tensor, gamma_t: Tensor) -> Tensor:
+FORWARD = ForwardProcess()
+"""The VDM's process: the default of every function that takes one."""
+
+
+def q_sample(x_0: Tensor, eps: Tensor, gamma_t: Tensor, process: ForwardProcess = FORWARD) -> Tensor:
     """Return x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, (1.72): a draw of ``ForwardProcess.marginal`` with the noise ``eps``."""
-    marginal = ForwardProcess().marginal(x_0, gamma_t).base_dist
+    marginal = process.marginal(x_0, gamma_t).base_dist
     return marginal.loc + marginal.scale * eps
 
 
-def reverse_kernel(x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
-    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0), (1.96), with ``x_hat`` = x̂_0(x_t) the denoiser's estimate."""
-    return ForwardProcess().posterior(x_hat, x_t, gamma_s, gamma_t)
+def _towards(x_0: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Independent:
+    """N(√(ᾱ_s/ᾱ_t) (1 − c) x_t + √ᾱ_s c x_0, (1 − ᾱ_s) c I)."""
+    c = step_fraction(gamma_s, gamma_t)
+    from_x_t = (alpha_bar(gamma_s) / alpha_bar(gamma_t)).sqrt() * (1 - c)
+    from_x_0 = alpha_bar(gamma_s).sqrt() * c
+    mean = align(from_x_t, x_t) * x_t + align(from_x_0, x_0) * x_0
+    return isotropic(mean, sigma2(gamma_s) * c)
+
+
+def reverse_kernel(
+    x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, process: ForwardProcess = FORWARD
+) -> Independent:
+    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0): ``ForwardProcess.reverse``."""
+    return process.reverse(x_hat, x_t, gamma_s, gamma_t)
+
+
+def widened(kernel: Independent, log_ratio: Tensor | None) -> Independent:
+    """Return N(μ, e^ρ σ²) for a kernel N(μ, σ²) and ρ = ``log_ratio``, (B,) or (B, *event); None stands for 0."""
+    if log_ratio is None:
+        return kernel
+    return gaussian(kernel.mean, kernel.stddev * align((log_ratio / 2).exp(), kernel.mean))

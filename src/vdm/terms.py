@@ -14,6 +14,12 @@ TERM_LABELS = {
 
 TERMS = tuple(TERM_LABELS)
 
+AUXILIARY = "auxiliary_kl"
+"""The key of the KL of an auxiliary latent, the fourth term of a bound that has one."""
+
+LABELS = TERM_LABELS | {AUXILIARY: "auxiliary latent"}
+"""Labels of all terms that a bound may report."""
+
 
 def term_names(entries: int) -> tuple[str, ...]:
     """Return the keys of ``Elbo.terms()`` for ``matching`` (B, entries): one key a layer if there are several."""

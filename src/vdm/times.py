@@ -6,11 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from vdm.draws import AbstractDraws
+from vdm.errors import InvalidInput
 from vdm.loss_history import LossHistory, LossObserver
+from vdm.schedules import NoiseSchedule, time_of
 
 
 class TimeSampler(nn.Module, ABC):
     """A distribution of u in [0, 1); an estimate divides by its density, so every sampler is unbiased."""
+
+    independent: bool = False
+    """Whether u of one row is independent of the other rows'; error bars then pool the examples' replicates."""
 
     @abstractmethod
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,6 +24,8 @@ class TimeSampler(nn.Module, ABC):
 
 class UniformTimes(TimeSampler):
     """u ~ U[0, 1), independent over the rows."""
+
+    independent = True
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         u = draws.uniform("t", like)
@@ -76,3 +83,74 @@ class LossMomentTimes(ImportanceTimes, LossObserver):
 
     def update(self, u: Tensor, loss: Tensor) -> None:
         self.profile.update(u, loss.square())
+
+
+class SignalTimes(TimeSampler):
+    """u with a density ∝ a² γ′(u), with a² the squared signal scale of a path at γ: i-DODE's (Zheng et al. 2023).
+
+    With a network that predicts a velocity the loss ½ γ′ ‖ε − ε̂‖² is about ∝ a² γ′, which this density divides out. It is in
+    closed form, without a history. The uniform number behind u is spread evenly over the global batch.
+
+    Args:
+        schedule: the model's.
+
+    Raises:
+        InvalidInput: a schedule that training changes.
+    """
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        if schedule.trainable:
+            raise InvalidInput(
+                f"these times need a fixed schedule, and {type(schedule).__name__} is learned: use times=stratified, or "
+                "schedule=linear"
+            )
+        self.schedule = schedule
+
+    @abstractmethod
+    def integral(self, gamma: Tensor) -> Tensor:
+        """Return an antiderivative of a² over γ."""
+
+    @abstractmethod
+    def squared_signal(self, gamma: Tensor) -> Tensor:
+        """Return a²."""
+
+    def gamma(self, share: Tensor) -> Tensor:
+        """Return the γ below which the ``share`` of ∫ a² dγ between the schedule's ends lies, by bisection."""
+        low, high = (torch.full_like(share, end) for end in (self.schedule.gamma_min, self.schedule.gamma_max))
+        wanted = (1 - share) * self.integral(low) + share * self.integral(high)
+        for _ in range(60):
+            middle = (low + high) / 2
+            above = self.integral(middle) > wanted
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return (low + high) / 2
+
+    def density(self, gamma: Tensor) -> Tensor:
+        """Return the density of γ."""
+        ends = gamma.new_tensor([self.schedule.gamma_min, self.schedule.gamma_max])
+        return self.squared_signal(gamma) / self.integral(ends).diff()
+
+    def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
+        gamma = self.gamma(draws.stratified("t", like))
+        u = time_of(self.schedule, gamma).clamp(max=1 - torch.finfo(gamma.dtype).eps)
+        return u, self.density(gamma) * self.schedule.rate(u)
+
+
+class VarianceSignalTimes(SignalTimes):
+    """a² = ᾱ, of the variance-preserving path: ∫ ᾱ dγ = log σ²."""
+
+    def integral(self, gamma: Tensor) -> Tensor:
+        return nn.functional.logsigmoid(gamma)
+
+    def squared_signal(self, gamma: Tensor) -> Tensor:
+        return torch.sigmoid(-gamma)
+
+
+class StraightSignalTimes(SignalTimes):
+    """a = α = sigmoid(−γ/2), of the straight path, with σ = 1 − α: ∫ α² dγ = 2 (log σ − σ)."""
+
+    def integral(self, gamma: Tensor) -> Tensor:
+        return 2 * (nn.functional.logsigmoid(gamma / 2) - torch.sigmoid(gamma / 2))
+
+    def squared_signal(self, gamma: Tensor) -> Tensor:
+        return torch.sigmoid(-gamma / 2).square()

@@ -5,16 +5,17 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from support.catalogue import CONFIGS, composed, concrete, options, part
-from support.groups import KINDS, OWNERS
+from support.groups import BESIDE, KINDS, OWNERS
 from support.idx_files import small_mnist
 from support.image_files import small_cifar10, small_folder, small_imagenet
 from vdm.config.instantiate import PARTIAL, TARGET, calls, instantiate
 from vdm.config.signatures import accepted
 from vdm.config.trust import TrustEverything
+from vdm.parameterisations import ClippedParameterisation, LearnedVarianceParameterisation
 from vdm.training.build import build
 
 EVALUATION = {"estimator", "divergence", "dequantisation", "relative"}
-"""Groups of vdm-evaluate; all others belong to vdm-train."""
+"""Groups of vdm-evaluate; all others but ``grid``, of vdm-compress, belong to vdm-train."""
 
 
 def groups():
@@ -23,11 +24,10 @@ def groups():
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g in groups() for o in options(g)])
 def test_every_option_composes_and_resolves(group, option):
-    config = (
-        composed(f"{group}={option}", "ckpt=unused", config="evaluate")
-        if group in EVALUATION
-        else composed(*OWNERS.get(group, []), f"{group}={option}")
-    )
+    if group in EVALUATION | {"grid"}:
+        config = composed(f"{group}={option}", "ckpt=unused", config="compress" if group == "grid" else "evaluate")
+    else:
+        config = composed(*OWNERS.get(group, []), f"{group}={option}")
     tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     trust = TrustEverything()
     for place, node in calls(tree):
@@ -43,11 +43,16 @@ def test_every_option_instantiates_to_its_kind(group, option):
     assert isinstance(part(path, *OWNERS.get(group, []), f"{group}={option}"), kind)
 
 
+WRAPPERS = {ClippedParameterisation, LearnedVarianceParameterisation}
+"""Parts around another part of their kind, which no yaml of the group can choose."""
+
+
 @pytest.mark.parametrize("group", KINDS)
 def test_every_concrete_class_has_a_yaml(group):
     path, kind = KINDS[group]
-    found = {type(part(path, *OWNERS.get(group, []), f"{group}={option}")) for option in options(group)}
-    assert found == concrete(kind)
+    chosen = [(name, option) for name in (group, *BESIDE.get(group, ())) for option in options(name)]
+    found = {type(part(path, *OWNERS.get(group, []), f"{name}={option}")) for name, option in chosen}
+    assert found == concrete(kind) - WRAPPERS
 
 
 def small_files(experiment, root):

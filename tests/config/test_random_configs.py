@@ -30,7 +30,18 @@ AT_RANDOM = settings(
     phases=(Phase.generate,),
 )
 
-GROUPS = ("schedule", "parameterisation", "likelihood", "time", "times", "objective", "sampler", "spacing")
+GROUPS = (
+    "schedule",
+    "encoder",
+    "auxiliary",
+    "parameterisation",
+    "likelihood",
+    "time",
+    "times",
+    "objective",
+    "sampler",
+    "spacing",
+)
 TINY = {"unet": {"channels": 8, "blocks": 1}, "vdm_unet": {"channels": 8, "blocks": 1}, "mlp": {"hidden": 8, "blocks": 1}}
 POINTS = {"experiment": "toy", "data.sizes": "{train: 100, val: 20, test: 20}"}
 NARROW = {"digits": ("mlp", *TINY), "toy": ("mlp",)}

@@ -12,7 +12,7 @@ from vdm.denoiser import Denoiser
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
 from vdm.evaluation import BoundAt, BoundEvaluation, Estimator
-from vdm.evaluation.estimator import from_independent, from_replicates
+from vdm.evaluation.summary import summarise
 from vdm.likelihoods import CategoricalLikelihood
 from vdm.models import MHVAE, VDM
 from vdm.networks import MLP
@@ -107,10 +107,13 @@ def test_model_without_diffusion_is_refused(name):
 
 
 def test_error_bars_match_known_noise():
-    """Both give σ/√(nR) for independent noise; only ``from_replicates`` handles noise shared by all examples."""
+    """Both give σ/√(nR) for independent noise; only whole replicates handle noise shared by all examples."""
     torch.manual_seed(0)
     noise = torch.randn(2000, 50, dtype=torch.float64)
-    assert from_independent(noise).mc_se == pytest.approx(1 / 100_000**0.5, rel=0.02)
-    assert from_replicates(noise).mc_se == pytest.approx(1 / 100_000**0.5, rel=4 / (2 * 49) ** 0.5)
+    pooled, whole = (summarise(noise, independent) for independent in (True, False))
+    assert pooled.mc_se == pytest.approx(1 / 100_000**0.5, rel=0.02)
+    assert pooled.df == pytest.approx(2000 * 49, rel=0.05)
+    assert whole.mc_se == pytest.approx(1 / 100_000**0.5, rel=4 / (2 * 49) ** 0.5)
+    assert whole.df == 49
     shared = torch.randn(1, 50, dtype=torch.float64).expand(2000, 50)
-    assert from_replicates(shared).mc_se == pytest.approx(1 / 50**0.5, rel=4 / (2 * 49) ** 0.5)
+    assert summarise(shared, independent=False).mc_se == pytest.approx(1 / 50**0.5, rel=4 / (2 * 49) ** 0.5)

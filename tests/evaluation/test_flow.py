@@ -13,7 +13,12 @@ from vdm.divergence import Divergence, ExactDivergence, HutchinsonDivergence
 from vdm.draws import Draws
 from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
-from vdm.evaluation.dequantisation import NoDequantisation, TruncatedNormalDequantisation, UniformDequantisation
+from vdm.evaluation.dequantisation import (
+    NoDequantisation,
+    SeveralDequantisations,
+    TruncatedNormalDequantisation,
+    UniformDequantisation,
+)
 from vdm.evaluation.flow import FlowLikelihood, flow_log_prob
 from vdm.likelihoods import CategoricalLikelihood, GaussianLikelihood
 from vdm.models import VDM
@@ -103,6 +108,19 @@ class TestDequantisation:
             total += 2 ** (-estimate.value)
         assert total <= 1.0
 
+    def test_bound_rises_with_the_draws(self, dequantisation, gamma_min):
+        """With K draws the bound is between that of one and the bin's probability."""
+        model, _ = level_model(gamma_min=gamma_min)
+        batch, values = Batch(torch.full((40, 1), 2), torch.arange(40)), []
+        for k in (1, 8):
+            several = SeveralDequantisations(dequantisation, k)
+            result = FlowLikelihood(ExactDivergence(), several, tolerance=1e-4)(model, batch, lambda done: None)[0]
+            values.append(-result.terms["bits_per_dim"].value)
+        signal2 = 1 / (1 + math.exp(gamma_min))
+        smoothed = torch.distributions.Normal(signal2**0.5 * 0.1, (signal2 * 0.2 + 1 - signal2) ** 0.5)
+        exact = math.log2(smoothed.cdf(signal2**0.5 * torch.tensor([0.0, 0.5])).diff().item())
+        assert values[0] < values[1] < exact + 1e-3
+
     def test_real_data_are_refused(self, dequantisation, gamma_min):
         with pytest.raises(InvalidInput, match="dequantisation=none"):
             dequantisation(GaussianLikelihood(), torch.zeros(1, 1), torch.full((1,), gamma_min), Draws())
@@ -144,3 +162,11 @@ class TestFlowLikelihood:
     def test_tolerance_out_of_range_is_refused(self):
         with pytest.raises(InvalidInput, match="tolerance"):
             FlowLikelihood(ExactDivergence(), NoDequantisation(), tolerance=0.0)
+
+
+def test_several_draws_need_the_exact_divergence():
+    """The mean of e^noise is above 1: with a random probe the K-draw number would be no bound."""
+    model, _ = level_model()
+    estimator = FlowLikelihood(HutchinsonDivergence(), SeveralDequantisations(UniformDequantisation(), 2))
+    with pytest.raises(InvalidInput, match="divergence=exact"):
+        estimator(model, Batch(torch.zeros(2, 1), torch.arange(2)), lambda done: None)

@@ -9,7 +9,7 @@ from support.oracles import GaussianData
 from vdm.batch import Batch
 from vdm.elbo import ContinuousTime, DiscreteTime
 from vdm.errors import InvalidInput
-from vdm.evaluation.strata import StratumSums, neyman_allocation
+from vdm.evaluation.strata import neyman_allocation
 from vdm.evaluation.stratified_bound import StratifiedBound
 from vdm.gamma import alpha_bar, sigma2, snr_difference
 from vdm.likelihoods import GaussianLikelihood
@@ -117,9 +117,8 @@ def test_result_is_independent_of_rows():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_allocation_refuses_non_finite_draws(value):
-    known = StratumSums(torch.full((3,), 16), torch.ones(3), torch.tensor([1.0, value, 1.0]), torch.ones(5, 2))
     with pytest.raises(InvalidInput, match="draws are not finite"):
-        neyman_allocation(known, weight=1.0, variance=1e-4)
+        neyman_allocation(torch.tensor([1.0, value, 1.0]), variance=1e-4)
 
 
 def test_unreachable_target_is_refused_after_the_pilot():

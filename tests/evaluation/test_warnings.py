@@ -35,10 +35,11 @@ def about(**changes):
     return {"name": "x", "splits": splits, **changes}
 
 
-def warned(value=1.0, prior=0.003, mc_se=0.01, data_se=0.02, data=None, model=None, facts=None, others=()):
+def warned(value=1.0, prior=0.003, mc_se=0.01, data_se=0.02, data=None, model=None, facts=None, others=(), **more):
     zero = Estimate(0.0, 0.0, 0.0)
-    own = {"bits_per_dim": Estimate(value, mc_se, data_se), "prior_matching": Estimate(prior, 0.0, 0.0), "x": zero}
-    return warnings.warnings(model, own, list(others), data, {"data": about(), "split": "test", **(facts or {})})
+    own = {"bits_per_dim": Estimate(value, mc_se, data_se), "prior_matching": Estimate(prior, 0.0, 0.0), "x": zero, **more}
+    others = {f"other {number}": {"bits_per_dim": estimate} for number, estimate in enumerate(others)}
+    return warnings.warnings(model, own, others, data, {"data": about(), "split": "test", **(facts or {})})
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +130,46 @@ def test_bound_below_entropy_is_warned_of(toy):
     assert len(warned(value=entropy - 1, mc_se=0.0, data_se=0.0, data=toy.data)) == 1
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_non_finite_value_is_warned_of(value):
-    assert any("is not a valid result" in sentence for sentence in warned(value=value, mc_se=value))
-    assert "is not a valid result" in warned(others=[Estimate(value, 0.01, 0.02)])[0]
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_value_is_warned_of_by_name(value):
+    """In the bound, in one of its terms, in another estimate and in a score of samples."""
+    invalid = Estimate(value, 0.01, 0.02)
+    assert f"bound: bits_per_dim = {value}" in warned(value=value)[0]
+    assert f"bound: layer_2 = {value}" in warned(layer_2=invalid)[0]
+    assert f"bound: x mc_se = {value}" in warned(x=Estimate(1.0, value, 0.0))[0]
+    assert f"other 0: bits_per_dim = {value} is not a valid result" in warned(others=[invalid])[0]
+    assert f"samples: fid = {value}" in warned(facts={"samples": {"fid": value, "n": 3}})[0]
+    assert "and 1 more" in warned(value=value, x=invalid._replace(mc_se=value), layer_2=invalid)[0]
+
+
+def test_few_replicates_are_warned_of():
+    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=1))
+    assert "0.005 has 1 degree of freedom" in sentence
+    assert "0.936 to 1.064" in sentence
+    assert "repeats=9 or more" in sentence
+    assert warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=8)) == []
+    assert warned(bits_per_dim=Estimate(1.0, 0.0, 0.02, df=1)) == []
+
+
+def test_heavy_tails_are_warned_of():
+    (sentence,) = warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.3))
+    assert "skewness 0.30" in sentence
+    assert warned(bits_per_dim=Estimate(1.0, 0.005, 0.02, df=31, skew=0.1)) == []
+
+
+def test_unknown_data_se_is_warned_of():
+    (sentence,) = warned(data_se=math.nan)
+    assert "one example" in sentence
+
+
+def test_large_reconstruction_is_warned_of(toy):
+    """With the γ_min that suits the levels, for a diffusion of levels only."""
+    digits = parts().task.model
+    (sentence,) = warned(model=digits, reconstruction=Estimate(3.28, 0.01, 0.01))
+    assert "3.280" in sentence
+    assert "gamma_min, to about -7.9" in sentence
+    assert warned(model=digits, reconstruction=Estimate(0.1, 0.01, 0.01)) == []
+    assert warned(model=toy.task.model, reconstruction=Estimate(3.28, 0.01, 0.01)) == []
 
 
 def test_wide_error_bar_is_warned_of():

@@ -79,15 +79,15 @@ def test_page_is_self_contained_and_escaped(run):
     read = Reader(markup)
     assert read.open == []
     assert "script" not in read.tags
-    assert "".join(read.text).count(EVIL) == 4  # overrides, config, provenance, FID
+    assert "".join(read.text).count(EVIL) == 5  # heading, overrides, config, provenance, FID
     assert all(source.startswith("data:image/png;base64,") for source in read.sources)
     assert "@import" not in markup
-    assert "url(" not in markup
+    assert all(target.startswith("#") for target in re.findall(r'(?:url\(|href=")([^)"]*)', markup))
     for source in read.sources:
         Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).verify()
     written = {path.stem for path in (run / "report").glob("*.png")}
     assert {"bound", "terms", "profile", "variance", "schedule", "samples", "trajectory", "noising", "denoised"} <= written
-    assert len(read.sources) == len(written)
+    assert len(read.sources) + read.tags.count("svg") == len(written)
     text = "".join(read.text)
     assert "finished: test 1.50 bits/dim, ± 0.25 (draws), ± 0.12 (examples)" in text
     assert re.search(r"total\s*1\.50\s*0\.25\s*0\.12\s*0\.010\s*0\.020\s*0\.030", text)  # validation has its own decimals

@@ -152,7 +152,7 @@ def test_spacings_run_from_one_to_zero(name):
         assert times[0] == 1
         assert times[-1] == 0
         assert (times.diff() < 0).all()
-    gamma = schedule(GammaSpacing().times(schedule, 7, cpu)).detach().flatten(1 if name == "per_pixel" else 0)
+    gamma = schedule(GammaSpacing().times(schedule, 7, cpu)).detach().flatten(1 if schedule.per_dimension else 0)
     steps = (gamma.mean(1) if gamma.ndim == 2 else gamma).diff()
     assert torch.allclose(steps, steps.mean(), rtol=1e-9)
 

@@ -21,7 +21,7 @@ def options(group: str) -> list[str]:
 def composed(*overrides: str, config: str = "train") -> DictConfig:
     """A config as the command would see it."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        folder = "folder" if config == "export" else "output_dir"
+        folder = "folder" if config in ("export", "compress", "decompress") else "output_dir"
         return compose(config, overrides=[f"{folder}=unused", *overrides])
 
 

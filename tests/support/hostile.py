@@ -1,4 +1,6 @@
-"""Configs that call what no model needs."""
+"""Configs and pickles that call what no model needs."""
+
+import os
 
 CALLS = {
     "a shell": {"_target_": "os.system", "command": "{command}"},
@@ -49,3 +51,13 @@ def filled(node, words):
     if isinstance(node, list):
         return [filled(value, words) for value in node]
     return {key: filled(value, words) for key, value in node.items()} if isinstance(node, dict) else node
+
+
+class Touching:
+    """An object whose pickle makes a file where it is loaded."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.file}",)

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from support import training_runs
 from support.training_runs import MOMENTS, SMALL, kill, stopped_run, vdm_train
 from vdm.cli import dashboard, train
+from vdm.errors import InvalidInput
 from vdm.runs.folder import RunIdentity
 from vdm.runs.provenance import code_version
 from vdm.runs.tables import read_rows
@@ -72,7 +73,9 @@ def scalars(folder):
 
 def test_wandb_offline_run_reads_back_complete(tmp_path):
     run = wandb_logger(tmp_path)
-    run.log_hyperparams({"model": {"width": 3}})
+    run.log_hyperparams(
+        {"model": {"width": 3}, "output_dir": str(tmp_path), "callbacks": [{"folder": f"{tmp_path}/pictures"}]}
+    )
     for step, loss in ((1, 0.5), (2, 0.25), (3, 0.75)):
         run.log_metrics({"val/loss": loss, "val/other": loss}, step)
         run.log_metrics({"train/loss": 2 * loss}, step)
@@ -81,13 +84,13 @@ def test_wandb_offline_run_reads_back_complete(tmp_path):
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     found = read_wandb(folder)
     rows = history(found)
-    assert [row[WANDB_STEP] for row in rows] == [1, 1, 2, 2, 3, 3, 3]
+    assert [row[WANDB_STEP] for row in rows] == [1, 2, 3]
     assert [row["val/loss"] for row in rows if "val/loss" in row] == [0.5, 0.25, 0.75]
     assert [row["train/loss"] for row in rows if "train/loss" in row] == [1.0, 0.5, 1.5]
     assert Image.open(folder / "files" / rows[-1]["samples.path"]).size == IMAGE.size
     whole = read_wandb(folder, "--summary")
     assert (whole["run_id"], whole["name"], whole["exit_code"]) == ("one", "a run", 0)
-    assert whole["config"] == {"model": {"width": 3}}
+    assert whole["config"] == {"model": {"width": 3}, "callbacks": [{"folder": "…/pictures"}]}
     assert whole["summary"]["val/loss"] == {"min": 0.25}
     assert whole["summary"]["val/other"] == 0.75
     (started,) = (record["run"] for record in found if record["type"] == "run")
@@ -131,7 +134,23 @@ def test_wandb_logs_the_test_of_a_run_stopped_at_its_end(tmp_path, monkeypatch):
     second.log_metrics({"test/loss": 2}, 8)
     wandb.finish()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert history(read_wandb(folder)) == [{"val/loss": 1, WANDB_STEP: 8}, {"resumed_at": 8, "test/loss": 2, WANDB_STEP: 8}]
+    assert history(read_wandb(folder)) == [{"val/loss": 1, "resumed_at": 8, "test/loss": 2, WANDB_STEP: 8}]
+
+
+def test_wandb_options_pass_through(tmp_path):
+    options = {"entity": "team", "tags": ["a", "b"], "notes": "a note", "job_type": "train"}
+    logger = WandbLogger("vdm", str(tmp_path), True, [], 1.0, **options)
+    started(logger, RunIdentity("one", None, None, None)).log_metrics({"loss": 1.0}, 1)
+    run = logger.experiment
+    passed = (run.entity, run.tags, run.notes, run.job_type)
+    wandb.finish()
+    assert passed == ("team", ("a", "b"), "a note", "train")
+
+
+@pytest.mark.parametrize("option", ["entitty", "id"])
+def test_wandb_unknown_option_is_refused(tmp_path, option):
+    with pytest.raises(InvalidInput, match=f"logger.wandb.{option} is not an option"):
+        WandbLogger("vdm", str(tmp_path), True, [], 1.0, **{option: "x"})
 
 
 def local_server(accept):

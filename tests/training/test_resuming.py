@@ -13,10 +13,9 @@ from omegaconf import OmegaConf
 
 from support import training_runs
 from support.training_runs import MOMENTS, SMALL, STEPS, kill, logged, stopped_run, vdm_train
-from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, BoundSummary
 from vdm.reports import console
-from vdm.runs.folder import RunFolder, as_metrics
+from vdm.runs.folder import RunFolder, as_metrics, read_estimate
 from vdm.runs.load import load_run
 from vdm.runs.tables import read_rows, truncate_after
 from vdm.training.loggers.csv import CsvLogger
@@ -129,7 +128,7 @@ def test_finished_run_is_not_run_again(whole, capsys):
     assert vdm_train(whole, "resume=true") == 0
     metrics, out = json.loads((whole / "metrics.json").read_text()), capsys.readouterr().out
     for stage, name in (("test", "test"), ("val", "validation")):
-        assert console.bound_sentence(name, Estimate(**metrics[stage]["bits_per_dim"])) in out
+        assert console.bound_sentence(name, read_estimate(metrics[stage]["bits_per_dim"])) in out
     assert all(
         path.read_bytes() == content for path, content in before.items() if path.suffix in (".ckpt", ".csv", ".json", ".png")
     )

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vdm.cli.launch import check_launch
 from vdm.config import hints
+from vdm.config.composed import to_plain
 from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
@@ -89,7 +90,7 @@ def _check_names(config_name: str, config: DictConfig) -> None:
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
         raise InvalidInput(f"{missing[0]} is needed: add {missing[0]}=… to the command")
-    known = hints.names(config_name, depth=1)
+    known = [*hints.names(config_name, depth=1), *hints.DATA_FACTS]
     unknown = sorted(set(map(str, config)) - set(known))
     if unknown:
         raise InvalidInput(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], known, hints.HELP)}")
@@ -107,6 +108,17 @@ def _line(config_name: str, error: BaseException) -> str:
         hint = hints.suggestion(config_name, str(error))
         return line.partition(" To append to your config")[0].rstrip(".") + hint if hint else line
     return line
+
+
+PLACES = ("root", "cache")  # settings that not every source of data has
+
+
+def data_changes(config: DictConfig) -> dict[str, Any]:
+    """Return the changes to a run's config that ``data=…``, or ``data.root=…`` and so on, of an evaluation ask for."""
+    data = {name: value for name, value in to_plain(config.data).items() if value is not None or name not in PLACES}
+    if "_target_" not in data:
+        return {f"data.{name}": value for name, value in data.items() if value is not None}
+    return {"data": data | ({"seed": 0} if data.get("seed", 0) is None else {}), "levels": config.levels}
 
 
 def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[str, str]:

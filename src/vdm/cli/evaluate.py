@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
@@ -25,7 +26,7 @@ from vdm.evaluation.samples.scores import SampleScores
 from vdm.reports import console
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
-from vdm.runs.load import LoadedRun, check_data, foreign_checkpoint, given_data, load_run
+from vdm.runs.load import LoadedRun, check_data, foreign_checkpoint, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
@@ -89,18 +90,25 @@ def evaluate(config: DictConfig) -> float:
 
 def _prepare(config: DictConfig) -> Request:
     """Load the run and build what is asked for; all refusals happen here, before any work."""
-    estimators, relatives = _asked(config, "estimators"), _asked(config, "relatives")
+    estimators = {
+        name: instantiate_own(_with_draws(node, name, config), f"estimators.{name}")
+        for name, node in _asked(config, "estimators").items()
+    }
+    relatives = [instantiate_own(node, f"relatives.{name}") for name, node in _asked(config, "relatives").items()]
     device = command.device_of(config.accelerator)
     fid = instantiate_own(OmegaConf.select(config, "fid"), "fid")
-    changes = {"test.repeats": config.repeats, "test.seed": config.seed, "data.eval_batch_size": config.batch_size}
+    changes = command.data_changes(config) | {
+        "test.repeats": config.repeats,
+        "test.seed": config.seed,
+        "data.eval_batch_size": config.batch_size,
+    }
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
-    changes |= given_data(config)
     check_resources(to_plain(config.data), to_plain(config.devices))
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
-    scores = SampleScores(fid, run.levels, [*relatives.values()])
+    scores = SampleScores(fid, run.levels, relatives)
     scores.check(run.model, run.data)
     for estimator in estimators.values():
         estimator.check(run.model)
@@ -108,10 +116,19 @@ def _prepare(config: DictConfig) -> Request:
 
 
 def _asked(config: DictConfig, group: str) -> dict[str, Any]:
-    """Build the parts of a group that are asked for: by anything but null and false, so that 0 and [] reach their checks."""
+    """Return the parts that are asked for: by anything but null and false, so that 0 and [] reach their checks."""
     parts = OmegaConf.select(config, group) or {}
-    asked = [name for name in parts if config[name] is not None and config[name] is not False]
-    return {name: instantiate_own(parts[name], f"{group}.{name}") for name in asked}
+    return {name: node for name, node in parts.items() if config[name] is not None and config[name] is not False}
+
+
+def _with_draws(node: DictConfig, name: str, config: DictConfig) -> DictConfig:
+    """Return an estimator's config with the command's ``repeats`` and ``seed``, unless it was given its own."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    own = {override.lstrip("+").partition("=")[0] for override in given}
+    for key in ("repeats", "seed"):
+        if config[key] is not None and key in node and f"estimators.{name}.{key}" not in own:
+            OmegaConf.update(node, key, config[key])
+    return node
 
 
 @contextmanager
@@ -177,8 +194,8 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
 def _conclude(request: Request, measured: Measured) -> None:
     """Write metrics.json and print the tables."""
     config, run, facts = request.config, request.run, request.provenance
-    others = [result.terms["bits_per_dim"] for result in measured.results]
-    trained = {"trained_on": run.checkpoint.provenance.get("data")}
+    others = {result.name: result.terms for result in measured.results}
+    trained = {"trained_on": run.checkpoint.provenance.get("data"), "samples": request.scores.entry}
     sentences = warnings.warnings(run.model, measured.own, others, run.data, facts | trained)
     sentences += foreign_checkpoint(run.checkpoint)
     folder = RunFolder(config.output_dir)

@@ -31,7 +31,6 @@ from vdm.runs.folder import RunFolder
 from vdm.runs.load import check_state
 from vdm.runs.provenance import changed_splits
 from vdm.runs.resuming import check_same_settings
-from vdm.terms import term_names
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.score_samples import ScoreSamples
@@ -144,7 +143,7 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
         if not isinstance(callback, pl.Callback):
             raise InvalidInput(f"callbacks.{name} is not a callback: leave it out with ~callbacks.{name}")
     best, scores = callbacks.get("checkpoint"), callbacks.get("score_samples")
-    measured = [f"val/{name}" for name in term_names(task.evaluated.matching_entries)]
+    measured = [f"val/{name}" for name in task.evaluated.term_names]
     if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
         measured.append(f"val/{scores.fid.name}")
     for name, callback in callbacks.items():

@@ -19,7 +19,7 @@ from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
 from vdm.runs.files import write_atomically, write_png
 from vdm.runs.folder import RunFolder
-from vdm.runs.load import LoadedRun, given_data, load_run
+from vdm.runs.load import LoadedRun, load_run
 from vdm.training.signals import ending
 
 
@@ -54,7 +54,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
     check_resources(config.data)
-    run = load_run(config.ckpt, config.ema, chosen | given_data(config), config.trust)
+    run = load_run(config.ckpt, config.ema, command.data_changes(config) | chosen, config.trust)
     run.model.to(command.device_of(config.accelerator))
     if config.compile:
         compile_blocks(run.model)

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from vdm.bound import VariationalModel
 from vdm.cli.preflight import Plan
 from vdm.evaluation import warnings
 from vdm.evaluation.samples.images import draw_examples, draw_samples
@@ -30,11 +32,20 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     bounds, test = plan.terms.results, plan.task.test
     tested: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_sha256": file_sha256(checkpoint)}
     tested |= {"step": read_checkpoint(checkpoint).step, "weights": "ema"}
-    facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort}
+    made = {
+        "model": kind_of(plan.task.evaluated),
+        "device": str(plan.trainer.strategy.root_device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if augmentation := getattr(getattr(plan.task.evaluated, "augmentation", None), "description", ""):
+        made["augmentation"] = augmentation
+    facts = {**plan.facts, **tested, "repeats": test.repeats, "draws_seed": test.seed, **effort, **made}
     metrics: dict[str, Any] = {stage: as_metrics(estimates) for stage, estimates in sorted(bounds.items())}
-    if plan.scores is not None and plan.scores.scores.entry:
-        metrics["samples"] = {**plan.scores.scores.entry, "checkpoint_sha256": file_sha256(checkpoint)}
-    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], [], plan.data, {**facts, "split": "test"})
+    scores = {} if plan.scores is None else plan.scores.scores.entry
+    if scores:
+        metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
+    about = {**facts, "split": "test", "samples": scores}
+    sentences = warnings.warnings(plan.task.evaluated, bounds["test"], {}, plan.data, about)
     sentences += [effort["ended"]] if "ended" in effort else []
     sentences += [
         f"{name.replace('_', ' ')} of the validation is {each.value}: the checkpoint was chosen without it"
@@ -46,6 +57,11 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
     for logger in plan.trainer.loggers:
         logger.finalize("success")
     _print(plan, checkpoint, sentences)
+
+
+def kind_of(model: VariationalModel) -> str:
+    """Return the class of a model, and that of its schedule if it has one: "VDM, LinearSchedule"."""
+    return ", ".join(type(each).__name__ for each in (model, getattr(model, "schedule", None)) if each is not None)
 
 
 def _save_images(plan: Plan) -> None:

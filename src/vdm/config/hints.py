@@ -19,6 +19,7 @@ HELP = "--help lists the settings"
 COLLECTIONS = ("experiment", "rung", "sweep", "model")  # groups whose options repeat settings of other groups
 DEFAULTS = ("experiment=null", "fid=null", "rung=null", "sweep=null")  # arguments that say the default; Hydra refuses them
 PLURAL = ("estimator", "logger", "relative")  # groups of which several options, or by [] none, may be chosen
+DATA_FACTS = ("levels", "sigma_data", "gamma_min", "gamma_max")  # settings that come with data=, at the top of a config
 
 
 def config_directory() -> str:

@@ -7,6 +7,6 @@ from vdm.data.folder import ImageFolder
 from vdm.data.imagenet import ImageNetArrays, ImageNetPictures
 from vdm.data.mnist import MNIST, FashionMNIST
 from vdm.data.module import DataModule
-from vdm.data.source import ImageSource, Source
+from vdm.data.source import ImageSource, NoData, Source
 from vdm.data.split import Split
 from vdm.data.toy import Toy

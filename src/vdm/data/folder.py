@@ -108,3 +108,9 @@ class ImageFolder(DecodedImages):
 
     def notes(self) -> dict[str, Any]:
         return {"fit": fit_name(self.fit), "left_out": dict(self.left_out)}
+
+    def file_names(self, split: str) -> list[str]:
+        """Paths below the folder; running numbers if files were left out, since it is not recorded which."""
+        if any(self.decoded.notes["left_out"].values()):
+            return [f"{number:06d}" for number in range(self.decoded.splits[split].size)]
+        return self.shares.split(self.files.names)[split]

@@ -149,7 +149,7 @@ class DataModule(LightningDataModule):
         """Return conditions for ``n`` samples: those of the first training examples, repeated."""
         if not getattr(self.source, "labels", True):
             return None  # without reading the data, which samples of such a model do not need
-        condition = self.splits()["train"].condition
+        condition = self.splits()["train"].condition if self.source.has_examples else None
         return None if condition is None else condition[torch.arange(n) % len(condition)]
 
     def train_dataloader(self) -> ShuffledBatches:

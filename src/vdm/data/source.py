@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.data.split import Split
+from vdm.errors import InvalidInput
 from vdm.plots.images import image_grid, labelled, tile
 
 Rows = Mapping[str, Sequence[Tensor]]
@@ -28,6 +29,7 @@ class Source(ABC):
     sizes: Mapping[str, int] | None = None  # number of examples of each split, for a source with this setting
     download = False  # whether to fetch missing files, for a source that can
     can_flip = False  # whether an example mirrored left to right is still an example
+    has_examples = True  # whether there are any; a model folder brings none
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self.event_shape = tuple(event_shape)
@@ -47,6 +49,10 @@ class Source(ABC):
     def frames(self, rows: Rows, captions: Sequence[str], levels: int | None = None) -> Image.Image:
         """Draw examples (n, *event_shape) over time: one column for each caption, each row with its label."""
         return labelled(tile([[self.picture(x, levels) for x in row] for row in rows.values()]), captions, list(rows))
+
+    def file_names(self, split: str) -> list[str]:
+        """Return the names of a split's image files in their order; empty for data that are no files of their own."""
+        return []
 
     def log_prob(self, x: Tensor) -> Tensor | None:
         """Return log p(x) of examples in nats, (N,), or None where the density is unknown."""
@@ -69,3 +75,24 @@ class ImageSource(Source):
         cells = torch.stack([torch.stack(list(row), 1) for row in rows.values()], 1)  # (n, rows, columns, *event)
         grid = image_grid(cells.flatten(0, 2), levels or self.levels, columns=len(captions))
         return labelled(grid, captions, list(rows) * len(cells))
+
+
+class NoData(ImageSource):
+    """The place of the data of an exported model, which brings none: shape and levels only.
+
+    Args:
+        levels: K, or 0 for real numbers.
+    """
+
+    name, release, has_examples = "no data", "none", False
+
+    def __init__(self, event_shape: Sequence[int], levels: int) -> None:
+        super().__init__(event_shape)
+        self.levels = levels
+
+    def load(self) -> dict[str, Split]:
+        raise InvalidInput("a model folder brings no data: add data=… to the command, such as data=cifar10")
+
+    def picture(self, x: Tensor, levels: int | None = None) -> Image.Image:
+        known = levels or self.levels
+        return image_grid(x, known) if known else image_grid(((x + 1) * 127.5).clamp(0, 255).long(), 256)

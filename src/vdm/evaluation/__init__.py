@@ -1,9 +1,10 @@
 """Estimators of log p(x), and their error bars."""
 
-from vdm.evaluation.bound import BoundAt, BoundEvaluation, BoundSummary
+from vdm.evaluation.bound import BoundAt, BoundEvaluation
 from vdm.evaluation.dequantisation import (
     Dequantisation,
     NoDequantisation,
+    SeveralDequantisations,
     TruncatedNormalDequantisation,
     UniformDequantisation,
 )
@@ -11,6 +12,7 @@ from vdm.evaluation.estimator import Estimator, Result
 from vdm.evaluation.flow import FlowLikelihood
 from vdm.evaluation.importance import ImportanceWeighted
 from vdm.evaluation.stratified_bound import StratifiedBound
+from vdm.evaluation.summary import BoundSummary
 
 __all__ = [
     "BoundAt",
@@ -22,6 +24,7 @@ __all__ = [
     "ImportanceWeighted",
     "NoDequantisation",
     "Result",
+    "SeveralDequantisations",
     "StratifiedBound",
     "TruncatedNormalDequantisation",
     "UniformDequantisation",

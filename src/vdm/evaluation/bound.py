@@ -1,10 +1,9 @@
-"""The variational bound of a data set with its two standard errors."""
+"""The variational bound of a data set, in independent replicates."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from vdm.batch import Batch, chunks, repeat_batch
 from vdm.bound import VariationalModel
@@ -12,9 +11,8 @@ from vdm.buildable import buildable
 from vdm.draws import ExampleDraws, StackedDraws
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput, at_least
-from vdm.estimate import Estimate
-from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_replicates, need_two
-from vdm.terms import TERMS, term_names
+from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
+from vdm.evaluation.summary import summarise
 
 NO_AUTOCAST = (
     "the bound is not evaluated under autocast, whose rounding biases it: use trainer.precision=32-true, or allow autocast "
@@ -44,7 +42,7 @@ class BoundEvaluation:
 
     @torch.no_grad()
     def __call__(self, model: VariationalModel, batch: Batch) -> Tensor:
-        """Return (terms, B, R) in bits/dim, in the order of ``term_names(model.matching_entries)``.
+        """Return (terms, B, R) in bits/dim, in the order of ``model.term_names``.
 
         Raises:
             InvalidInput: autocast is on and not allowed.
@@ -57,49 +55,9 @@ class BoundEvaluation:
             draws = StackedDraws([ExampleDraws(batch.index, self.seed, repeat) for repeat in repeats])
             condition = None if batch.condition is None else repeat_batch(batch.condition, len(repeats))
             terms = model.elbo(repeat_batch(batch.x, len(repeats)), draws, condition).terms()
-            values = torch.stack([terms[name].double() for name in term_names(model.matching_entries)])
+            values = torch.stack([terms[name].double() for name in model.term_names])
             blocks.append(values.view(len(values), len(repeats), len(batch.x)))
         return torch.cat(blocks, 1).mT
-
-
-class BoundSummary(Metric):
-    """Means and standard errors over a data set, from float64 sums that are exact over any number of processes.
-
-    Args:
-        repeats: R, the number of replicates.
-        names: names of the terms.
-    """
-
-    full_state_update = False
-    replicate_sums: Tensor
-    example_sums: Tensor
-    example_squares: Tensor
-    count: Tensor
-
-    def __init__(self, repeats: int, names: Sequence[str] = TERMS) -> None:
-        super().__init__()
-        self.names, terms = tuple(names), len(names)
-        self.add_state("replicate_sums", torch.zeros(terms, repeats, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("example_sums", torch.zeros(terms, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("example_squares", torch.zeros(terms, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, terms: Tensor) -> None:
-        """Add the values (terms, B, R) that ``BoundEvaluation`` returns."""
-        examples = terms.mean(2)
-        self.replicate_sums += terms.sum(1)
-        self.example_sums += examples.sum(1)
-        self.example_squares += examples.square().sum(1)
-        self.count += terms.shape[1]
-
-    def compute(self) -> dict[str, Estimate]:
-        """Return one ``Estimate`` for each term, in bits/dim."""
-        n, repeats = self.count, self.replicate_sums.shape[1]
-        value = self.example_sums / n
-        mc_se = (self.replicate_sums / n).std(1) / repeats**0.5
-        variance = (self.example_squares / n - value.square()).clamp(min=0) * n / (n - 1)
-        columns = torch.stack([value, mc_se, (variance / n).sqrt()], 1).tolist()
-        return {name: Estimate(*column) for name, column in zip(self.names, columns, strict=True)}
 
 
 class BoundAt(Estimator):
@@ -132,7 +90,8 @@ class BoundAt(Estimator):
         return cls([DiscreteTime(T) for T in timesteps], repeats, seed, examples, rows)
 
     def check(self, model: VariationalModel) -> None:
-        diffusion(model, "the bound at another T")
+        for time in self.times:
+            diffusion(model, "the bound at another T").at(time)
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         vdm, results = diffusion(model, "the bound at another T"), []
@@ -142,7 +101,8 @@ class BoundAt(Estimator):
                 columns.append(self.each(timed, chunk))
                 progress((number + sum(c.shape[1] for c in columns) / len(data.x)) / len(self.times))
             values = torch.cat(columns, 1)
-            terms = {name: from_replicates(values[i]) for i, name in enumerate(TERMS)}
+            names = {i: name for i, name in enumerate(vdm.term_names) if not name.startswith("layer_")}
+            terms = {name: summarise(values[i], vdm.independent_draws) for i, name in names.items()}
             n, repeats, label = len(data.x), self.each.repeats, f"bound, T = {time}"
             results.append(Result(f"bound_T{time}", label, terms, n, repeats, n * repeats, {"seed": self.each.seed}))
         return results

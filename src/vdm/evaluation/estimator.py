@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from vdm.batch import Batch, first_examples
 from vdm.bound import VariationalModel
@@ -74,24 +73,6 @@ class Estimator(ABC):
     @abstractmethod
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         """Return the results of ``__call__``; the model has passed ``check`` and ``data`` holds the requested examples."""
-
-
-def from_replicates(values: Tensor) -> Estimate:
-    """Mean and errors of (n, R) values, whose R replicates are independent but may share draws between examples."""
-    mc_se = values.mean(0).std() / values.shape[1] ** 0.5
-    return Estimate(values.mean().item(), mc_se.item(), data_se(values.mean(1)))
-
-
-def from_independent(values: Tensor) -> Estimate:
-    """Mean and errors of (n, R) values, all drawn independently: n (R − 1) degrees of freedom."""
-    n, repeats = values.shape
-    mc_se = (values.var(1).mean() / (n * repeats)).sqrt()
-    return Estimate(values.mean().item(), mc_se.item(), data_se(values.mean(1)))
-
-
-def data_se(examples: Tensor) -> float:
-    """Return the standard error over examples of the mean of (n,) values; NaN for one example."""
-    return (examples.std() / len(examples) ** 0.5).item() if len(examples) > 1 else float("nan")
 
 
 def need_two(repeats: int) -> int:

@@ -12,6 +12,7 @@ This is the density at γ_min of a different model from the variational one. Nei
 denoiser is ideal.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,14 +22,16 @@ from torch import Tensor
 
 from vdm.batch import Batch, chunks
 from vdm.bound import Denoise, VariationalModel
-from vdm.denoiser import with_condition
-from vdm.divergence import Divergence
+from vdm.divergence import Divergence, ExactDivergence
 from vdm.draws import ExampleDraws, scalar_dtype
+from vdm.elbo import ContinuousTime
 from vdm.errors import InvalidInput
 from vdm.evaluation.dequantisation import Dequantisation
-from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, from_independent, need_two
+from vdm.evaluation.estimator import Estimator, Progress, Result, diffusion, need_two
+from vdm.evaluation.summary import summarise
 from vdm.gamma import align, alpha_bar, event_dims, sigma2
-from vdm.process import isotropic
+from vdm.given import Given
+from vdm.process import standard_normal
 from vdm.schedules import NoiseSchedule
 from vdm.terms import bits_per_dim
 
@@ -41,6 +44,19 @@ def velocity(schedule: NoiseSchedule, denoise: Denoise, t: Tensor, x_t: Tensor) 
     return align(rate * noise, x_t) * prediction.eps - align(rate * signal, x_t) * prediction.x_0
 
 
+def flow_denoise(given: Given) -> Denoise:
+    """Return the denoiser whose x̂_0 and ε̂ make the drift of the flow of ``given.process``."""
+    return lambda x_t, gamma: given.process.along(given.denoise(x_t, gamma), None, gamma)
+
+
+class FlowEnd(NamedTuple):
+    """The flow's end: x_T, ``last`` (B, *event), ∫ ∇·(dx/dt) dt over the way, (B,), and the number of evaluations."""
+
+    last: Tensor
+    divergence: Tensor
+    calls: int
+
+
 class FlowDensity(NamedTuple):
     """log_prob: log density of x_1 in nats, (B,). calls: number of evaluations of the velocity."""
 
@@ -48,11 +64,19 @@ class FlowDensity(NamedTuple):
     calls: int
 
 
-@torch.no_grad()
 def flow_log_prob(
     schedule: NoiseSchedule, denoise: Denoise, x_1: Tensor, divergence: Divergence, probes: Tensor, tolerance: float
 ) -> FlowDensity:
-    """Return the flow's log density at x_1 (B, *event), the latent at γ_min, by an adaptive Runge–Kutta method.
+    """Return the flow's log density at x_1 (B, *event), the latent at γ_min: ``flow_end``, with p(x_T) = N(0, I)."""
+    x_T, change, calls = flow_end(schedule, denoise, x_1, divergence, probes, tolerance)
+    return FlowDensity(standard_normal(x_T).log_prob(x_T) + change, calls)
+
+
+@torch.no_grad()
+def flow_end(
+    schedule: NoiseSchedule, denoise: Denoise, x_1: Tensor, divergence: Divergence, probes: Tensor, tolerance: float
+) -> FlowEnd:
+    """Carry x_1 (B, *event) from γ_min to γ_max by an adaptive Runge–Kutta method.
 
     Args:
         probes: random probes for ``divergence``, (P, B, *event).
@@ -76,8 +100,7 @@ def flow_log_prob(
             f"the probability flow cannot be integrated to tolerance={tolerance} ({solution.message}): use a larger one"
         )
     end = torch.from_numpy(solution.y[:, -1]).to(x_1)
-    prior = isotropic(torch.zeros_like(x_1), x_1.new_ones(n))
-    return FlowDensity(prior.log_prob(end[: x_1.numel()].view(shape)) + end[x_1.numel() :], int(solution.nfev))
+    return FlowEnd(end[: x_1.numel()].view(shape), end[x_1.numel() :], int(solution.nfev))
 
 
 class FlowLikelihood(Estimator):
@@ -113,7 +136,14 @@ class FlowLikelihood(Estimator):
         self.repeats, self.seed = need_two(repeats), seed
 
     def check(self, model: VariationalModel) -> None:
-        self.dequantisation.check(diffusion(model, "the probability flow").likelihood)
+        vdm = diffusion(model, "the probability flow")
+        self.dequantisation.check(vdm.likelihood)
+        vdm.at(ContinuousTime())  # refused by a denoiser that knows the steps of a table only
+        if self.dequantisation.samples > 1 and not isinstance(self.divergence, ExactDivergence):
+            raise InvalidInput(
+                "several draws of the dequantisation need divergence=exact: the mean of exponentials of a noisy divergence "
+                "is too large, and no bound"
+            )
 
     def estimate(self, model: VariationalModel, data: Batch, progress: Progress) -> list[Result]:
         pieces = list(chunks(data, self.rows))
@@ -129,15 +159,23 @@ class FlowLikelihood(Estimator):
         return [self._result(values, halved - values[: len(halved), 0], calls)]
 
     def _log_prob(self, model: VariationalModel, batch: Batch, repeat: int, tolerance: float) -> FlowDensity:
-        """log p(x), or the bound log p(x_1) − log q(x_1 | x) on it, for one replicate."""
+        """log p(x), or the bound log (1/K) Σ_k p(x_1^k)/q(x_1^k | x) on it, for one replicate."""
+        k = self.dequantisation.samples
+        weights = [self._log_weight(model, batch, repeat * k + i, tolerance) for i in range(k)]
+        log_mean = torch.logsumexp(torch.stack([each.log_prob for each in weights]), 0) - math.log(k)
+        return FlowDensity(log_mean, sum(each.calls for each in weights))
+
+    def _log_weight(self, model: VariationalModel, batch: Batch, repeat: int, tolerance: float) -> FlowDensity:
+        """log p(x_1) − log q(x_1 | x) at one draw of x_1."""
         vdm = diffusion(model, "the probability flow")
         draws = ExampleDraws(batch.index, self.seed, repeat)
         x = batch.x.to(scalar_dtype(batch.x.device))
-        gamma_1 = vdm.schedule(torch.zeros(len(x), dtype=x.dtype, device=x.device))
+        given = vdm.given(x, draws, batch.condition)
+        gamma_1 = given.schedule(torch.zeros(len(x), dtype=x.dtype, device=x.device))
         x_1, log_q = self.dequantisation(vdm.likelihood, x, gamma_1, draws)
-        probes, denoise = self.divergence.probes(draws, x_1), with_condition(vdm.denoiser, batch.condition)
-        log_p, calls = flow_log_prob(vdm.schedule, denoise, x_1, self.divergence, probes, tolerance)
-        return FlowDensity(log_p - log_q, calls)
+        probes = self.divergence.probes(draws, x_1)
+        log_p, calls = flow_log_prob(given.schedule, flow_denoise(given), x_1, self.divergence, probes, tolerance)
+        return FlowDensity(given.log_weight(log_p - log_q), calls)
 
     def _result(self, values: Tensor, change: Tensor, calls: int) -> Result:
         """From values (n, R), and the change (rows,) of the first replicate at half the tolerance, in bits/dim."""
@@ -146,6 +184,7 @@ class FlowLikelihood(Estimator):
         facts = {
             "divergence": trace,
             "dequantisation": bins,
+            "samples": self.dequantisation.samples,
             "tolerance": self.tolerance,
             "change_on_halving": {"mean": mean, "largest": largest, "examples": len(change)},
             "seed": self.seed,
@@ -155,5 +194,5 @@ class FlowLikelihood(Estimator):
             f"{trace}, {bins}; halving the tolerance {self.tolerance:g} changes it by {mean:+.5f} bits/dim, one "
             f"example by {largest:.5f} at most"
         )
-        terms = {"bits_per_dim": from_independent(values)}
-        return Result("flow", "probability flow", terms, len(values), self.repeats, calls, facts, note)
+        terms, draws = {"bits_per_dim": summarise(values, independent=True)}, self.repeats * self.dequantisation.samples
+        return Result("flow", "probability flow", terms, len(values), draws, calls, facts, note)

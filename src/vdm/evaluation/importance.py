@@ -10,7 +10,8 @@ from vdm.bound import VariationalModel
 from vdm.draws import ExampleDraws, StackedDraws, scalar_dtype
 from vdm.elbo import DiscreteTime
 from vdm.errors import InvalidInput, at_most
-from vdm.evaluation.estimator import Estimator, Progress, Result, from_independent, need_two
+from vdm.evaluation.estimator import Estimator, Progress, Result, need_two
+from vdm.evaluation.summary import summarise
 from vdm.gamma import event_dims
 from vdm.models import DiffusionModel
 from vdm.terms import bits_per_dim
@@ -61,7 +62,7 @@ class ImportanceWeighted(Estimator):
         for k in sorted({1, self.trajectories}):
             bound = bits_per_dim(-log_mean_exp(log_w.view(len(log_w), -1, k)), dims)
             name, label = f"importance_{k}_T{layers}", f"importance-weighted, K = {k}, T = {layers}"
-            terms, calls = {"bits_per_dim": from_independent(bound)}, log_w.numel() * layers
+            terms, calls = {"bits_per_dim": summarise(bound, independent=True)}, log_w.numel() * layers
             results.append(Result(name, label, terms, len(bound), bound.shape[1], calls, {"trajectories": k, **facts}))
         return results
 
@@ -95,8 +96,9 @@ def count_latents(model: VariationalModel) -> int:
     Raises:
         InvalidInput: continuous time.
     """
-    chain = model.as_mhvae() if isinstance(model, DiffusionModel) else model
-    return int(chain.layers)  # type: ignore[arg-type]
+    if isinstance(model, DiffusionModel):
+        return model.discrete("the importance-weighted bound").timesteps
+    return int(model.layers)  # type: ignore[arg-type]
 
 
 def log_mean_exp(log_w: Tensor) -> Tensor:

@@ -4,14 +4,13 @@ Stratum 0 is the reconstruction term. Stratum h = 1 … H is the denoising term 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vdm.batch import Batch
-from vdm.denoiser import with_condition
 from vdm.draws import AbstractDraws, Draws, ExampleDraws, scalar_dtype
 from vdm.elbo import one_time_estimate, reconstruction
 from vdm.errors import InvalidInput
@@ -22,6 +21,16 @@ from vdm.terms import bits_per_dim
 
 MOST_CALLS = 10**9
 """Largest number of network calls in one round; the index tensors of a larger round would not fit in memory."""
+
+
+LEAST = 8
+"""Least number of draws of a stratum in one round, since fewer tell nothing of their variance."""
+
+NEIGHBOURS = 16
+"""Weight of the neighbouring strata in ``stable_variances``, in draws."""
+
+DEFENSIVE = 0.05
+"""Least number of draws of a stratum as a share of an equal number in each: a guard against a variance that was missed."""
 
 
 class Block(NamedTuple):
@@ -36,25 +45,34 @@ class Block(NamedTuple):
 class StratumSums(NamedTuple):
     """Sums over the draws y of one round, in bits/dim.
 
-    counts, totals, squares: number, sum and sum of squares of the draws in each stratum, (H + 1,).
+    counts, totals, squares, cubes: number of the draws in each stratum, and sums of their powers, (H + 1,).
     examples: estimate of each example's reconstruction and denoising term, (n, 2).
     """
 
     counts: Tensor
     totals: Tensor
     squares: Tensor
+    cubes: Tensor
     examples: Tensor
 
     @classmethod
     def zeros(cls, counts: Tensor, n: int) -> "StratumSums":
         """Return empty sums for ``counts`` (H + 1,) draws over n examples, to be filled by ``add``."""
         counts = counts.double()
-        return cls(counts, torch.zeros_like(counts), torch.zeros_like(counts), torch.zeros(n, 2, dtype=torch.float64))
+        totals, squares, cubes = torch.zeros(3, len(counts), dtype=torch.float64)
+        return cls(counts, totals, squares, cubes, torch.zeros(n, 2, dtype=torch.float64))
+
+    @classmethod
+    def pooled(cls, rounds: Sequence["StratumSums"]) -> "StratumSums":
+        """Return the sums over the draws of several rounds; ``examples`` is then their mean."""
+        counts, totals, squares, cubes, examples = (torch.stack(parts) for parts in zip(*rounds, strict=True))
+        return cls(counts.sum(0), totals.sum(0), squares.sum(0), cubes.sum(0), examples.mean(0))
 
     def add(self, block: Block, y: Tensor) -> None:
         """Add the draws y (b,) of one block, in place."""
         self.totals.index_add_(0, block.stratum, y)
         self.squares.index_add_(0, block.stratum, y.square())
+        self.cubes.index_add_(0, block.stratum, y.pow(3))
         weighted = len(self.examples) * y / self.counts[block.stratum]
         self.examples.index_put_((block.example, (block.stratum > 0).long()), weighted, accumulate=True)
 
@@ -75,24 +93,43 @@ class StratumSums(NamedTuple):
         return spread.clamp(min=0) * self.counts / (self.counts - 1)
 
     @property
-    def squared_se(self) -> Tensor:
-        """Squared standard error of each stratum's mean, (H + 1,)."""
-        return self.variances / self.counts
+    def third_moments(self) -> Tensor:
+        """The third central moment of one draw in each stratum, (H + 1,)."""
+        means = self.means
+        return self.cubes / self.counts - 3 * means * self.squares / self.counts + 2 * means.pow(3)
+
+    @property
+    def stable_variances(self) -> Tensor:
+        """v_h for planning, (H + 1,): drawn towards the mean of the neighbouring times, as if by ``NEIGHBOURS`` draws.
+
+        A heavy tail hides from a few draws, and a stratum that happened to see none of it would get too few draws for ever.
+        """
+        known, own = self.variances[1:], self.counts[1:]
+        near = [known.roll(shift) for shift in (1, -1)]
+        if len(known) < 3:
+            return self.variances
+        near[0][0], near[1][-1] = known[1], known[-2]
+        return torch.cat([self.variances[:1], (own * known + NEIGHBOURS * (near[0] + near[1]) / 2) / (own + NEIGHBOURS)])
 
 
-def neyman_allocation(known: StratumSums, weight: float, variance: float) -> Tensor:
-    """Return the numbers of draws n_h ∝ √v_h with weight² Σ v_h/n_h = ``variance``, at least 4 each, (H + 1,).
+def neyman_allocation(variances: Tensor, variance: float, reconstruction: int = LEAST) -> Tensor:
+    """Return the numbers of draws n_h ∝ √v_h with Σ v_h/n_h ≤ ``variance``, (H + 1,).
+
+    At least ``LEAST`` each, and ``reconstruction`` in stratum 0, whose draws are zero but for rare events.
 
     Raises:
-        InvalidInput: draws that are not finite; more than ``MOST_CALLS`` network calls.
+        InvalidInput: variances that are not finite; more than ``MOST_CALLS`` network calls.
     """
-    sd = known.variances.sqrt()
-    calls = weight**2 * sd.sum().square().item() / variance
+    sd = variances.sqrt()
+    calls = sd.sum().square().item() / variance
     if not math.isfinite(calls):
         raise InvalidInput("the bound's draws are not finite, so no number of draws reaches target_se: set target_se=null")
     if calls > MOST_CALLS:
         raise InvalidInput(f"this target_se would take {calls:.1e} calls of the network: ask for a larger one")
-    return (weight**2 * sd * sd.sum() / variance).ceil().clamp(min=4).long()
+    least = max(LEAST, math.ceil(DEFENSIVE * calls / len(sd)))
+    counts = (sd * sd.sum() / variance).ceil().clamp(min=least).long()
+    counts[0] = max(int(counts[0]), reconstruction)
+    return counts
 
 
 class StratumSampler:
@@ -134,9 +171,9 @@ class StratumSampler:
         x = self.data.x[block.example]
         condition = None if self.data.condition is None else self.data.condition[block.example]
         u = block.u.to(self.data.x.device, scalar_dtype(self.data.x.device))
-        vdm, x_0, denoise = self.vdm, self.vdm.likelihood.encode(x), with_condition(self.vdm.denoiser, condition)
+        vdm, x_0, given = self.vdm, self.vdm.likelihood.encode(x), self.vdm.given(x, draws, condition)
         if block.stratum[0] == 0:
-            gamma_1 = vdm.schedule(torch.zeros_like(u))
-            return -reconstruction(vdm.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
+            gamma_1, eps = given.schedule(torch.zeros_like(u)), draws.normal("x_1", x_0)
+            return -reconstruction(vdm.likelihood, x, x_0, eps, gamma_1, given.denoise, given.process)
         eps, density = draws.normal("x_t", x_0), torch.full_like(u, strata)
-        return one_time_estimate(vdm.time, vdm.schedule, x_0, eps, u, density, denoise).matching()
+        return one_time_estimate(vdm.time, given, x_0, eps, u, density).matching()

@@ -5,6 +5,8 @@ from vdm.likelihoods.categorical import CategoricalLikelihood
 from vdm.likelihoods.discretised import (
     DiscretisedGaussianLikelihood,
     DiscretisedNormal,
+    FixedVariance,
+    InterpolatedVariance,
     LearnedVariance,
     PosteriorVariance,
     ReconstructionVariance,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
-from vdm.levels import level_to_real, real_to_level
+from vdm.levels import Levels, scale_of
 
 
 class Likelihood(nn.Module, ABC):
@@ -24,7 +24,10 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Convert data (B, *event) in its own units to reals (B, *event), float32 unless x is a floating type."""
+        """Convert data (B, *event) in its own units to reals (B, *event).
+
+        They have x's type if that is floating, else float32, or float64 once ``double()`` was called.
+        """
 
     @abstractmethod
     def nearest(self, x_0: Tensor) -> Tensor:
@@ -38,29 +41,47 @@ class Likelihood(nn.Module, ABC):
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
         """Draw from p(x | x_1), in the data's units."""
 
+    def level_log_probs(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        """Return log p(x = k | x_1) of every level k, (B, *event, K) in nats, which add up to one over k.
+
+        Raises:
+            InvalidInput: a density, under which every single value has probability zero.
+        """
+        raise InvalidInput(
+            f"{type(self).__name__} is a density of real numbers, which no finite number of bits identifies: use data of "
+            "integer levels with likelihood=categorical or likelihood=discretised_gaussian"
+        )
+
     @abstractmethod
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
         """Return the most probable x given x_1, in the data's units."""
 
 
 class LevelLikelihood(Likelihood):
-    """A likelihood of integer levels 0 … K − 1, encoded as level centres in (−1, 1): k ↦ 2(k + ½)/K − 1.
+    """A likelihood of integer levels 0 … K − 1, encoded as level centres: k ↦ 2(k + ½)/K − 1 unless a scale says otherwise.
 
     Args:
-        levels: K, at least 2; 256 for 8-bit images.
+        levels: K, at least 2; 256 for 8-bit images. Or the scale of the levels.
+
+    Attributes:
+        levels: K.
+        scale: where the levels lie.
 
     Raises:
         InvalidInput: fewer than two levels.
     """
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: Levels) -> None:
         super().__init__()
-        if levels < 2:
+        if isinstance(levels, int) and levels < 2:
             raise InvalidInput(
                 f"levels must be at least 2, got {levels}: 256 for 8-bit images, 17 for the digits; for real numbers use "
                 "likelihood=gaussian"
             )
-        self.levels = int(levels)
+        self.scale = scale_of(levels)
+        self.levels = self.scale.levels
+        self.precision: Tensor
+        self.register_buffer("precision", torch.empty(0), persistent=False)  # so that .double() reaches ``encode``
 
     def check(self, x: Tensor) -> None:
         if x.dtype == torch.uint8 and self.levels >= 256:  # no pass over data that may not fit into memory
@@ -77,7 +98,8 @@ class LevelLikelihood(Likelihood):
             )
 
     def encode(self, x: Tensor) -> Tensor:
-        return level_to_real(x, self.levels)
+        double = self.precision.dtype == torch.float64 and not x.is_floating_point()
+        return self.scale.to_real(x.double() if double else x)
 
     def nearest(self, x_0: Tensor) -> Tensor:
-        return real_to_level(x_0, self.levels)
+        return self.scale.to_level(x_0)

@@ -19,12 +19,15 @@ class CategoricalLikelihood(LevelLikelihood):
     """
 
     def log_prob(self, x: Tensor, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return sum_event(level_log_prob(x, x_1, gamma_1, self.levels))
+        return sum_event(level_log_prob(x, x_1, gamma_1, self.scale))
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
         uniform = torch.special.ndtr(draws.normal("decode", x_1)).unsqueeze(-1)
-        below = torch.softmax(level_logits(x_1, gamma_1, self.levels), -1).cumsum(-1) < uniform
+        below = torch.softmax(level_logits(x_1, gamma_1, self.scale), -1).cumsum(-1) < uniform
         return below.sum(-1).clamp(max=self.levels - 1)
 
+    def level_log_probs(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        return torch.log_softmax(level_logits(x_1, gamma_1, self.levels), -1)
+
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
-        return level_logits(x_1, gamma_1, self.levels).argmax(-1)
+        return level_logits(x_1, gamma_1, self.scale).argmax(-1)

@@ -14,8 +14,9 @@ from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
-from vdm.levels import level_to_real, real_to_level
+from vdm.levels import Levels, scale_of
 from vdm.likelihoods.base import LevelLikelihood
+from vdm.parameterisations import Prediction
 
 
 def log_ndtr(z: Tensor) -> Tensor:
@@ -33,18 +34,18 @@ def log_ndtr(z: Tensor) -> Tensor:
 class DiscretisedNormal(Distribution):
     """P(k) = Φ((e_{k+1} − μ)/σ) − Φ((e_k − μ)/σ) over levels k = 0 … K − 1.
 
-    The bins are the K equal parts of [−1, 1] with edges e_k = 2k/K − 1; the first and the last reach to ∓∞, so the P(k)
-    add up to one whatever μ and σ are.
+    The bins are those of the levels' scale, by default K equal parts of [−1, 1] with edges e_k = 2k/K − 1; the first and
+    the last reach to ∓∞, so the P(k) add up to one whatever μ and σ are.
 
     Args:
-        mean, variance: μ and σ², of one shape, on the (−1, 1) scale.
-        levels: K.
+        mean, variance: μ and σ², of one shape, on the data's scale.
+        levels: K, or the scale.
     """
 
     arg_constraints = {}  # noqa: RUF012
 
-    def __init__(self, mean: Tensor, variance: Tensor, levels: int) -> None:
-        self.loc, self.scale, self.levels = mean, variance.sqrt(), levels
+    def __init__(self, mean: Tensor, variance: Tensor, levels: Levels) -> None:
+        self.loc, self.scale, self.bins = mean, variance.sqrt(), scale_of(levels)
         super().__init__(mean.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -54,9 +55,9 @@ class DiscretisedNormal(Distribution):
         log(Φ(b) − Φ(a)) = log Φ(b) + log(−expm1(log Φ(a) − log Φ(b))). An open bin is log Φ(b) alone.
         """
         level = value.to(self.loc.dtype)
-        lower = (level_to_real(level - 0.5, self.levels) - self.loc) / self.scale
-        upper = (level_to_real(level + 0.5, self.levels) - self.loc) / self.scale
-        first, last = level == 0, level == self.levels - 1
+        lower = (self.bins.to_real(level - 0.5) - self.loc) / self.scale
+        upper = (self.bins.to_real(level + 0.5) - self.loc) / self.scale
+        first, last = level == 0, level == self.bins.levels - 1
         reflect = last | (~first & (lower + upper > 0))
         near = log_ndtr(torch.where(reflect, -lower, upper))
         far = log_ndtr(torch.where(reflect, -upper, lower))
@@ -66,8 +67,8 @@ class DiscretisedNormal(Distribution):
     @property
     def mode(self) -> Tensor:
         """The most probable level: the one whose bin contains μ, or an open bin where σ is large."""
-        middle = real_to_level(self.loc, self.levels)
-        candidates = torch.stack([middle, torch.zeros_like(middle), torch.full_like(middle, self.levels - 1)])
+        middle = self.bins.to_level(self.loc)
+        candidates = torch.stack([middle, torch.zeros_like(middle), torch.full_like(middle, self.bins.levels - 1)])
         best = torch.stack([self.log_prob(level) for level in candidates]).argmax(0, keepdim=True)
         return candidates.gather(0, best).squeeze(0)
 
@@ -78,6 +79,10 @@ class ReconstructionVariance(nn.Module, ABC):
     @abstractmethod
     def forward(self, gamma_1: Tensor) -> Tensor:
         """Return σ² > 0, of γ_1's shape."""
+
+    def of(self, prediction: Prediction, gamma_1: Tensor) -> Tensor:
+        """Return σ² at x_1, (B, *event), for the denoiser's ``prediction`` there; of γ_1 alone unless a class says more."""
+        return align(self(gamma_1), prediction.x_0).expand_as(prediction.x_0)
 
 
 class PosteriorVariance(ReconstructionVariance):
@@ -111,6 +116,41 @@ class LearnedVariance(ReconstructionVariance):
         return torch.exp(self.log_ratio + gamma_1)
 
 
+class FixedVariance(ReconstructionVariance):
+    """σ² as a number, whatever γ_1 is.
+
+    Args:
+        variance: σ², positive.
+    """
+
+    def __init__(self, variance: float) -> None:
+        super().__init__()
+        if not (variance > 0 and math.isfinite(variance)):
+            raise InvalidInput(f"variance must be a positive number, got {variance}")
+        self.variance = float(variance)
+
+    def forward(self, gamma_1: Tensor) -> Tensor:
+        return torch.full_like(gamma_1, self.variance)
+
+
+class InterpolatedVariance(FixedVariance):
+    """log σ² = f log large + (1 − f) log variance, with f a network's own: ``LearnedVarianceParameterisation``'s at x_1.
+
+    Args:
+        variance, large: the variances for f = 0 and f = 1.
+    """
+
+    def __init__(self, variance: float, large: float) -> None:
+        super().__init__(variance)
+        self.large = FixedVariance(large).variance
+
+    def of(self, prediction: Prediction, gamma_1: Tensor) -> Tensor:
+        fraction = getattr(prediction, "fraction", None)
+        if fraction is None:
+            raise InvalidInput("this variance is learned by the denoiser: give it LearnedVarianceParameterisation")
+        return (fraction * math.log(self.large) + (1 - fraction) * math.log(self.variance)).exp()
+
+
 class DiscretisedGaussianLikelihood(LevelLikelihood):
     """p(x = k | x_1): the mass of N(x̂_0(x_1), σ² I) in each level's bin, with the two outer bins open.
 
@@ -118,11 +158,11 @@ class DiscretisedGaussianLikelihood(LevelLikelihood):
     as DDPM's −9.2 with 256 levels. It costs one more call of the denoiser.
 
     Args:
-        levels: K.
+        levels: K, or the scale.
         variance: σ², fixed or learned.
     """
 
-    def __init__(self, levels: int, variance: ReconstructionVariance) -> None:
+    def __init__(self, levels: Levels, variance: ReconstructionVariance) -> None:
         super().__init__(levels)
         self.variance = variance
 
@@ -131,11 +171,15 @@ class DiscretisedGaussianLikelihood(LevelLikelihood):
 
     def decode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise, draws: AbstractDraws) -> Tensor:
         normal = self._distribution(x_1, gamma_1, denoise)
-        return real_to_level(normal.loc + normal.scale * draws.normal("decode", x_1), self.levels)
+        return self.scale.to_level(normal.loc + normal.scale * draws.normal("decode", x_1))
+
+    def level_log_probs(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
+        normal = self._distribution(x_1, gamma_1, denoise)
+        return torch.stack([normal.log_prob(x_1.new_full(x_1.shape, k)) for k in range(self.levels)], -1)
 
     def mode(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Tensor:
         return self._distribution(x_1, gamma_1, denoise).mode
 
     def _distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> DiscretisedNormal:
-        mean = denoise(x_1, gamma_1).x_0
-        return DiscretisedNormal(mean, align(self.variance(gamma_1), mean).expand_as(mean), self.levels)
+        prediction = denoise(x_1, gamma_1)
+        return DiscretisedNormal(prediction.x_0, self.variance.of(prediction, gamma_1), self.scale)

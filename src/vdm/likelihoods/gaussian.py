@@ -12,7 +12,7 @@ from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar, sigma2
 from vdm.likelihoods.base import Likelihood
 from vdm.likelihoods.discretised import ReconstructionVariance
-from vdm.process import isotropic, reparameterised_sample
+from vdm.process import gaussian, isotropic, reparameterised_sample
 
 
 class DensityLikelihood(Likelihood):
@@ -69,4 +69,5 @@ class DenoisedGaussianLikelihood(DensityLikelihood):
         self.variance = variance
 
     def distribution(self, x_1: Tensor, gamma_1: Tensor, denoise: Denoise) -> Independent:
-        return isotropic(denoise(x_1, gamma_1).x_0, self.variance(gamma_1))
+        prediction = denoise(x_1, gamma_1)
+        return gaussian(prediction.x_0, self.variance.of(prediction, gamma_1).sqrt())

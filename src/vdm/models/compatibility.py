@@ -1,7 +1,10 @@
 """Refusal of parts of a diffusion model that are incompatible."""
 
+from torch import nn
+
 from vdm.elbo import ContinuousTime, Time
 from vdm.errors import InvalidInput
+from vdm.levels import check_same_scale
 from vdm.likelihoods import DensityLikelihood, Likelihood
 from vdm.objectives import ElboObjective, Objective
 from vdm.schedules import NoiseSchedule
@@ -15,6 +18,23 @@ def check_likelihood(schedule: NoiseSchedule, likelihood: Likelihood) -> None:
             "a learned schedule needs a likelihood of levels, since with a Gaussian density the bound has no optimum in "
             "gamma_min: use a fixed schedule such as schedule=linear"
         )
+
+
+def check_scale(denoiser: object, likelihood: Likelihood) -> None:
+    """Raise InvalidInput for a denoiser that has the data's levels on another scale than the likelihood."""
+    for part in (denoiser, getattr(denoiser, "parameterisation", None)):
+        check_same_scale(part, likelihood)
+
+
+def check_time(denoiser: object, time: Time) -> None:
+    """Raise InvalidInput for a denoiser whose parts say why they need discrete time, in continuous time."""
+    if not isinstance(time, ContinuousTime):
+        return
+    parts = [*denoiser.modules()] if isinstance(denoiser, nn.Module) else [denoiser]
+    for part in (*parts, *(getattr(part, "parameterisation", None) for part in parts)):
+        reason = getattr(part, "discrete_only", None)
+        if isinstance(reason, str):
+            raise InvalidInput(reason)
 
 
 def check_training(schedule: NoiseSchedule, time: Time, times: TimeSampler, objective: Objective) -> None:

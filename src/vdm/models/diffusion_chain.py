@@ -12,7 +12,7 @@ from vdm.elbo import DiscreteTime
 from vdm.likelihoods import Likelihood
 from vdm.models.latent import Decoder
 from vdm.models.mhvae import MarkovKernels
-from vdm.process import ForwardProcess, reverse_kernel
+from vdm.process import ForwardProcess, reverse_kernel, widened
 from vdm.schedules import NoiseSchedule
 
 
@@ -43,8 +43,9 @@ class DenoisingReverse(MarkovKernels):
 
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         gamma_s, gamma_t = (self.time.gamma(self.schedule, i, z) for i in (t - 1, t))
-        x_hat = with_condition(self.denoiser, condition)(z, gamma_t).x_0
-        return reverse_kernel(x_hat, z, gamma_s, gamma_t)
+        prediction = with_condition(self.denoiser, condition)(z, gamma_t)
+        kernel = reverse_kernel(prediction.x_0, z, gamma_s, gamma_t)
+        return widened(kernel, prediction.log_variance_ratio(gamma_s, gamma_t))
 
 
 class DiffusionDecoder(Decoder):
@@ -64,6 +65,11 @@ class DiffusionDecoder(Decoder):
         (z_1,) = z
         gamma_1 = self.time.gamma(self.schedule, 1, z_1)
         return self.likelihood.log_prob(x, z_1, gamma_1, with_condition(self.denoiser, condition))
+
+    def level_log_probs(self, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        (z_1,) = z
+        gamma_1 = self.time.gamma(self.schedule, 1, z_1)
+        return self.likelihood.level_log_probs(z_1, gamma_1, with_condition(self.denoiser, condition))
 
     def decode(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         (z_1,) = z

@@ -8,17 +8,20 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from vdm.augmentation import Augmentation
 from vdm.bound import Denoise, Elbo, VariationalModel
 from vdm.consistency import ConsistencyElbo
-from vdm.denoiser import with_condition
 from vdm.draws import AbstractDraws, Draws, fresh_seed, scalar_dtype
 from vdm.elbo import DiscreteTime, Time
 from vdm.errors import InvalidInput
 from vdm.gamma import align, alpha_bar
+from vdm.given import Given
 from vdm.likelihoods import Likelihood
+from vdm.models.compatibility import check_time
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.latent import StandardNormal
 from vdm.models.mhvae import MHVAE
+from vdm.process import ForwardProcess
 from vdm.samplers import Latent, Sampler, Sampling, Spacing, trajectory
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler
@@ -36,6 +39,8 @@ class DiffusionModel(VariationalModel, ABC):
     time: Time
     times: TimeSampler
     sampling: Sampling
+    process: ForwardProcess
+    augmentation: Augmentation
 
     @abstractmethod
     def elbo_all_times(
@@ -55,13 +60,34 @@ class DiffusionModel(VariationalModel, ABC):
         Raises InvalidInput in continuous time.
         """
 
+    def given(self, x: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Given:
+        """Return the parts with all that is held fixed for the examples ``x`` (B, *event) bound.
+
+        Raises:
+            InvalidInput: a condition for a denoiser that takes none.
+        """
+        return Given(self.schedule, self.denoiser, self.process, condition)
+
+    def imagined(self, like: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Given:
+        """Return the parts for samples in the place of ``like`` (B, *event); the same draws give the same parts."""
+        return Given(self.schedule, self.denoiser, self.process, condition)
+
+    @property
+    def independent_draws(self) -> bool:
+        return self.times.independent
+
     @property
     def default_steps(self) -> int:
         """Sampling steps where the call does not say: T − 1 in discrete time, those of ``sampling`` in continuous time."""
         return self.time.steps if isinstance(self.time, DiscreteTime) else self.sampling.steps
 
     def at(self, time: Time) -> Self:
-        """Return the same model, sharing every part, with its bound at another ``time``."""
+        """Return the same model, sharing every part, with its bound at another ``time``.
+
+        Raises:
+            InvalidInput: continuous time for a denoiser that has none.
+        """
+        check_time(self.denoiser, time)
         other = copy(self)
         other.time = time
         return other
@@ -70,9 +96,10 @@ class DiffusionModel(VariationalModel, ABC):
         """Return the chain x_1 … x_T as a Markovian hierarchical VAE with the same parts.
 
         Raises:
-            InvalidInput: continuous time, which has no chain.
+            InvalidInput: continuous time, which has no chain; a q that is not Markovian.
         """
-        time = self._discrete("as_mhvae")
+        time = self.discrete("as_mhvae")
+        self.process.check_markov()
         return MHVAE(
             layers=time.timesteps,
             encoder=DiffusionEncoder(self.schedule, time),
@@ -118,28 +145,33 @@ class DiffusionModel(VariationalModel, ABC):
         like = torch.zeros((), device=next(self.parameters(), torch.zeros(())).device).expand(n, *event_shape)
         own = self.sampling
         chosen = Sampling(sampler or own.sampler, spacing or own.spacing, self.default_steps if steps is None else steps)
-        return trajectory(chosen, self.schedule, self._denoise(condition), draws.normal("prior", like), draws)
+        given = self.imagined(like, draws, condition)
+        return trajectory(chosen, given.schedule, own.guidance(given), draws.normal("prior", like), draws, given.process)
 
     def decode(self, x_1: Tensor, draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         """Draw the data from p(x_0 | x_1)."""
-        return self.likelihood.decode(x_1, self._gamma(0.0, x_1), self._denoise(condition), draws)
+        given = self.imagined(x_1, draws, condition)
+        return self.likelihood.decode(x_1, gamma_at(given, 0.0, x_1), given.denoise, draws)
 
-    def predict_data(self, latent: Latent, condition: Tensor | None = None) -> Tensor:
-        """Return the most probable data given x̂_0(x_t), in the data's own units, (B, *event)."""
-        denoise = self._denoise(condition)
-        x_hat, gamma_1 = denoise(*latent).x_0, self._gamma(0.0, latent.x_t)
-        return self.likelihood.mode(align(alpha_bar(gamma_1).sqrt(), x_hat) * x_hat, gamma_1, denoise)
+    def predict_data(self, latent: Latent, condition: Tensor | None = None, draws: AbstractDraws | None = None) -> Tensor:
+        """Return the most probable data given x̂_0(x_t), in the data's own units, (B, *event); draws: ``trajectory``'s."""
+        return self.most_probable(latent, self.imagined(latent.x_t, draws or Draws(fresh_seed()), condition))
 
-    def _gamma(self, t: float, like: Tensor) -> Tensor:
-        return self.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))
+    def most_probable(self, latent: Latent, given: Given) -> Tensor:
+        """Return the most probable data given x̂_0(x_t) and the held parts, in the data's own units, (B, *event)."""
+        x_hat, gamma_1 = given.denoise(*latent).x_0, gamma_at(given, 0.0, latent.x_t)
+        return self.likelihood.mode(align(alpha_bar(gamma_1).sqrt(), x_hat) * x_hat, gamma_1, given.denoise)
 
-    def _denoise(self, condition: Tensor | None) -> Denoise:
-        return with_condition(self.denoiser, condition)
-
-    def _discrete(self, what: str) -> DiscreteTime:
+    def discrete(self, what: str) -> DiscreteTime:
+        """Return the model's time; raise InvalidInput in continuous time, which ``what`` has no use for."""
         if not isinstance(self.time, DiscreteTime):
             raise InvalidInput(
                 f"{what} needs discrete time, and this model has continuous time: use time=discrete, or "
                 "model.at(DiscreteTime(timesteps=T))"
             )
         return self.time
+
+
+def gamma_at(given: Given, t: float, like: Tensor) -> Tensor:
+    """Return γ(t) for the rows of ``like``, (B,) or (B, *event)."""
+    return given.schedule(torch.full((len(like),), t, dtype=scalar_dtype(like.device), device=like.device))

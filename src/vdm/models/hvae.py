@@ -1,12 +1,13 @@
 """The hierarchical VAE of section 4.1.1: every latent is generated from all latents above it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
+from vdm.models.coding import DATA_LIKE, CodingStep, Conditional
 from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory
 from vdm.models.warmup import KLWarmup
 from vdm.process import reparameterised_sample
@@ -45,6 +46,26 @@ class HierarchicalModel(LatentModel, ABC):
 
     def generative_conditional(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
         return self.generator(t, above, condition)
+
+    def coding_steps(self, condition: Tensor | None = None) -> list[CodingStep]:
+        """Draw all latents, then store x and the latents from the bottom up: p(z_t | …) sees every latent above."""
+        T = self.layers
+
+        def generator(t: int) -> Conditional:
+            return lambda z: self._generated(t, z, condition)
+
+        x = CodingStep(False, 0, lambda z: self.decoder.level_log_probs([z[i] for i in range(1, T + 1)], condition))
+        return [*self.inference_steps(condition), x, *(CodingStep(False, t, generator(t)) for t in range(1, T + 1))]
+
+    @abstractmethod
+    def inference_steps(self, condition: Tensor | None) -> list[CodingStep]:
+        """Return the draws of z_1 … z_T ~ q in the order of inference."""
+
+    def _generated(self, t: int, z: Mapping[int, Tensor], condition: Tensor | None) -> Independent:
+        """p(z_t | z_{t+1}, …, z_T) for t < T, and the prior for t = T."""
+        if t == self.layers:
+            return self.prior(z[DATA_LIKE])
+        return self.generator(t, [z[i] for i in range(t + 1, self.layers + 1)], condition)
 
     def decoder_inputs(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
         return z
@@ -86,6 +107,12 @@ class HVAE(HierarchicalModel):
         p = [self.generator(t, z[t:], condition) for t in range(1, self.layers)]
         return Trajectory(z, q, [*p, self.prior(x_0)])
 
+    def inference_steps(self, condition: Tensor | None) -> list[CodingStep]:
+        def encoder(t: int) -> Conditional:
+            return lambda z: self.encoder(t, [z[i] for i in range(t - 1, -1, -1)], condition)
+
+        return [CodingStep(True, t, encoder(t)) for t in range(1, self.layers + 1)]
+
     def layer_terms(self, trajectory: Trajectory) -> list[Tensor]:
         """Log-ratios below the top, since p(z_t | …) sees latents drawn after z_t; at the top the closed KL."""
         return [*trajectory.log_ratios()[:-1], *trajectory.kls(slice(-1, None))]
@@ -126,6 +153,16 @@ class TopDownHVAE(HierarchicalModel):
             q.insert(0, self.encoder(t, x_0, z, p[0], condition))
             z.insert(0, reparameterised_sample(q[0], draws, f"x_{t}"))
         return Trajectory(z, q, p)
+
+    def inference_steps(self, condition: Tensor | None) -> list[CodingStep]:
+        def encoder(t: int) -> Conditional:
+            def posterior(z: Mapping[int, Tensor]) -> Independent:
+                above = [z[i] for i in range(t + 1, self.layers + 1)]
+                return self.encoder(t, z[0], above, self._generated(t, z, condition), condition)
+
+            return posterior
+
+        return [CodingStep(True, t, encoder(t)) for t in range(self.layers, 0, -1)]
 
     def layer_terms(self, trajectory: Trajectory) -> list[Tensor]:
         """Closed KLs: both conditionals of z_t see the same latents."""

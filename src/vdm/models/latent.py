@@ -21,6 +21,7 @@ from vdm.buildable import buildable
 from vdm.draws import AbstractDraws, Draws, fresh_seed
 from vdm.errors import InvalidInput
 from vdm.gamma import event_dims
+from vdm.models.coding import CodingStep
 from vdm.models.loading import Loadable
 from vdm.models.warmup import KLWarmup, NoWarmup
 from vdm.process import isotropic, reparameterised_sample
@@ -71,6 +72,14 @@ class Decoder(nn.Module, ABC):
     def log_prob(self, x: Tensor, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
         """Return log p(x | z), (B,) in nats."""
 
+    def level_log_probs(self, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        """Return log p(x = k | z) of every level k, (B, *event, K) in nats.
+
+        Raises:
+            InvalidInput: a decoder of real numbers.
+        """
+        raise InvalidInput(f"{type(self).__name__} has no probabilities of levels: use one with a likelihood of levels")
+
     @abstractmethod
     def decode(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         """Draw from p(x | z), in the data's units."""
@@ -116,6 +125,14 @@ class LatentModel(Loadable, VariationalModel, ABC):
     @abstractmethod
     def decoder_inputs(self, z: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the part of (z_1, …, z_T) that p(x | …) depends on."""
+
+    @abstractmethod
+    def coding_steps(self, condition: Tensor | None = None) -> list[CodingStep]:
+        """Return the order in which bits-back coding draws and stores z_1 … z_T and x; see ``CodingStep``."""
+
+    @property
+    def independent_draws(self) -> bool:
+        return True
 
     @property
     def matching_entries(self) -> int:

@@ -150,6 +150,10 @@ class LearnedDecoder(Decoder):
         (x_hat,) = self.network(*z)
         return self.likelihood.log_prob(x, x_hat, self._gamma(x_hat), lambda *_: Prediction(x_hat, x_hat))
 
+    def level_log_probs(self, z: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+        (x_hat,) = self.network(*z)
+        return self.likelihood.level_log_probs(x_hat, self._gamma(x_hat), lambda *_: Prediction(x_hat, x_hat))
+
     def decode(self, z: Sequence[Tensor], draws: AbstractDraws, condition: Tensor | None = None) -> Tensor:
         (x_hat,) = self.network(*z)
         return self.likelihood.decode(x_hat, self._gamma(x_hat), lambda *_: Prediction(x_hat, x_hat), draws)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vdm.draws import AbstractDraws
+from vdm.models.coding import DATA_LIKE, CodingStep, Conditional
 from vdm.models.latent import Decoder, LatentModel, Prior, Trajectory
 from vdm.models.warmup import KLWarmup
 from vdm.process import reparameterised_sample
@@ -66,6 +67,24 @@ class MHVAE(LatentModel):
     def layer_terms(self, trajectory: Trajectory) -> list[Tensor]:
         """Log-ratios: z_{t+1} is a child of z_t in q and its parent in p, so only the top layer has a closed KL."""
         return trajectory.log_ratios()
+
+    def coding_steps(self, condition: Tensor | None = None) -> list[CodingStep]:
+        """Interleave draws and stores (Bit-Swap, Kingma et al. 2019, arXiv:1905.06845).
+
+        z_{t−1} is stored as soon as z_t is drawn, so that about two latents' bits are needed to start, not T.
+        """
+
+        def encoder(t: int) -> Conditional:
+            return lambda z: self.encoder(t, z[t - 1], condition)
+
+        def reverse(t: int) -> Conditional:
+            return lambda z: self.reverse(t, z[t], condition)
+
+        x = CodingStep(False, 0, lambda z: self.decoder.level_log_probs([z[1]], condition))
+        steps = [CodingStep(True, 1, encoder(1)), x]
+        for t in range(2, self.layers + 1):
+            steps += [CodingStep(True, t, encoder(t)), CodingStep(False, t - 1, reverse(t))]
+        return [*steps, CodingStep(False, self.layers, lambda z: self.prior(z[DATA_LIKE]))]
 
     def generative_conditional(self, t: int, above: Sequence[Tensor], condition: Tensor | None = None) -> Independent:
         return self.reverse(t + 1, above[0], condition)

@@ -3,18 +3,21 @@
 import torch
 from torch import Tensor
 
-from vdm.batch import Batch, repeat_batch
+from vdm.augmentation import Augmentation
+from vdm.batch import Batch
 from vdm.bound import Denoise, Elbo, Loss
 from vdm.consistency import ConsistencyElbo, consistency_elbo
 from vdm.draws import AbstractDraws, Draws, fresh_seed
 from vdm.elbo import OneTimeEstimate, Time, all_timestep_kls, one_time_estimate, prior_matching, reconstruction
 from vdm.gamma import event_dims
+from vdm.given import Given
 from vdm.likelihoods import Likelihood
 from vdm.loss_history import LossObserver
-from vdm.models.compatibility import check_likelihood, check_training
-from vdm.models.diffusion_model import DiffusionModel
+from vdm.models.compatibility import check_likelihood, check_scale, check_time, check_training
+from vdm.models.diffusion_model import DiffusionModel, gamma_at
 from vdm.models.loading import Loadable
 from vdm.objectives import ElboObjective, Objective
+from vdm.process import FORWARD
 from vdm.samplers import AncestralSampler, Sampling
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
@@ -54,7 +57,10 @@ class VDM(Loadable, DiffusionModel):
         self.times = times or UniformTimes()
         self.objective = objective or ElboObjective()
         self.sampling = sampling or Sampling(AncestralSampler())
+        self.process, self.augmentation = FORWARD, Augmentation()
         check_likelihood(schedule, likelihood)
+        check_scale(denoiser, likelihood)
+        check_time(denoiser, time)
         check_training(schedule, time, self.times, self.objective)
 
     def check(self, x: Tensor) -> None:
@@ -73,7 +79,8 @@ class VDM(Loadable, DiffusionModel):
             InvalidInput: values that are not levels.
         """
         self.check(x)
-        bound, _ = self._one_time(x, draws or Draws(fresh_seed()), self._denoise(condition))
+        draws = draws or Draws(fresh_seed())
+        bound, _ = self._one_time(x, draws, self.given(x, draws, condition))
         return bound
 
     def loss(self, batch: Batch, draws: AbstractDraws) -> Loss:
@@ -81,10 +88,12 @@ class VDM(Loadable, DiffusionModel):
 
         Carries the gradient of a learned schedule's path, and updates the parts that follow the loss.
         """
-        bound, estimate = self._one_time(batch.x, draws, self._denoise(batch.condition))
-        matching = estimate.matching(self.objective.weight(estimate.gamma_t)) / bound.dims
-        ends = (bound.prior_matching - bound.reconstruction) / bound.dims
-        path = self.time.variance_loss(self.schedule, estimate.u, matching)
+        batch = self.augmentation(batch, draws)
+        given = self.given(batch.x, draws, batch.condition)
+        bound, estimate = self._one_time(batch.x, draws, given)
+        matching = self.objective.loss(estimate) / bound.dims
+        ends = bound.ends / bound.dims
+        path = self.time.variance_loss(given.schedule, estimate.u, matching)
         if self.training and torch.is_grad_enabled():  # a replayed step must not update the loss history
             observed = (matching * estimate.density).detach()
             for observer in (part for part in self.modules() if isinstance(part, LossObserver)):
@@ -94,24 +103,19 @@ class VDM(Loadable, DiffusionModel):
     def elbo_all_times(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None, rows: int = 1024
     ) -> Elbo:
-        time = self._discrete("elbo_all_times")
+        time = self.discrete("elbo_all_times")
         self.check(x)
         draws = draws or Draws(fresh_seed())
-
-        def denoise(copies: int) -> Denoise:
-            return self._denoise(None if condition is None else repeat_batch(condition, copies))
-
-        x_0 = self.likelihood.encode(x)
-        matching = all_timestep_kls(time, self.schedule, x_0, draws, denoise, rows)
-        return self._bound(x, x_0, matching, draws, denoise(1))
+        given, x_0 = self.given(x, draws, condition), self.likelihood.encode(x)
+        matching = all_timestep_kls(time, given, x_0, draws, rows)
+        return self._bound(x, x_0, matching, draws, given)
 
     def consistency_elbo(
         self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None
     ) -> ConsistencyElbo:
-        time = self._discrete("consistency_elbo")
-        self.check(x)
-        gammas = time.gammas(self.schedule, x)
-        return consistency_elbo(self.likelihood, x, gammas, draws or Draws(fresh_seed()), self._denoise(condition))
+        draws = draws or Draws(fresh_seed())
+        bound, given = self._trajectory(x, draws, condition)
+        return given.consistency(bound)
 
     def log_weight(self, x: Tensor, draws: AbstractDraws | None = None, condition: Tensor | None = None) -> Tensor:
         """log p(x_0, x_{1:T}) − log q(x_{1:T} | x_0) on one whole trajectory, (B,) in nats: (1.46)'s total.
@@ -119,17 +123,26 @@ class VDM(Loadable, DiffusionModel):
         Raises:
             InvalidInput: continuous time, which has no trajectory; values that are not levels.
         """
-        return self.consistency_elbo(x, draws, condition).total
+        bound, given = self._trajectory(x, draws or Draws(fresh_seed()), condition)
+        return given.log_weight(bound.total)
 
-    def _one_time(self, x: Tensor, draws: AbstractDraws, denoise: Denoise) -> tuple[Elbo, OneTimeEstimate]:
+    def _trajectory(self, x: Tensor, draws: AbstractDraws, condition: Tensor | None) -> tuple[ConsistencyElbo, Given]:
+        """(1.46) on one trajectory, for held parts that are returned as well."""
+        time = self.discrete("consistency_elbo")
+        self.check(x)
+        given = self.given(x, draws, condition)
+        gammas = time.gammas(given.schedule, x)
+        return consistency_elbo(self.likelihood, x, gammas, draws, given.denoise, given.process), given
+
+    def _one_time(self, x: Tensor, draws: AbstractDraws, given: Given) -> tuple[Elbo, OneTimeEstimate]:
         """The bound with its denoising term at one t an example, and that term's estimate."""
         x_0 = self.likelihood.encode(x)
         u, density = self.times.draw(draws, x_0)
-        estimate = one_time_estimate(self.time, self.schedule, x_0, draws.normal("x_t", x_0), u, density, denoise)
-        return self._bound(x, x_0, estimate.matching()[:, None], draws, denoise), estimate
+        estimate = one_time_estimate(self.time, given, x_0, draws.normal("x_t", x_0), u, density)
+        return self._bound(x, x_0, estimate.matching()[:, None], draws, given), estimate
 
-    def _bound(self, x: Tensor, x_0: Tensor, matching: Tensor, draws: AbstractDraws, denoise: Denoise) -> Elbo:
+    def _bound(self, x: Tensor, x_0: Tensor, matching: Tensor, draws: AbstractDraws, given: Given) -> Elbo:
         """The bound with the given denoising terms (B, L), and the terms at the two ends of time."""
-        gamma_1, gamma_T = self._gamma(0.0, x_0), self._gamma(1.0, x_0)
-        first = reconstruction(self.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, denoise)
-        return Elbo(first, prior_matching(x_0, gamma_T), matching, event_dims(x))
+        gamma_1, gamma_T = gamma_at(given, 0.0, x_0), gamma_at(given, 1.0, x_0)
+        first = reconstruction(self.likelihood, x, x_0, draws.normal("x_1", x_0), gamma_1, given.denoise, given.process)
+        return given.elbo(first, prior_matching(x_0, gamma_T, given.process), matching, event_dims(x))

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vdm.errors import InvalidInput
 from vdm.schedules import MonotoneSchedule
-from vdm.schedules.learned import LINEAR_SHARE
 
 MODULES = {
     r"dense0": "embedding.layers.0",
@@ -88,11 +87,11 @@ def monotone_schedule(arrays: Mapping[str, np.ndarray], prefix: str = "params/ga
     """Return the official monotone network, γ(t) = l_1(t) + l_3(2 sigmoid(l_2(2t − 1)) − 1)/K, as a float64 schedule.
 
     Its dense layers use the absolute values of their kernels. With τ = 2t − 1 it is, up to a constant,
-    a τ + Σ_k v_k sigmoid(w_k τ + b_k) where a = |l_1|/2, v = 2 |l_3|/K and w = |l_2|. ``MonotoneSchedule`` adds a straight
-    line of share ρ, so 2a becomes 2a − ρ (2a + S) to give the same path, with S the rise of the sum.
+    a τ + Σ_k v_k sigmoid(w_k τ + b_k) where a = |l_1|/2, v = 2 |l_3|/K and w = |l_2|: ``MonotoneSchedule`` without a further
+    straight line.
 
     Raises:
-        InvalidInput: parameters of another schedule, or a path whose share of a straight line is below ρ.
+        InvalidInput: parameters of another schedule.
     """
     try:
         names = ("l1/kernel", "l1/bias", "l2/kernel", "l2/bias", "l3/kernel")
@@ -101,21 +100,24 @@ def monotone_schedule(arrays: Mapping[str, np.ndarray], prefix: str = "params/ga
         )
     except KeyError as error:
         raise InvalidInput(f"the monotone schedule's parameters are {prefix}l1 … l3: {error} is missing") from error
+    if not (len(k_1) == len(b_1) == 1 and len(k_2) == len(b_2) == len(k_3) > 0):
+        raise InvalidInput(f"the parameters {prefix}l1 … l3 have shapes that do not fit together: use an unedited file")
     v, w, b = 2 * k_3.abs() / len(k_3), k_2.abs(), b_2
     low, high = ((v * torch.sigmoid(sign * w + b)).sum() for sign in (-1, 1))
-    rise = k_1.abs() + high - low
-    twice_a = k_1.abs() - LINEAR_SHARE * rise
-    if not twice_a > 0:
-        raise InvalidInput(
-            f"the official path must have more than {LINEAR_SHARE:.0%} of a straight line in it: |l1/kernel| is too small"
-        )
     gamma_min = (b_1 + low - v.sum() / 2).item()
-    schedule = MonotoneSchedule(gamma_min, gamma_min + rise.item(), hidden=len(v)).double()
+    gamma_max = gamma_min + (k_1.abs() + high - low).item()
+    schedule = MonotoneSchedule(gamma_min, gamma_max, hidden=len(v), linear_share=0.0).double()
     with torch.no_grad():
         schedule.offsets.copy_(b)
-        for parameter, value in ((schedule.slope, twice_a[0] / 2), (schedule.heights, v), (schedule.steepness, w)):
-            parameter.copy_(torch.log(torch.expm1(value.clamp(min=1e-300))))
+        for parameter, value in ((schedule.slope, k_1[0].abs() / 2), (schedule.heights, v), (schedule.steepness, w)):
+            parameter.copy_(inverse_softplus(value))
     return schedule
+
+
+def inverse_softplus(value: Tensor) -> Tensor:
+    """Return y with softplus(y) = ``value`` ≥ 0, elementwise; 0 becomes 1e-300."""
+    value = value.clamp(min=1e-300)
+    return torch.where(value > 20, value, value + torch.log(-torch.expm1(-value)))  # torch's softplus(y) is y above 20
 
 
 def _module_and_kind(name: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from vdm.buildable import buildable
 from vdm.errors import InvalidInput, at_least
 from vdm.networks.backbone import Backbone
 from vdm.networks.blocks import AttentionBlock, Block, Dropout, conv, image_head, u_trunk, zero_init
-from vdm.networks.embedding import ConditionEmbedding, NoiseLevelEmbedding
+from vdm.networks.embedding import ConditionEmbedding, Float32TimeEmbedding, NoiseLevelEmbedding
 
 
 class FourierFeatures:
@@ -85,6 +85,7 @@ class VDMUNet(Backbone):
         fourier: features of x_t for the first layer; none by default.
         gamma_min, gamma_max, condition: of the ``NoiseLevelEmbedding``.
         outputs: numbers a dimension; from two on y is (B, C, H, W, outputs).
+        float32_time: round the time embedding's angle to float32, as the official network does in every precision.
 
     Raises:
         InvalidInput: another event shape, or sizes below 1.
@@ -100,13 +101,15 @@ class VDMUNet(Backbone):
     fourier: FourierFeatures | None = None
     condition: InitVar[ConditionEmbedding | None] = None
     outputs: int = 1
+    float32_time: bool = False
 
     def __post_init__(self, condition: ConditionEmbedding | None) -> None:
         super().__init__(self.event_shape, self.outputs)
         self._check_sizes()
         channels, image_channels = self.channels, self.event_shape[0]
         inputs = image_channels if self.fourier is None else self.fourier.channels(image_channels)
-        self.embedding = NoiseLevelEmbedding(4 * channels, self.gamma_min, self.gamma_max, condition, width=channels)
+        embedding = Float32TimeEmbedding if self.float32_time else NoiseLevelEmbedding
+        self.embedding = embedding(4 * channels, self.gamma_min, self.gamma_max, condition, width=channels)
         self.first = conv(inputs, channels)
         self.down = nn.ModuleList(self._block(channels, self.attention_everywhere) for _ in range(self.blocks))
         self.middle = nn.ModuleList([self._block(channels, True), self._block(channels, False)])

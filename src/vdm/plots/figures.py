@@ -11,9 +11,9 @@ from PIL import Image
 from vdm.curves import EMPTY_CURVE, Curve
 from vdm.gamma_profile import Profile, per_gamma
 from vdm.plots.lines import GAMMA_LABEL, STEP_LABEL, cycle, draw_lines, fit_to_tail, line_figure, literal, sequential
-from vdm.terms import TERM_LABELS
+from vdm.terms import LABELS, TERM_LABELS
 
-TERM_COLOURS = {"reconstruction": "C0", "prior matching": "C1", "denoising matching": "C2"}
+TERM_COLOURS = {"reconstruction": "C0", "prior matching": "C1", "denoising matching": "C2", "auxiliary latent": "C3"}
 """The colour of each term of the bound, by its label."""
 
 WIDE = (11, 3.6)
@@ -44,7 +44,9 @@ def _by_term(labels: Sequence[str]) -> list[str]:
 
 def draw_terms(axes: Axes, curves: Mapping[str, Curve]) -> None:
     """Draw the three terms over training in bits/dim, from the columns of a metrics.csv."""
-    lines = {label: curves.get(f"val/{name}", EMPTY_CURVE) for name, label in list(TERM_LABELS.items())[1:]}
+    columns = {label: f"val/{name}" for name, label in list(LABELS.items())[1:]}
+    always = TERM_LABELS.values()
+    lines = {label: curves.get(c, EMPTY_CURVE) for label, c in columns.items() if label in always or c in curves}
     scale = "symlog" if any(value < 0 for _, values in lines.values() for value in values) else "log"
     draw_lines(axes, lines, f"validation, by term ({scale} scale)", STEP_LABEL, "bits/dim", scale, _by_term)
 
@@ -147,7 +149,7 @@ def draw_stacked_terms(axes: Axes, terms: Mapping[str, Mapping[str, float]]) -> 
     """Draw one stacked bar per model; a negative term, such as a log-ratio, is drawn below the axis."""
     up, down = [0.0] * len(terms), [0.0] * len(terms)
     for term in next(iter(terms.values())):
-        values, label = [of[term] for of in terms.values()], term.replace("_", " ")
+        values, label = [of[term] for of in terms.values()], LABELS[term]
         bottoms = [u if v >= 0 else d for u, d, v in zip(up, down, values, strict=True)]
         axes.bar(range(len(terms)), values, bottom=bottoms, label=label, color=TERM_COLOURS[label])
         up = [u + max(v, 0.0) for u, v in zip(up, values, strict=True)]

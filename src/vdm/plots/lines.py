@@ -23,7 +23,7 @@ def cycle(labels: Sequence[str]) -> list[str]:
 
 def sequential(labels: Sequence[str]) -> list[Any]:
     """Shades from light to dark, for curves in order of time."""
-    return [matplotlib.colormaps["viridis_r"](0.15 + 0.85 * i / max(1, len(labels) - 1)) for i in range(len(labels))]
+    return [matplotlib.colormaps["viridis_r"](0.1 + 0.6 * i / max(1, len(labels) - 1)) for i in range(len(labels))]
 
 
 def literal(name: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from vdm.estimate import Estimate
 from vdm.evaluation import Result
 from vdm.reports.table import Table, escape_markup
-from vdm.terms import TERM_LABELS
+from vdm.terms import LABELS
 
 ERRORS_NOTE = (
     "mc_se: standard error over the draws, the data fixed. "
@@ -18,10 +18,21 @@ ERRORS_NOTE = (
 )
 
 
+ERROR_HEADINGS = ("bits/dim", "mc_se", "data_se", "95 %")
+"""An estimate's columns; see ``error_cells``."""
+
+INTERVAL_NOTE = "95 %: interval over the draws, by mc_se's degrees of freedom and the draws' skewness."
+
+
 def bound_table(title: str, estimates: Mapping[str, Estimate]) -> Table:
-    """Return the bound and its terms in bits/dim, with both standard errors."""
-    rows = [(TERM_LABELS.get(name, f"  {name.replace('_', ' ')}"), *each.shown()) for name, each in estimates.items()]
-    return Table(("term", "bits/dim", "mc_se", "data_se"), rows, title, ERRORS_NOTE, bold_first=True)
+    """Return the bound and its terms in bits/dim, with the interval over the draws and both standard errors."""
+    rows = [(LABELS.get(name, f"  {name.replace('_', ' ')}"), *error_cells(each)) for name, each in estimates.items()]
+    return Table(("term", *ERROR_HEADINGS), rows, title, f"{INTERVAL_NOTE} {ERRORS_NOTE}", bold_first=True)
+
+
+def error_cells(estimate: Estimate) -> tuple[str, str, str, str]:
+    """Return an estimate as the cells of ``ERROR_HEADINGS``."""
+    return *estimate.shown(), estimate.shown_interval()
 
 
 def bound_sentence(stage: str, bound: Estimate) -> str:
@@ -35,6 +46,7 @@ def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[R
     split = facts["data"]["splits"][facts["split"]]
     notes = [f"{r.label}: {r.note}." for r in results if r.note]
     caption = [
+        INTERVAL_NOTE,
         f"{facts['weights']} weights, data {split['sha256']}, {facts['precision']} (trajectories and flow in float64).",
         "Rows with fewer examples use the first of the split. The bounds and the probability flow have no fixed order.",
         *notes,
@@ -43,10 +55,10 @@ def estimates_table(own: Estimate, facts: Mapping[str, Any], results: Sequence[R
     lines = [("bound, the run's own T", own, split["size"], draws, split["size"] * draws, seed)]
     lines += [(r.label, r.terms["bits_per_dim"], r.examples, r.draws, r.calls, r.facts["seed"]) for r in results]
     rows = [
-        (label, *bound.shown(), str(n), f"{count:,.0f}", f"{calls:,}", str(key))
+        (label, *error_cells(bound), str(n), f"{count:,.0f}", f"{calls:,}", str(key))
         for label, bound, n, count, calls, key in lines
     ]
-    headings = ("estimate", "bits/dim", "mc_se", "data_se", "examples", "draws", "calls", "seed")
+    headings = ("estimate", *ERROR_HEADINGS, "examples", "draws", "calls", "seed")
     return Table(headings, rows, "estimates of −log p(x)", "\n".join(caption))
 
 

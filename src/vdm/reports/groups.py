@@ -54,7 +54,7 @@ class Group(NamedTuple):
         estimates = [run.test[term] for run in self.one_per_seed]
         if not estimates:
             return None
-        values, mc_se, data_se = zip(*estimates, strict=True)
+        values, mc_se, data_se, *_ = zip(*estimates, strict=True)
         se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         return Summary(mean(values), se, mean(mc_se), mean(data_se))
 

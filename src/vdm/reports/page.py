@@ -2,29 +2,40 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from vdm.reports.table import Table, text_tables
 from vdm.runs.files import write_atomically
 
+INK = {"#000000": "currentColor", "#ffffff": "none"}
+"""Colours of figures that follow the page, light or dark: lines and paper."""
+
 
 class Picture(NamedTuple):
-    """A PNG file, to be written as ``name``.png beside the page."""
+    """A PNG file, to be written as ``name``.png beside the page, which shows ``svg`` instead if there is one."""
 
     name: str
     caption: str
     png: bytes
+    svg: Markup = Markup("")
 
     @classmethod
     def of(cls, name: str, caption: str, figure: Figure) -> "Picture":
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=130)
-        return cls(name, caption, buffer.getvalue())
+        png, svg = io.BytesIO(), io.StringIO()
+        figure.savefig(png, format="png", dpi=130)
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+            figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        drawing = re.sub("|".join(INK), lambda colour: INK[colour[0]], svg.getvalue())
+        unnamed = re.sub(r' id="\w+_\d+"', "", drawing[drawing.index("<svg") :])  # the same names in every figure
+        return cls(name, caption, png.getvalue(), Markup(unnamed))
 
     @property
     def inline(self) -> str:
@@ -48,12 +59,16 @@ class Section(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page; sections without content are left out, and the state of a run is the style of ``lead``."""
+    """A page; sections without content are left out, and the state of a run is the style of ``lead``.
+
+    ``about`` says in one line what the page is on: data set, model, steps, date, device, version.
+    """
 
     title: str
     sections: Sequence[Section]
     state: str = ""
     lead: str = ""
+    about: str = ""
 
 
 def warnings_section(rows: Sequence[Sequence[str]]) -> Section:

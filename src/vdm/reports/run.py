@@ -1,6 +1,7 @@
 """``vdm-report run=FOLDER``: one page on a run, finished or not, from the files in its folder."""
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from vdm.runs.folder import RunFolder, read_estimate
 from vdm.runs.resuming import leaves
 from vdm.runs.sweeps import Run, read_run
 from vdm.runs.tables import STANDARD_ERRORS, read_curves, read_profiles, read_schedules
-from vdm.terms import TERM_LABELS, TERMS
+from vdm.terms import LABELS, TERMS
 
 PANELS = {
     "train/learning_rate": ("learning rate", "", "linear"),
@@ -82,7 +83,16 @@ def page_of(run: Run) -> Page:
         _settings(run, folder),
         Section("Provenance", "metrics.json: provenance", _flat(run.metrics.get("provenance", {}))),
     ]
-    return Page(folder.root.resolve().name, sections, run.state, _status(run))
+    return Page(folder.root.resolve().name, sections, run.state, _status(run), about(run.metrics.get("provenance", {})))
+
+
+def about(facts: Mapping[str, Any]) -> str:
+    """Return what a provenance says in one line: data set, model, steps, date, device, version of the code."""
+    named = facts.get("data", {}).get("name", ""), facts.get("model", "")
+    steps = f"{facts['steps']:,} steps" if isinstance(facts.get("steps"), int) else ""
+    machine = facts.get("gpu") or facts.get("machine", "")
+    version = f"vdm {facts['vdm']}" if "vdm" in facts else ""
+    return " · ".join(str(each) for each in (*named, steps, str(facts.get("finished", ""))[:10], machine, version) if each)
 
 
 def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
@@ -90,12 +100,17 @@ def _bound(run: Run, curves: Mapping[str, Curve]) -> Section:
     names = list(run.test or TERMS)
     stages = {stage: _estimates(run, curves, stage, names) for stage in ("test", "val")}
     stages = {stage: estimates for stage, estimates in stages.items() if estimates}
+    every = [estimate for found in stages.values() for estimate in found.values()]
+    columns = 3 if all(math.isnan(estimate.df) for estimate in every) else 4  # without intervals in old files
     rows = []
     for name in names:
-        cells = [estimates[name].shown() if name in estimates else ("—",) * 3 for estimates in stages.values()]
-        rows.append([TERM_LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
-    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, "mc_se", "data_se"))]
-    return Section("Bound", _source(run, curves) + console.ERRORS_NOTE, [Table(headings, rows)] if stages else [])
+        cells = [(console.error_cells(found[name]) if name in found else ("—",) * 4)[:columns] for found in stages.values()]
+        rows.append([LABELS.get(name, name.replace("_", " ")), *itertools.chain.from_iterable(cells)])
+    headings = ["bits/dim", *(cell for stage in stages for cell in (stage, *console.ERROR_HEADINGS[1:columns]))]
+    about = (
+        f"{_source(run, curves)}{console.ERRORS_NOTE if columns == 3 else f'{console.INTERVAL_NOTE} {console.ERRORS_NOTE}'}"
+    )
+    return Section("Bound", about, [Table(headings, rows)] if stages else [])
 
 
 def _estimates(run: Run, curves: Mapping[str, Curve], stage: str, names: Sequence[str]) -> dict[str, Estimate]:
@@ -106,7 +121,9 @@ def _estimates(run: Run, curves: Mapping[str, Curve], stage: str, names: Sequenc
     columns = {
         name: [curves.get(f"{stage}/{name}{end}", EMPTY_CURVE)[1] for end in ("", *STANDARD_ERRORS)] for name in names
     }
-    return {name: Estimate(*(values[-1] for values in each)) for name, each in columns.items() if all(each)}
+    return {
+        name: Estimate(*(values[-1] for values in each))._replace(df=math.nan) for name, each in columns.items() if all(each)
+    }
 
 
 def _source(run: Run, curves: Mapping[str, Curve]) -> str:
@@ -126,7 +143,7 @@ def _other_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: value for name, value in metrics.items() if name not in ("test", "val", "warnings", "provenance")}
     for stage in ("test", "val"):
         entries = metrics.get(stage, {}).items()
-        others |= {f"{stage}.{k}": v for k, v in entries if k not in TERM_LABELS and not k.startswith("layer_")}
+        others |= {f"{stage}.{k}": v for k, v in entries if k not in LABELS and not k.startswith("layer_")}
     return others
 
 

@@ -167,7 +167,7 @@ def _runs_csv(runs: Sequence[Run]) -> str:
     columns = [f"{term}{suffix}" for term in TERMS for suffix in ("", *STANDARD_ERRORS)]
     lines: list[list[object]] = [[*names, "state", "note", "folder", *columns]]
     for run in runs:
-        numbers = [number for term in TERMS if term in run.test for number in run.test[term]]
+        numbers = [number for term in TERMS if term in run.test for number in run.test[term][:3]]
         folder = "" if run.folder is None else run.folder.root
         lines.append([*(run.settings.get(name, "") for name in names), run.state, run.note, folder, *numbers])
     return _csv(lines)

@@ -16,7 +16,7 @@ from vdm.runs.sweeps import Run
 from vdm.runs.tables import STANDARD_ERRORS, WANDB_STEP, read_rows
 
 SECTIONS = {
-    "Bound, by term": r"(val|test)/(bits_per_dim|reconstruction|prior_matching|denoising_matching)$",
+    "Bound, by term": r"(val|test)/(bits_per_dim|reconstruction|prior_matching|denoising_matching|auxiliary_kl)$",
     "Samples": r"pictures/",
     "Over noise levels": r"profile/",
     "Schedule": r"schedule/",

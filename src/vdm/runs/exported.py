@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.trust import TrustParts
@@ -98,6 +98,26 @@ def load(folder: str | Path, trust: str | Sequence[str] | None = None) -> nn.Mod
     """
     folder = Path(folder)
     description = read_description(folder)
+    tensors = read_weights(folder, description)
+    try:
+        require_resolved(description.model, "model")
+        with built_within(tensors, folder / WEIGHTS):
+            model = instantiate(description.model, TrustParts(trust), "model")
+        adopt_dtypes(model, tensors)
+        model.load_state_dict(tensors)
+        return model.eval()
+    except (RuntimeError, AttributeError) as error:
+        raise InvalidInput(
+            f"{folder / WEIGHTS} does not fit the model that {DESCRIPTION} describes: export it again"
+        ) from error
+
+
+def read_weights(folder: Path, description: Description) -> dict[str, Tensor]:
+    """Return the tensors in ``folder`` by name.
+
+    Raises:
+        InvalidInput: weights that are missing, changed or damaged.
+    """
     path = folder / WEIGHTS
     if path.is_file():
         check_file(path)
@@ -105,11 +125,16 @@ def load(folder: str | Path, trust: str | Sequence[str] | None = None) -> nn.Mod
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise InvalidInput(f"{path} is missing, cut short or not the file that {DESCRIPTION} describes: export it again")
     try:
-        require_resolved(description.model, "model")
-        weights = load_tensors(content)
-        with built_within(weights, path):
-            model = instantiate(description.model, TrustParts(trust), "model")
-        model.load_state_dict(weights)
-        return model.eval()
-    except (SafetensorError, RuntimeError, AttributeError) as error:
+        return load_tensors(content)
+    except (SafetensorError, RuntimeError) as error:
         raise InvalidInput(f"{path} does not fit the model that {DESCRIPTION} describes: export it again") from error
+
+
+def adopt_dtypes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Convert each floating weight of ``model``, in place, to the type that it has in ``tensors``.
+
+    ``load_state_dict`` would round float64 weights of an imported model to float32.
+    """
+    for name, own in [*model.named_parameters(), *model.named_buffers()]:
+        if name in tensors and own.is_floating_point() and tensors[name].is_floating_point():
+            own.data = own.data.to(tensors[name].dtype)

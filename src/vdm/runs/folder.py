@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import time
 import uuid
@@ -191,11 +192,15 @@ class RunFolder:
         return [str(line) for line in read_yaml(records[0])] if records else []
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json atomically, with the SHA-256 of its content and of metrics.csv in its provenance."""
+        """Write metrics.json atomically, with the SHA-256 of its content and of metrics.csv in its provenance.
+
+        NaN and infinity, which JSON lacks, become null.
+        """
         curve = {"curve_sha256": file_sha256(self.curves)} if self.curves.exists() else {}
         whole = {**metrics, "provenance": {**metrics.get("provenance", {}), **curve}}
+        whole = json_values(whole)
         whole["provenance"][DIGEST] = digest(whole)
-        write_atomically(self.metrics, (json.dumps(whole, indent=2) + "\n").encode())
+        write_atomically(self.metrics, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
 
 
 DIGEST = "metrics_sha256"  # entry of the provenance in metrics.json: the SHA-256 of everything else in the file
@@ -214,11 +219,27 @@ def was_edited(metrics: Mapping[str, Any]) -> bool:
     return isinstance(facts, Mapping) and DIGEST in facts and facts[DIGEST] != digest(metrics)
 
 
-def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """Return estimates in bits/dim as entries of metrics.json."""
-    return {name: estimate._asdict() for name, estimate in estimates.items()}
+def json_values(tree: Any) -> Any:
+    """Return a tree of plain values with null for every number that is not finite."""
+    if isinstance(tree, Mapping):
+        return {name: json_values(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [json_values(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    """Return estimates in bits/dim as entries of metrics.json: their fields, and the 95 % interval over the draws."""
+    entries = {}
+    for name, estimate in estimates.items():
+        low, high = estimate.interval()
+        entries[name] = json_values({**estimate._asdict(), "low": low, "high": high})
+    return entries
 
 
 def read_estimate(entry: Mapping[str, Any]) -> Estimate:
     """Return the estimate of an entry of metrics.json; TypeError, ValueError or OverflowError if it is malformed."""
-    return Estimate(**{name: float(value) for name, value in entry.items()})
+    fields = {"df": math.nan} | {name: entry[name] for name in Estimate._fields if name in entry}
+    if fields["df"] is None:
+        fields["df"] = math.inf
+    return Estimate(**{name: math.nan if value is None else float(value) for name, value in fields.items()})

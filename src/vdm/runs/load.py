@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from vdm.bound import VariationalModel
@@ -19,6 +19,7 @@ from vdm.errors import InvalidInput
 from vdm.networks.embedding import check_condition
 from vdm.runs.bounds import built_within, check_data_config, read_text
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
+from vdm.runs.exported import WEIGHTS, adopt_dtypes, read_description, read_weights
 from vdm.runs.reading import reading
 
 PARTS = ("model", "data", "test")  # the parts of a run's config that are built for an evaluation
@@ -63,11 +64,6 @@ class LoadedRun:
         return next(self.model.parameters(), torch.empty(0)).device
 
 
-def given_data(config: DictConfig) -> dict[str, Any]:
-    """Return the settings under ``data`` of a command that reads a checkpoint, as ``changes`` of ``load_run``."""
-    return {f"data.{name}": value for name, value in to_plain(config.data).items() if value is not None}
-
-
 def load_run(
     path: str,
     ema: bool = True,
@@ -78,8 +74,8 @@ def load_run(
     """Load the model of a checkpoint: no optimiser, no training task, no data.
 
     Args:
-        path: a checkpoint of ``vdm-train``.
-        ema: whether to load the averaged weights; the raw ones otherwise.
+        path: a checkpoint of ``vdm-train``, or the folder of an exported or imported model.
+        ema: whether to load the averaged weights; the raw ones otherwise. A model folder has one kind only.
         changes: settings, by dotted path, that replace the run's own; None values are skipped.
         trust: packages, besides this one, that the checkpoint's config may name.
         finite: whether to refuse weights with NaN or infinity.
@@ -88,10 +84,13 @@ def load_run(
         InvalidInput: see ``read_checkpoint``; a config that is malformed, or names a class outside the trusted packages;
             weights that do not fit it, or that are not finite.
     """
-    checkpoint, trusted = read_checkpoint(path), TrustParts(trust)
+    trusted = TrustParts(trust)
+    checkpoint = read_model_folder(Path(path)) if Path(path).is_dir() else read_checkpoint(path)
+    ema = ema if not Path(path).is_dir() else bool(checkpoint.weights(True))
     with reading(checkpoint.path, MALFORMED):
         config = _changed(_without_resources(checkpoint), changes or {})
         check_data_config(config["data"], checkpoint.path)
+        check_data_choice(checkpoint, config)
         for name in ("levels", "seed"):
             check_value(config[name], int, name)
         check_calls({name: config[name] for name in PARTS}, trusted)
@@ -101,6 +100,43 @@ def load_run(
     return run
 
 
+def read_model_folder(folder: Path) -> Checkpoint:
+    """Return the model in ``folder`` as a checkpoint whose config brings no data, to be evaluated with 4 replicates.
+
+    Raises:
+        InvalidInput: see ``vdm.load``.
+    """
+    description = read_description(folder)
+    prefix = "averaged.module." if description.weights == "ema" else "model."
+    config = {
+        "model": description.model,
+        "data": {
+            "_target_": "vdm.data.DataModule.of",
+            "source": {"_target_": "vdm.data.NoData", "_partial_": True},
+            "event_shape": description.event_shape,
+            "levels": description.levels,
+            "batch_size": 1,
+            "eval_batch_size": 250,
+        },
+        "test": {"_target_": "vdm.evaluation.BoundEvaluation", "repeats": 4, "seed": 2},
+        "levels": description.levels,
+        "seed": 0,
+    }
+    state = {f"{prefix}{name}": value for name, value in read_weights(folder, description).items()}
+    step = description.provenance.get("step", 0)
+    return Checkpoint(folder / WEIGHTS, config, description.provenance, state, step if isinstance(step, int) else 0)
+
+
+def check_data_choice(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
+    """Raise InvalidInput for data of another shape, or with another number of levels, than the model was made for."""
+    for name, given, own in (
+        ("levels", config["levels"], checkpoint.config["levels"]),
+        ("event_shape", config["data"].get("event_shape"), checkpoint.config["data"].get("event_shape")),
+    ):
+        if given != own:
+            raise InvalidInput(f"these data have {name}={given}, and the model is one of {name}={own}: choose other data")
+
+
 def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, finite: bool = True) -> None:
     """Put a checkpoint's averaged or raw weights into ``model``.
 
@@ -108,8 +144,10 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
         InvalidInput: weights of another model; with ``finite``, weights with NaN or infinity.
     """
     wanted, given = model.state_dict(), checkpoint.weights(ema)
-    _check_dtypes(wanted, given, checkpoint)
+    if not checkpoint.path.name == WEIGHTS:  # an imported model has the dtypes of its file
+        _check_dtypes(wanted, given, checkpoint)
     try:
+        adopt_dtypes(model, given)
         model.load_state_dict(given)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
@@ -147,7 +185,7 @@ def _check_dtypes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], che
 
 
 def foreign_checkpoint(checkpoint: Checkpoint) -> list[str]:
-    """Return a sentence if a checkpoint lies in the folder of another run than the one that wrote it, as far as both tell."""
+    """Return a sentence if a checkpoint lies in the folder of another run than its own, as far as both tell."""
     place = checkpoint.path.resolve().parents[1] / "run_id"
     try:
         own = read_text(place).strip()

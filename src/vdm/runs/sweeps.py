@@ -22,7 +22,7 @@ from vdm.runs.folder import RunFolder, read_estimate, was_edited
 from vdm.runs.provenance import fingerprints
 from vdm.runs.reading import check_contained, read_json, read_yaml, reading
 from vdm.runs.tables import read_curves, read_profiles, read_rows
-from vdm.terms import TERMS
+from vdm.terms import LABELS, TERMS
 
 Settings = dict[str, str]  # values of a job's overrides by name
 MAX_JOBS = 100_000  # most jobs that are listed from a multirun.yaml: a foreign one may hold a range that exhausts memory
@@ -129,13 +129,17 @@ def _finished(run: Run, metrics: Mapping[str, Any]) -> Run:
     flipped = bool(data.get("flip"))
     return run._replace(
         state="finished",
-        test={name: read_estimate(test[name]) for name in (*TERMS, *(key for key in test if key.startswith("layer_")))},
+        test={name: read_estimate(test[name]) for name in (*TERMS, *(key for key in test if _further_term(key)))},
         metrics=metrics,
         seed=str(provenance.get("seed", run.settings.get("seed"))),
         flipped=flipped,
         data_id=json.dumps([fingerprints(data) or data, flipped], sort_keys=True),
         warnings=[printable(str(sentence)) for sentence in metrics.get("warnings", [])],
     )
+
+
+def _further_term(name: str) -> bool:
+    return name not in TERMS and (name.startswith("layer_") or name in LABELS)
 
 
 def _progress(folder: RunFolder) -> str:

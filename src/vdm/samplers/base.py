@@ -12,6 +12,8 @@ from vdm.bound import Denoise
 from vdm.draws import AbstractDraws
 from vdm.errors import at_least, at_most
 from vdm.parameterisations import Prediction
+from vdm.process import FORWARD, ForwardProcess
+from vdm.samplers.guidance import Guidance, NoGuidance
 from vdm.samplers.spacing import Spacing, TimeSpacing
 from vdm.schedules import NoiseSchedule
 
@@ -34,7 +36,7 @@ class Step(NamedTuple):
     """One step from the noisier time t to the cleaner time s.
 
     x_t: (B, *event). gamma_s, gamma_t: (B,) or (B, *event). prediction: the denoiser's output at (x_t, γ_t). noise: draws
-    standard normals like x_t; a deterministic sampler does not call it. previous: None at the first step.
+    standard normals like x_t; a deterministic sampler does not call it. previous: None at the first step. process: q.
     """
 
     x_t: Tensor
@@ -43,6 +45,7 @@ class Step(NamedTuple):
     prediction: Prediction
     noise: Callable[[], Tensor]
     previous: PreviousStep | None = None
+    process: ForwardProcess = FORWARD
 
 
 class Sampler(ABC):
@@ -55,7 +58,7 @@ class Sampler(ABC):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling settings: a rule, a grid of times, and the number of steps in continuous time.
+    """Sampling settings: a rule, a grid of times, the number of steps in continuous time, and guidance.
 
     Raises:
         InvalidInput: ``steps`` below 1 or above ten million.
@@ -64,6 +67,7 @@ class Sampling:
     sampler: Sampler
     spacing: Spacing = field(default_factory=TimeSpacing)
     steps: int = 250
+    guidance: Guidance = field(default_factory=NoGuidance)
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps)
@@ -71,10 +75,15 @@ class Sampling:
 
 
 def trajectory(
-    sampling: Sampling, schedule: NoiseSchedule, denoise: Denoise, x_T: Tensor, draws: AbstractDraws
+    sampling: Sampling,
+    schedule: NoiseSchedule,
+    denoise: Denoise,
+    x_T: Tensor,
+    draws: AbstractDraws,
+    process: ForwardProcess = FORWARD,
 ) -> Iterator[Latent]:
     """Yield the latent at t = 1, then one after each step down to t = 0: ``sampling.steps`` + 1 latents."""
-    grid = sampling.spacing.times(schedule, sampling.steps, x_T.device)
+    grid = sampling.spacing.times(schedule.shared, sampling.steps, x_T.device)
     latent = Latent(x_T, schedule(grid[0].expand(len(x_T))))
     previous: PreviousStep | None = None
     yield latent
@@ -83,6 +92,6 @@ def trajectory(
         gamma_s = schedule(s.expand(len(x_t)))
         prediction = denoise(x_t, gamma_t)
         noise = partial(draws.normal, f"step_{number}", x_t)
-        x_s = sampling.sampler.step(denoise, Step(x_t, gamma_s, gamma_t, prediction, noise, previous))
+        x_s = sampling.sampler.step(denoise, Step(x_t, gamma_s, gamma_t, prediction, noise, previous, process))
         latent, previous = Latent(x_s, gamma_s), PreviousStep(prediction, gamma_t)
         yield latent

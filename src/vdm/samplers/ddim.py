@@ -29,6 +29,6 @@ class DDIMSampler(Sampler):
     def step(self, denoise: Denoise, step: Step) -> Tensor:
         fresh = self.eta**2 * step_fraction(step.gamma_s, step.gamma_t)
         noise2 = sigma2(step.gamma_s)
-        x_0, eps = step.prediction
+        x_0, eps = step.process.along(step.prediction, step.gamma_s, step.gamma_t, self.eta)
         mean = align(alpha_bar(step.gamma_s).sqrt(), x_0) * x_0 + align((noise2 * (1 - fresh)).sqrt(), x_0) * eps
         return mean if self.eta == 0 else mean + align((noise2 * fresh).sqrt(), x_0) * step.noise()

@@ -21,10 +21,11 @@ class DPMSolverSampler(Sampler):
 
     def step(self, denoise: Denoise, step: Step) -> Tensor:
         h = (step.gamma_t - step.gamma_s) / 2
-        x_0 = step.prediction.x_0
+        x_0 = step.process.along(step.prediction, None, step.gamma_t).x_0
         if step.previous is not None:
             ratio = h / (step.previous.gamma_t - step.gamma_t)  # h/2h′
-            x_0 = x_0 + align(ratio, x_0) * (x_0 - step.previous.prediction.x_0)
+            before = step.process.along(step.previous.prediction, None, step.previous.gamma_t)
+            x_0 = x_0 + align(ratio, x_0) * (x_0 - before.x_0)
         noise = (sigma2(step.gamma_s) / sigma2(step.gamma_t)).sqrt()
         signal = -alpha_bar(step.gamma_s).sqrt() * torch.expm1(-h)
         return align(noise, x_0) * step.x_t + align(signal, x_0) * x_0

@@ -17,8 +17,10 @@ class HeunSampler(Sampler):
     """
 
     def step(self, denoise: Denoise, step: Step) -> Tensor:
-        predicted = self._straight(step, step.prediction.eps)
-        return self._straight(step, (step.prediction.eps + denoise(predicted, step.gamma_s).eps) / 2)
+        eps = step.process.along(step.prediction, None, step.gamma_t).eps
+        predicted = self._straight(step, eps)
+        second = step.process.along(denoise(predicted, step.gamma_s), None, step.gamma_s).eps
+        return self._straight(step, (eps + second) / 2)
 
     def _straight(self, step: Step, eps: Tensor) -> Tensor:
         signal = (alpha_bar(step.gamma_s) / alpha_bar(step.gamma_t)).sqrt()

@@ -8,7 +8,10 @@ from vdm.schedules.fixed import (
     LinearSchedule,
     SigmoidSchedule,
     TabulatedSchedule,
+    cosine_betas,
     linear_betas,
+    table_gammas,
 )
 from vdm.schedules.gradients import endpoint_gradients_only, path_variance_loss
 from vdm.schedules.learned import LearnedEnds, MonotoneSchedule, PerPixelSchedule
+from vdm.schedules.polynomial import PolynomialSchedule

@@ -58,6 +58,15 @@ class NoiseSchedule(nn.Module, ABC):
     def rate(self, t: Tensor) -> Tensor:
         """Return γ′(t) > 0 in closed form, of γ(t)'s shape."""
 
+    def with_condition(self, latent: Tensor) -> "NoiseSchedule":
+        """Return γ(t) for rows with these auxiliary latents (B, L): the schedule itself, unless it depends on them."""
+        return self
+
+    @property
+    def shared(self) -> "NoiseSchedule":
+        """Return one γ(t) for all rows, which sets the grid of a sampler."""
+        return self
+
     @property
     def learned(self) -> bool:
         """Whether gradients train this schedule."""

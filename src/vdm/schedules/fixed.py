@@ -1,5 +1,6 @@
 """Schedules that nothing trains: curves in closed form, and curves through a table."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -113,6 +114,26 @@ def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> 
     return (1 - torch.linspace(first, last, steps, dtype=torch.float64)).tolist()
 
 
+@buildable
+def cosine_betas(steps: int = 1000, most: float = 0.999) -> list[float]:
+    """Return α_n = 1 − min(most, 1 − f(n/N)/f((n − 1)/N)), f(t) = cos²(π/2 (t + 0.008)/1.008) (Nichol & Dhariwal 2021)."""
+    f = [math.cos((n / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for n in range(steps + 1)]
+    return [1 - min(1 - after / before, most) for before, after in itertools.pairwise(f)]
+
+
+def table_gammas(alphas: Sequence[float]) -> Tensor:
+    """Return γ_n = log expm1(−log ᾱ_n), log ᾱ_n = Σ_{m ≤ n} log α_m, (N,) in float64.
+
+    Raises:
+        InvalidInput: fewer than two values, or values that are not in (0, 1).
+    """
+    table = torch.tensor(list(alphas), dtype=torch.float64)
+    if table.ndim != 1 or len(table) < 2 or not ((table > 0) & (table < 1)).all():
+        raise InvalidInput("a table of alphas needs at least two values, each between 0 and 1: 1 − β for each step")
+    b = -table.log().cumsum(0)
+    return b + torch.log(-torch.expm1(-b))
+
+
 class TabulatedSchedule(RestrictedSchedule):
     """γ as a smooth function of the step number n through the values of a table of per-step α, (1.34).
 
@@ -122,22 +143,20 @@ class TabulatedSchedule(RestrictedSchedule):
     secants, so g′ > 0 everywhere.
 
     Args:
-        alphas: α_1 … α_N, each in (0, 1); N ≥ 2.
+        gamma_min, gamma_max: the ends; null for γ_1 and γ_N.
+        alphas: α_1 … α_N, each in (0, 1); N ≥ 2. ``DiscreteTime(N)`` then has exactly the table's latents.
 
     Raises:
         InvalidInput: values that are not in (0, 1), or ends outside [γ_1, γ_N].
     """
 
-    def __init__(self, gamma_min: float, gamma_max: float, alphas: Sequence[float]) -> None:
-        table = torch.tensor(list(alphas), dtype=torch.float64)
-        if table.ndim != 1 or len(table) < 2 or not ((table > 0) & (table < 1)).all():
-            raise InvalidInput("a table of alphas needs at least two values, each between 0 and 1: 1 − β for each step")
-        b = -table.log().cumsum(0)
-        self.knots = b + torch.log(-torch.expm1(-b))
+    def __init__(self, gamma_min: float | None, gamma_max: float | None, alphas: Sequence[float]) -> None:
+        self.knots = table_gammas(alphas)
         secants = self.knots.diff()
         inner = 2 / (1 / secants[:-1] + 1 / secants[1:])
         self.slopes = torch.cat([secants[:1], inner, secants[-1:]])
-        super().__init__(gamma_min, gamma_max)
+        first, last = self.knots[[0, -1]].tolist()
+        super().__init__(first if gamma_min is None else gamma_min, last if gamma_max is None else gamma_max)
 
     def curve(self, tau: Tensor) -> Tensor:
         start, rise, left, right, u = self._piece(tau)

@@ -16,15 +16,21 @@ from vdm.reports.table import Table
 from vdm.runs.folder import RunFolder, as_metrics
 from vdm.runs.reading import check_contained, reading
 from vdm.runs.sweeps import Run, read_run
-from vdm.terms import TERMS
+from vdm.terms import AUXILIARY, LABELS, TERMS
 
 SWEEPS = Path("logs/lineage")
 
-HEADINGS = ("model", "total", "mc_se", "data_se", "reconstruction", "prior", "matching", "parameters", "steps", "CPU-s")
+HEADINGS = (
+    *("model", "total", "mc_se", "data_se", "reconstruction", "prior", "matching", "latent"),
+    *("parameters", "steps", "CPU-s"),
+)
 
 TITLE = "the ladder, bits/dim of the test set"
 
-NOTE = f"Matching: denoising matching, of the layers below the top. {console.ERRORS_NOTE} Both are for the total."
+NOTE = (
+    "Matching: denoising matching, of the layers below the top. Latent: the KL of an auxiliary latent. "
+    f"{console.ERRORS_NOTE} Both are for the total."
+)
 
 
 def lineage(config: DictConfig) -> None:
@@ -96,14 +102,16 @@ def latest_sweep() -> Path:
 def _row(name: str, run: Run) -> list[str]:
     """Return the bound by term with the total's errors, and the effort of training."""
     total, *terms = (run.test[term].shown() for term in TERMS)
+    latent = run.test[AUXILIARY].shown()[0] if AUXILIARY in run.test else ""
     facts = run.metrics["provenance"]
     spent = facts.get("training_cpu_seconds")
     effort = (f"{facts['parameters']:,}", str(facts["steps"]), "" if spent is None else f"{spent:.0f}")
-    return [mark_flips(name, run.flipped), *total, *(value for value, *_ in terms), *effort]
+    return [mark_flips(name, run.flipped), *total, *(value for value, *_ in terms), latent, *effort]
 
 
 def _picture(sweep: Path, runs: dict[str, Run]) -> Picture:
-    terms = {name: {term: run.test[term].value for term in TERMS[1:]} for name, run in runs.items()}
+    shown = [term for term in list(LABELS)[1:] if any(term in run.test for run in runs.values())]
+    terms = {name: {t: run.test[t].value if t in run.test else 0.0 for t in shown} for name, run in runs.items()}
     layers = {name: values for name, run in runs.items() if (values := layers_of(run))}
     files = {name: run.folder.pictures / "samples.png" for name, run in runs.items() if run.folder is not None}
     samples = {name: image for name, path in files.items() if (image := read_picture(path)) is not None}

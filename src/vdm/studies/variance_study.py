@@ -13,14 +13,13 @@ from torch import Tensor
 
 from vdm.batch import Batch
 from vdm.consistency import consistency_at, literal_consistency, literal_gap
-from vdm.denoiser import with_condition
 from vdm.divergence import HutchinsonDivergence
 from vdm.draws import AbstractDraws, Draws, scalar_dtype
 from vdm.elbo import DiscreteTime, one_time_estimate
 from vdm.errors import InvalidInput
 from vdm.evaluation.estimator import Progress
 from vdm.loss_history import LossObserver
-from vdm.models import VDM, DiffusionModel
+from vdm.models import VDM, DiffusionModel, RelaxedVDM
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler, UniformTimes
 
@@ -72,7 +71,8 @@ class VarianceStudy:
             )
         self.model, self.data, self.repeats, self.seed = model.at(self.time), data, repeats, seed
         self.x = data.x.to(scalar_dtype(data.x.device))
-        self.x_0, self.denoise = model.likelihood.encode(self.x), with_condition(model.denoiser, data.condition)
+        self.x_0, self.given = model.likelihood.encode(self.x), model.given(self.x, Draws(seed), data.condition)
+        self.denoise = self.given.denoise
 
     @torch.no_grad()
     def per_step(self, form: str, progress: Progress) -> PerStep:
@@ -89,7 +89,7 @@ class VarianceStudy:
     def with_schedule(self, schedule: NoiseSchedule) -> "VarianceStudy":
         """Return a study of the same denoiser with another schedule between the same ends."""
         own = self.model
-        other = VDM(schedule, own.denoiser, own.likelihood, self.time)
+        other = RelaxedVDM(VDM(schedule, own.denoiser, own.likelihood, self.time), own.process)
         return VarianceStudy(other, self.data, self.time.timesteps, self.repeats, self.seed)
 
     @torch.no_grad()
@@ -157,7 +157,7 @@ def _consistency(study: VarianceStudy, draws: AbstractDraws) -> tuple[Tensor, Te
 
 def _denoising_at(study: VarianceStudy, u: Tensor, draws: AbstractDraws) -> Tensor:
     noise, density = draws.normal("x_t", study.x_0), torch.ones_like(u)
-    return one_time_estimate(study.time, study.model.schedule, study.x_0, noise, u, density, study.denoise).matching()
+    return one_time_estimate(study.time, study.given, study.x_0, noise, u, density).matching()
 
 
 def _consistency_at(study: VarianceStudy, u: Tensor, draws: AbstractDraws) -> Tensor:
@@ -165,7 +165,7 @@ def _consistency_at(study: VarianceStudy, u: Tensor, draws: AbstractDraws) -> Te
     i = 1 + (u * steps).floor().clamp(max=steps - 1)
     before = torch.where(i > 1, schedule((i - 2).clamp(min=0) / steps), -40.0)
     gammas = [before, *study.time.ends(schedule, i)]
-    return steps * consistency_at(study.x_0, gammas, draws, study.denoise)
+    return steps * consistency_at(study.x_0, gammas, draws, study.denoise, study.given.process)
 
 
 FORMS: Mapping[str, BoundForm] = {

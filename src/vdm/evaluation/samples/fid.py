@@ -124,6 +124,7 @@ class FID:
             settings = ", ".join(f"{name}={value}" for name, value in vars(sampler).items())
             facts["sampler"] = f"{type(sampler).__name__}({settings})"
             facts["spacing"] = type(spacing).__name__
+            facts["guidance"] = f"{type(model.sampling.guidance).__name__}({vars(model.sampling.guidance)})"
             facts["steps"] = self.steps or model.default_steps
         facts |= {"data": self.reference, "network": self.network.identity()}
         if min(self.n, self.reference["examples"]) < 10 * self.network.num_features:

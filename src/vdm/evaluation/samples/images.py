@@ -8,10 +8,12 @@ from PIL import Image
 from torch import Tensor
 
 from vdm.bound import VariationalModel
+from vdm.consistency import latents
 from vdm.data import DataModule
 from vdm.draws import ExampleDraws
 from vdm.elbo import DiscreteTime
 from vdm.gamma import event_mean
+from vdm.given import Given
 from vdm.models import DiffusionModel, LatentModel
 from vdm.plots.images import labelled
 from vdm.samplers import Latent
@@ -65,7 +67,7 @@ class NoisedExamples(NamedTuple):
     """Test examples x (n, *event) and the latents of one joint trajectory x_1 … x_T ~ q(· | x_0), evenly spaced in t."""
 
     x: Tensor
-    condition: Tensor | None
+    given: Given
     latents: list[Latent]
 
     @property
@@ -89,9 +91,11 @@ def noised_examples(model: DiffusionModel, data: DataModule, seed: int) -> Noise
     split, device = data.splits()["test"], next(model.parameters()).device
     x = split.x[: examples_per_image(data)].to(device)
     condition = None if split.condition is None else split.condition[: len(x)].to(device)
-    time = DiscreteTime(COLUMNS - 1)
-    z = model.at(time).as_mhvae().latents(x, ExampleDraws(torch.arange(len(x)), seed), condition)
-    return NoisedExamples(x, condition, [Latent(x_t, time.gamma(model.schedule, i, x_t)) for i, x_t in enumerate(z, 1)])
+    draws = ExampleDraws(torch.arange(len(x)), seed)
+    given = model.given(x, draws, condition)
+    gammas = DiscreteTime(COLUMNS - 1).gammas(given.schedule, x)
+    chain = latents(model.likelihood.encode(x), gammas, draws, given.process)
+    return NoisedExamples(x, given, [Latent(at.x_t, at.gamma_t) for at in chain])
 
 
 def draw_noising(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
@@ -102,7 +106,7 @@ def draw_noising(model: DiffusionModel, data: DataModule, noising: NoisedExample
 @torch.no_grad()
 def draw_denoised(model: DiffusionModel, data: DataModule, noising: NoisedExamples) -> Image.Image:
     """Draw each x_t of the trajectory and, below it, the denoiser's prediction x̂_0(x_t)."""
-    predicted = [model.predict_data(latent, noising.condition) for latent in noising.latents]
+    predicted = [model.most_probable(latent, noising.given) for latent in noising.latents]
     rows = {CURRENT: [noising.x, *_nearest(model, noising.latents)], PREDICTED: [noising.x, *predicted]}
     return data.source.frames(rows, noising.captions, levels_of(model))
 
@@ -115,10 +119,11 @@ def draw_trajectory(model: DiffusionModel, data: DataModule, seed: int, steps: i
     condition = None if condition is None else condition.to(next(model.parameters()).device)
     chosen = [round(steps * i / (COLUMNS - 1)) for i in range(COLUMNS)]
     draws = ExampleDraws(torch.arange(n), seed)
-    latents = model.trajectory(n, data.event_shape, steps=steps, draws=draws, condition=condition)
-    found = {number: latent for number, latent in enumerate(latents) if number in chosen}
+    path = model.trajectory(n, data.event_shape, steps=steps, draws=draws, condition=condition)
+    found = {number: latent for number, latent in enumerate(path) if number in chosen}
     shown = [found[number] for number in chosen]
-    rows = {CURRENT: _nearest(model, shown), PREDICTED: [model.predict_data(latent, condition) for latent in shown]}
+    predicted = [model.predict_data(latent, condition, draws) for latent in shown]
+    rows = {CURRENT: _nearest(model, shown), PREDICTED: predicted}
     return data.source.frames(rows, [noise_level(latent) for latent in shown], levels_of(model))
 
 

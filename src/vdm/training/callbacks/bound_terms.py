@@ -1,5 +1,6 @@
 """Logging of the bound and its terms, in training and evaluation."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +13,7 @@ from vdm.errors import at_least
 from vdm.estimate import Estimate
 from vdm.evaluation import BoundEvaluation, BoundSummary
 from vdm.runs.tables import STANDARD_ERRORS
-from vdm.terms import TERMS, term_names
+from vdm.terms import LABELS
 from vdm.training.loggers.base import log_metrics
 from vdm.training.task import VariationalTask
 
@@ -44,7 +45,8 @@ class BoundTerms(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         bound: Elbo = outputs["bound"]
-        sums = torch.stack([bound.terms()[name].detach().double().sum() for name in TERMS])
+        terms = {name: value for name, value in bound.terms().items() if name in LABELS}
+        sums = torch.stack([value.detach().double().sum() for value in terms.values()])
         self._sums = sums if self._sums is None else self._sums.to(sums) + sums
         self._count += len(bound.reconstruction)
         if trainer.global_step == self._step:  # gradients are still being accumulated
@@ -52,7 +54,7 @@ class BoundTerms(Callback):
         self._step = trainer.global_step
         if self._step % self.every == 0:
             means = (self._sums / self._count).tolist()
-            metrics = {f"train/{name}": mean for name, mean in zip(TERMS, means, strict=True)}
+            metrics = {f"train/{name}": mean for name, mean in zip(terms, means, strict=True)}
             for optimizer in trainer.optimizers[:1]:
                 metrics["train/learning_rate"] = optimizer.param_groups[0]["lr"]
             log_metrics(trainer, metrics)
@@ -70,7 +72,7 @@ class BoundTerms(Callback):
         self._sums, self._count = state_dict["sums"], state_dict["count"]
         self.validated = state_dict.get("validated")
         stored = state_dict["results"].items()
-        self.results = {stage: {name: Estimate(*e) for name, e in terms.items()} for stage, terms in stored}
+        self.results = {stage: {name: Estimate(*[*e, math.nan][:5]) for name, e in terms.items()} for stage, terms in stored}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: VariationalTask) -> None:  # type: ignore[override]
         self._start(pl_module, pl_module.validation)
@@ -95,11 +97,13 @@ class BoundTerms(Callback):
         log_metrics(trainer, self._finish("test"))
 
     def _start(self, pl_module: VariationalTask, evaluation: BoundEvaluation) -> None:
-        names = term_names(pl_module.evaluated.matching_entries)
-        self._summary = BoundSummary(evaluation.repeats, names).to(pl_module.device)
+        model = pl_module.evaluated
+        summary = BoundSummary(evaluation.repeats, model.term_names, model.independent_draws)
+        self._summary = summary.to(pl_module.device)
 
     def _finish(self, stage: str) -> dict[str, float]:
         """Return ``val/bits_per_dim``, ``val/bits_per_dim_mc_se``, ``val/bits_per_dim_data_se`` and so on, in bits/dim."""
         self.results[stage] = terms = self._summary.compute()
+        named = {f"{stage}/{name}": each for name, each in terms.items()}
         ends = ("", *STANDARD_ERRORS)
-        return {f"{stage}/{name}{end}": value for name, each in terms.items() for end, value in zip(ends, each, strict=True)}
+        return {f"{name}{end}": number for name, each in named.items() for end, number in zip(ends, each[:3], strict=True)}

@@ -1,5 +1,6 @@
 """Metrics and images in one Weights & Biases run, online or offline."""
 
+import inspect
 import sys
 import threading
 import urllib.error
@@ -13,33 +14,45 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from vdm.errors import InvalidInput, did_you_mean
 from vdm.runs.tables import WANDB_STEP
 from vdm.training.loggers.base import ImageLogger, RunLogger
 
-ROWS_PER_STEP = 100
-"""W&B's step counter is 100 × step + row, so that it shows which rows a run already has."""
+OWN_OPTIONS = {"project", "dir", "mode", "id", "name", "group", "resume", "settings", "config", "reinit"}
+"""Arguments of ``wandb.init`` that the logger sets itself."""
 
 
 class WandbLogger(ImageLogger, RunLogger):
-    """Log metrics under their own names over ``trainer/global_step``, images and the config; rank 0 only.
+    """Log metrics under their own names, images and the config; rank 0 only.
 
-    A resumed run has the same id, and logs ``resumed_at``, the step that it resumes after. An online run cannot delete rows,
-    so rows of later steps that it already has are not logged again. The run is offline on request, without an API key, or
-    if the server does not answer; one line on stderr then gives the reason and the command to upload it later.
+    W&B's ``_step`` is the number of optimiser steps taken, and all that is logged at one step is one row. A resumed run has
+    the same id, and logs ``resumed_at``, the step that it resumes after. An online run cannot delete rows, so steps that it
+    already has are not logged again; what a run logs at the step at which it resumes, such as its test, gets the next row.
+    The run is offline on request, without an API key, or if the server does not answer; one line on stderr then gives the
+    reason and the command to upload it later.
 
     Args:
         folder: W&B writes to its subfolder ``wandb``.
         offline: stay offline even if the server could be reached.
         lowest: metrics whose minimum is the run's summary; all others have their last value.
         patience: seconds to wait for the server at the start; the upload at the end may take ten times as long.
+        options: further arguments of ``wandb.init``: entity, tags, notes, job_type and so on; null leaves one out.
+
+    Raises:
+        InvalidInput: an option that ``wandb.init`` does not have, or that this logger sets itself.
     """
 
-    def __init__(self, project: str, folder: str, offline: bool, lowest: Sequence[str], patience: float) -> None:
+    def __init__(
+        self, project: str, folder: str, offline: bool, lowest: Sequence[str], patience: float, **options: Any
+    ) -> None:
         super().__init__()
         self.project, self.folder = project, Path(folder)
         self.offline, self.lowest, self.patience = offline, tuple(lowest), patience
+        known = sorted(inspect.signature(wandb.init).parameters.keys() - OWN_OPTIONS)
+        for name in options.keys() - set(known):
+            raise InvalidInput(f"logger.wandb.{name} is not an option{did_you_mean(name, known, ', '.join(known))}")
+        self.options = {name: value for name, value in options.items() if value is not None}
         self._run: wandb.Run | None = None
-        self._row = -1
 
     @property
     def name(self) -> str:
@@ -65,23 +78,22 @@ class WandbLogger(ImageLogger, RunLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        self.experiment.config.update(dict(params), allow_val_change=True)
+        settings = {name: value for name, value in params.items() if name != "output_dir"}
+        self.experiment.config.update(_without_path(settings, str(self.folder)), allow_val_change=True)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         step, run = step or 0, self.experiment
-        self._row = max(self._row + 1, ROWS_PER_STEP * step)
-        if self._row >= run.step:
-            run.log({**metrics, WANDB_STEP: step}, step=self._row, commit=True)
+        if step >= run.step or step == self.identity.resumed_at:
+            run.log({**metrics, WANDB_STEP: step}, step=max(step, run.step))
 
     @rank_zero_only
     def log_image(self, name: str, image: Image.Image, step: int) -> None:
         self.log_metrics({name: wandb.Image(image)}, step)
 
     def _mark_resumed(self, run: wandb.Run, step: int) -> None:
-        """Count rows as if none came after ``step``, and log ``resumed_at`` without using up a row."""
-        self._row = min(run.step, ROWS_PER_STEP * (step + 1)) - 1
-        run.log({"resumed_at": step, WANDB_STEP: step}, step=max(run.step, ROWS_PER_STEP * step), commit=False)
+        """Log ``resumed_at`` in the row of ``step``, or in the first row that the run does not have yet."""
+        run.log({"resumed_at": step, WANDB_STEP: step}, step=max(run.step, step), commit=False)
 
     def _start(self) -> wandb.Run:
         reason = "logger.wandb.offline=true" if self.offline else why_offline(self.patience)
@@ -110,7 +122,17 @@ class WandbLogger(ImageLogger, RunLogger):
             group=self.identity.group,
             resume="allow",
             settings=settings,
+            **self.options,
         )
+
+
+def _without_path(node: Any, folder: str) -> Any:
+    """Return a config with ``folder`` cut from its texts, so that only settings differ between runs."""
+    if isinstance(node, Mapping):
+        return {name: _without_path(value, folder) for name, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_without_path(value, folder) for value in node]
+    return node.replace(folder, "…") if isinstance(node, str) else node
 
 
 def why_offline(patience: float) -> str | None:

@@ -1,0 +1,1 @@
+"""Models that other projects trained, written as exported models of this one: ``vdm-import``."""
