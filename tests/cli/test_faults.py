@@ -428,6 +428,20 @@ def test_exception_of_one_process_is_the_reason(home, monkeypatch):
 
 
 @pytest.mark.slow
+def test_nan_in_a_validation_of_one_process_is_told(home, monkeypatch):
+    """Rank 0, whose own part is finite, does not report a number of its own examples alone."""
+    folder = home / "nan"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"), prepend=os.pathsep)
+    poison = ("+callbacks.poison._target_=poison.PoisonValidation", "+callbacks.poison.rank=1", "trainer.max_steps=2")
+    process = start("vdm-train", folder, *SMALL, "trainer=ddp", "trainer.devices=2", *poison, "trainer.val_check_interval=2")
+    process.communicate(timeout=400)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["val"]["bits_per_dim"]["value"] is None
+    assert any("bits per dim of the validation is nan" in sentence for sentence in metrics["warnings"])
+    assert metrics["test"]["bits_per_dim"]["value"] > 0
+
+
+@pytest.mark.slow
 def test_non_finite_loss_of_one_process_ends_both(home, monkeypatch):
     """Rank 0 ends too, although its own loss is finite, and saves no gradient of rank 1."""
     folder = home / "poisoned"
