@@ -21,7 +21,6 @@ from omegaconf import DictConfig
 
 from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
-from vdm.data.module import check_device
 from vdm.errors import InvalidInput, did_you_mean
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.reports import console
@@ -120,8 +119,10 @@ def check_resources(data: Mapping[str, Any], processes: object = 1) -> None:
             )
     given = data.get("device")
     if given is not None:
-        check_device(str(given))
-        device = torch.device(str(given))
+        try:
+            device = torch.device(str(given))
+        except RuntimeError:
+            return  # the data module says which there are
         found = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 1)
         if (device.index or 0) >= found and device.type != "cpu":
             raise InvalidInput(f"data.device={given} is not on this machine: use null to choose by memory, or cpu")
