@@ -144,7 +144,7 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
         InvalidInput: weights of another model; with ``finite``, weights with NaN or infinity.
     """
     wanted, given = model.state_dict(), checkpoint.weights(ema)
-    if not checkpoint.path.name == WEIGHTS:  # an imported model has the dtypes of its file
+    if checkpoint.path.name != WEIGHTS:  # an imported model has the dtypes of its file
         _check_dtypes(wanted, given, checkpoint)
     try:
         adopt_dtypes(model, given)
