@@ -19,7 +19,7 @@ ANNOUNCED = ("experiment", "rung", "data", "model", "schedule")
 
 def train() -> None:
     """Run ``vdm-train``."""
-    settings = {"resume": bool, "logger": Mapping[str, Mapping]}
+    settings = {"resume": bool, "ckpt": str | None, "logger": Mapping[str, Mapping]}
     command.run("train", "vdm.cli.train:train", settings, announcement)
 
 
