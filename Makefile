@@ -68,7 +68,7 @@ test-cluster: setup ## jobs on a real SLURM, started on this machine from Debian
 soak: setup ## hours: long training, a sweep of many jobs, many random configs; SOAK=folder for what they write
 	@$(BIN)/python benchmarks/soak/steps.py folder=$(SOAK)/steps steps=$(STEPS)
 	@$(BIN)/python benchmarks/soak/sweep.py folder=$(SOAK)/sweep jobs=$(JOBS)
-	@VDM_EXAMPLES=200 $(PYTEST) -m "slow or not slow" tests/config/test_random_configs.py
+	@VDM_EXAMPLES=200 $(PYTEST) -m "slow or not slow" tests/config/test_random_configs.py tests/cli/test_one_thing_wrong.py
 
 lint: setup ## style, types, and the floors of the architecture
 	@$(BIN)/ruff check .

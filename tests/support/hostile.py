@@ -23,7 +23,7 @@ CALLS = {
     "a writing function of this package": {
         "_target_": "vdm.runs.files.write_atomically", "path": "{file}", "content": "x",
     },
-    "a method without its object": {"_target_": "vdm.runs.folder.RunFolder.note_failure", "_args_": ["{file}", 1]},
+    "a method without its object": {"_target_": "vdm.runs.folder.RunFolder.write_metrics", "_args_": ["{file}", 1]},
     "hydra's look-up": {"_target_": "hydra.utils.get_method", "path": "os.system"},
     "hydra's call": {"_target_": "hydra.utils.call", "_args_": [{"_target_": "os.system", "_args_": ["{command}"]}]},
     "hydra's look-up of objects": {"_target_": "hydra.utils.get_object", "path": "os.system"},

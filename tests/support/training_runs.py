@@ -54,7 +54,7 @@ class Stop(Callback):
         self.step, self.action = step, action
         setattr(self, moment, self._act)
 
-    def _act(self, trainer, *_):
+    def _act(self, trainer, *_, **__):
         if trainer.global_step == self.step:
             self.action()
 
@@ -63,7 +63,7 @@ def kill():
     raise Killed
 
 
-def stopped_run(folder, monkeypatch, step, moment, action):
+def stopped_run(folder, monkeypatch, step, moment, action, *overrides):
     """Run vdm-train until ``action`` stops it, and return its exit status, None if it was killed."""
     build = train.CheckpointMetadata
 
@@ -77,7 +77,7 @@ def stopped_run(folder, monkeypatch, step, moment, action):
     with monkeypatch.context() as patch:
         patch.setattr(train, "CheckpointMetadata", metadata_and_stop)
         try:
-            return vdm_train(folder)
+            return vdm_train(folder, *overrides)
         except Killed:
             return None
 

@@ -9,7 +9,7 @@ import torch
 
 from vdm.evaluation import ranks
 from vdm.training.callbacks.last import LastCheckpoint
-from vdm.training.signals import Signals
+from vdm.training.signals import Signals, end
 from vdm.training.slurm import forget_earlier_result
 
 
@@ -62,7 +62,7 @@ def test_requeued_job_deletes_its_own_earlier_result(tmp_path, monkeypatch, star
     assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
-@pytest.mark.parametrize(("tasks", "handler"), [(None, signal.SIG_DFL), ("1", signal.SIG_IGN)])
+@pytest.mark.parametrize(("tasks", "handler"), [(None, end), ("1", signal.SIG_IGN)])
 @pytest.mark.parametrize("stage", ["test", "validate"])
 def test_sigterm_after_training_ends_the_process_at_once(monkeypatch, tasks, handler, stage):
     """In a SLURM job SIGTERM is ignored, since SLURM ends the process."""

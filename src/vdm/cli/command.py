@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vdm.cli.early import Command, check, check_early
 from vdm.cli.help import help_text
+from vdm.cli.launch import check_launch
 from vdm.config.arguments import checked_arguments
 from vdm.config.composed import to_plain
 from vdm.config.groups import config_directory
@@ -31,11 +32,15 @@ from vdm.config.signatures import check_value
 from vdm.errors import InvalidInput, did_you_mean, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.version import code_version
+from vdm.training.signals import ending
 
 USER_ERRORS = (InvalidInput, HydraException, OmegaConfBaseException)
 """Errors in the input, which end a command with one line and status 2."""
 
-DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+DENIED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 """Error numbers of a full disk, a missing permission, or a file in the place of a folder."""
 
 SHARED_SETTINGS = {"output_dir": str, "trust": str | list[str] | None}
@@ -56,12 +61,18 @@ def run(
     Errors in the input end the command with one line and status 2; any other exception keeps its traceback. In a
     multirun the other jobs run first.
     """
-    command = Command(config_name, task, SHARED_SETTINGS | dict(settings or {}), announce)
+    with ending():
+        _run(Command(config_name, task, SHARED_SETTINGS | dict(settings or {}), announce))
+
+
+def _run(command: Command) -> None:
+    config_name = command.config_name
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through to this function
     decorate = hydra.main(version_base="1.3", config_path=config_directory(), config_name=config_name)
     try:
         if _told_about_itself(config_name, sys.argv[1:]):
             return
+        check_launch(sys.argv[1:])
         sys.argv[1:] = checked_arguments(sys.argv[1:])
         check_early(command, sys.argv[1:])
         decorate(_checked(command))()
@@ -70,7 +81,8 @@ def run(
     except OSError as error:
         if error.errno not in (*DENIED, *DISK_FAILURES):
             raise
-        stop(write_error_message(Path(error.filename or "a file"), error))
+        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "a file"  # Hydra writes there first
+        stop(write_error_message(Path(error.filename or folder), error))
     except KeyboardInterrupt:
         stop("stopped by the keyboard", status=130)
 
@@ -107,6 +119,8 @@ def _checked(command: Command) -> Callable[[DictConfig], Any]:
             task = resolve_name(command.task) if isinstance(command.task, str) else command.task
             quiet()
             resolve_name("vdm.cli.machine:prepare")()
+            if "output_dir" in given:
+                task = resolve_name("vdm.cli.logged:logged")(task)
             return task(config)
         except USER_ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -136,11 +150,14 @@ def _line(config_name: str, error: BaseException) -> str:
     return line
 
 
+PLACES = ("root", "cache")  # settings that not every source of data has
+
+
 def data_changes(config: DictConfig) -> dict[str, Any]:
-    """Return the changes to a run's config that ``data=…`` of an evaluation asks for; none without it."""
-    if OmegaConf.select(config, "data") is None:
-        return {}
-    data = to_plain(config.data)
+    """Return the changes to a run's config that ``data=…``, or ``data.root=…`` and so on, of an evaluation ask for."""
+    data = {name: value for name, value in to_plain(config.data).items() if value is not None or name not in PLACES}
+    if "_target_" not in data:
+        return {f"data.{name}": value for name, value in data.items() if value is not None}
     return {"data": data | ({"seed": 0} if data.get("seed", 0) is None else {}), "levels": config.levels}
 
 

@@ -17,7 +17,7 @@ ANNOUNCED = ("experiment", "rung", "data", "model", "schedule")
 """Groups whose options say what is trained."""
 
 
-TRAIN_SETTINGS = {"resume": bool, "logger": Mapping[str, Mapping]}
+TRAIN_SETTINGS = {"resume": bool, "ckpt": str | None, "logger": Mapping[str, Mapping]}
 """Types of the settings of ``vdm-train`` that are not arguments of any part."""
 
 

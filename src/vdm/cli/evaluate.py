@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from vdm.batch import Batch, first_examples
 from vdm.cli import command, entry, machine
+from vdm.cli.preflight import check_resources
 from vdm.cli.train import leave_nothing_open
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.errors import InvalidInput
@@ -27,10 +28,11 @@ from vdm.reports import console
 from vdm.runs.examples import Examples, description, write_examples
 from vdm.runs.files import file_sha256
 from vdm.runs.folder import RunFolder, as_metrics
-from vdm.runs.load import LoadedRun, check_data, load_run
+from vdm.runs.load import LoadedRun, check_data, foreign_checkpoint, load_run
 from vdm.runs.provenance import provenance
 from vdm.training.callbacks.bound_terms import BoundTerms
 from vdm.training.callbacks.progress import Progress
+from vdm.training.signals import ENDING, keep_lightning_out
 from vdm.training.task import EvaluationTask
 
 
@@ -92,7 +94,7 @@ def evaluate(config: DictConfig) -> float:
 def _evaluate(config: DictConfig) -> float:
     request = _prepare(config)
     own = own_bound(request)
-    with _sigterm_as_exit():
+    with _signals_as_exit():
         measured = _measure(request, own)
     if is_rank_zero():
         _conclude(request, measured)
@@ -118,6 +120,7 @@ def _prepare(config: DictConfig) -> Request:
     }
     for part in ("model.sampling.sampler", "model.sampling.spacing"):
         changes[part] = OmegaConf.select(config, part)
+    check_resources(to_plain(config.data), to_plain(config.devices))
     run = load_run(config.ckpt, config.ema, changes, config.trust)
     test = run.part("test")
     check_data(run.model, run.data)
@@ -146,13 +149,14 @@ def _with_draws(node: DictConfig, name: str, config: DictConfig) -> DictConfig:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that the numbers known by then are written."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+def _signals_as_exit() -> Iterator[None]:
+    """Turn signals into SystemExit, so that the numbers known by then are written."""
+    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def own_bound(request: Request) -> OwnBound:
@@ -167,6 +171,7 @@ def own_bound(request: Request) -> OwnBound:
         "use_distributed_sampler": False,
     }
     trainer: pl.Trainer = instantiate_own(settings, "accelerator and devices")
+    keep_lightning_out(trainer)
     run.data.trainer = trainer  # each process takes its share
     task = EvaluationTask(run.model, request.test)
     trainer.test(task, dataloaders=run.data.ordered(config.split), verbose=False)
@@ -199,7 +204,8 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
     asked = first_examples(whole, estimator.examples)  # a file's others are not read, nor moved
     data = Batch(asked.x.to(device), asked.index, None if asked.condition is None else asked.condition.to(device))
     model = request.run.model.to(device).eval().requires_grad_(False)
-    with tqdm(total=1000, desc=name, unit="‰", dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
+    form = "{l_bar}{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1000, desc=name, bar_format=form, dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
         return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
 
 
@@ -209,6 +215,7 @@ def _conclude(request: Request, measured: Measured) -> None:
     others = {result.name: result.terms for result in measured.results}
     trained = {"trained_on": run.checkpoint.provenance.get("data"), "samples": request.scores.entry}
     sentences = warnings.warnings(run.model, measured.own.terms, others, run.data, facts | trained)
+    sentences += foreign_checkpoint(run.checkpoint)
     folder = RunFolder(config.output_dir)
     write_examples(folder.examples, _examples(request, measured, facts))
     folder.write_metrics(_metrics(request, measured, {"warnings": sentences, "provenance": facts}))

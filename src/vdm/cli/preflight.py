@@ -8,22 +8,26 @@
 6. ``check_plan``: parts that are valid alone and do not make a run together, and own parts that break their law.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
+import torch
 from omegaconf import DictConfig
 
 from vdm.cli.job import job
 from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, did_you_mean
 from vdm.evaluation.bound import NO_AUTOCAST
 from vdm.laws import check_model
 from vdm.reports import console
-from vdm.runs.checkpoints import read_checkpoint
+from vdm.runs.bounds import read_text
+from vdm.runs.checkpoints import check_own, read_checkpoint
 from vdm.runs.folder import RunFolder
+from vdm.runs.load import check_state
 from vdm.runs.provenance import changed_splits
 from vdm.runs.resuming import check_same_settings
 from vdm.training.callbacks.bound_terms import BoundTerms
@@ -31,6 +35,19 @@ from vdm.training.callbacks.checkpoint import BestCheckpoint
 from vdm.training.callbacks.score_samples import ScoreSamples
 from vdm.training.checkpoint_io import CheckpointMetadata
 from vdm.training.task import VariationalTask, check_trainer_settings
+
+SET_HERE = {
+    "callbacks": "callbacks are added by name, +callbacks.mine._target_=…",
+    "logger": "loggers are added by name, logger=tensorboard or +logger.mine._target_=…",
+    "plugins": "vdm-train gives it its own, for files and clusters: leave it out",
+    "barebones": "it would leave out the callbacks that measure the bound: leave it out",
+    "enable_checkpointing": "checkpoints are callbacks: leave one out with ~callbacks.checkpoint",
+    "enable_progress_bar": "the bar is a callback: leave it out with ~callbacks.progress",
+}
+"""Arguments of the Trainer that vdm-train sets itself, and what to do instead."""
+
+AS_SET = {"callbacks": (None, []), "logger": (None, False), "plugins": (None, []), "enable_checkpointing": (None, True)}
+"""Values of those that change nothing; for the others null and false."""
 
 
 class Plan(NamedTuple):
@@ -71,15 +88,53 @@ class Plan(NamedTuple):
 def check_plan(plan: Plan) -> None:
     """Raise InvalidInput for a run whose parts do not go together."""
     check_batch_size(plan.data.batch_size, len(plan.data.splits()["train"].x))
+    for name, weights in plan.task.model.named_parameters():
+        if not weights.numel():
+            raise InvalidInput(f"model.{name} has shape {tuple(weights.shape)}, no weight: a size in its settings is 0")
     _check_processes(plan.trainer)
     check_precision(plan)
     _check_whole_splits(plan.trainer)
     check_trainer_settings(plan.trainer)
+    share, batches = plan.trainer.limit_train_batches, len(plan.data.splits()["train"].x) // plan.data.batch_size
+    if isinstance(share, float) and int(share * batches) < 1:
+        raise InvalidInput(f"trainer.limit_train_batches={share} of {batches} batches trains nothing: leave it out")
     if plan.scores is not None:
         plan.scores.scores.check(plan.task.evaluated, plan.data)
     check_model(plan.task.model, plan.data.splits()["train"].x)
     if plan.start is not None:
         _check_start(plan, plan.start)
+
+
+def check_resources(data: Mapping[str, Any], processes: object = 1) -> None:
+    """Raise InvalidInput for far more processes than this machine has processors, and for a device that it has not.
+
+    Args:
+        data: settings of the data; ``workers`` and ``device`` are looked at.
+        processes: how many the command starts on processors.
+    """
+    most, workers = 8 * (os.cpu_count() or 1), data.get("workers")
+    for name, number in (("data.workers", workers), ("processes (devices)", processes)):
+        if isinstance(number, int) and number > most:
+            raise InvalidInput(
+                f"{name}: {number} is more than 8 for each of the {most // 8} processors here: at most {most}"
+            )
+    given = data.get("device")
+    if given is not None:
+        try:
+            device = torch.device(str(given))
+        except RuntimeError:
+            return  # the data module says which there are
+        found = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 1)
+        if (device.index or 0) >= found and device.type != "cpu":
+            raise InvalidInput(f"data.device={given} is not on this machine: use null to choose by memory, or cpu")
+
+
+def check_trainer_arguments(settings: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for an argument of the Trainer that vdm-train would replace, and so ignore."""
+    for name, instead in SET_HERE.items():
+        value = settings.get(name)
+        if all(value is not same and value != same for same in AS_SET.get(name, (None, False))):
+            raise InvalidInput(f"trainer.{name}={value} cannot be set: {instead}")
 
 
 def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None:
@@ -90,6 +145,14 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
         if not isinstance(callback, pl.Callback):
             raise InvalidInput(f"callbacks.{name} is not a callback: leave it out with ~callbacks.{name}")
     best, scores = callbacks.get("checkpoint"), callbacks.get("score_samples")
+    measured = [f"val/{name}" for name in task.evaluated.term_names]
+    if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
+        measured.append(f"val/{scores.fid.name}")
+    for name, callback in callbacks.items():
+        monitor = getattr(callback, "monitor", None)
+        if callback is not best and monitor is not None and monitor not in measured:
+            near = did_you_mean(str(monitor), measured, f"choose one of {', '.join(measured)}")
+            raise InvalidInput(f"callbacks.{name}.monitor={monitor} is not measured by validations{near}")
     if best is None:
         return
     if not isinstance(best, BestCheckpoint):
@@ -97,9 +160,6 @@ def check_callbacks(callbacks: Mapping[str, Any], task: VariationalTask) -> None
             "callbacks.checkpoint must be a vdm.training.callbacks.checkpoint.BestCheckpoint, whose checkpoint the run "
             "is tested with: give another checkpoint callback another name"
         )
-    measured = [f"val/{name}" for name in task.evaluated.term_names]
-    if isinstance(scores, ScoreSamples) and scores.fid is not None and scores.every == 1:
-        measured.append(f"val/{scores.fid.name}")
     best.check(measured)
 
 
@@ -139,9 +199,14 @@ def _check_whole_splits(trainer: pl.Trainer) -> None:
 
 
 def _check_start(plan: Plan, start: Path) -> None:
-    """Refuse to resume from a checkpoint of other settings or other data, or from one without training state."""
-    checkpoint = read_checkpoint(start, for_resuming=True)
-    check_same_settings(start, checkpoint.config, plan.config)
+    """Refuse checkpoints of another run, other settings or another model, and to resume without training state."""
+    own = read_text(plan.folder.id).strip() if plan.folder.id.exists() else None
+    for path in sorted(plan.folder.checkpoints.glob("*.ckpt")):
+        checkpoint = read_checkpoint(path, for_resuming=path == start)
+        check_own(path, checkpoint.run_id, own)
+        check_same_settings(path, checkpoint.config, plan.config)
+        check_state(checkpoint, plan.task)
+    checkpoint = read_checkpoint(start)
     changed = changed_splits(plan.facts["data"], checkpoint.provenance.get("data"))
     if changed:
         raise InvalidInput(

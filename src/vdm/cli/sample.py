@@ -9,13 +9,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vdm.cli import command, entry, machine
+from vdm.cli.preflight import check_resources
 from vdm.draws import ExampleDraws
 from vdm.errors import InvalidInput, at_least, at_most
 from vdm.evaluation.samples.images import draw_trajectory, levels_of
 from vdm.models import DiffusionModel
 from vdm.networks.blocks import compile_blocks
 from vdm.reports import console
-from vdm.runs.files import write_atomically
+from vdm.runs.files import write_atomically, write_png
 from vdm.runs.folder import RunFolder
 from vdm.runs.load import LoadedRun, load_run
 
@@ -31,12 +32,12 @@ def sample(config: DictConfig) -> None:
         x = _step_by_step(run.model, run, config, steps)
         heading = f"{heading} in {steps} steps of {type(run.model.sampling.sampler).__name__}"
         path = folder.pictures / "trajectory.png"
-        draw_trajectory(run.model, run.data, config.seed, steps).save(path)
+        write_png(path, draw_trajectory(run.model, run.data, config.seed, steps))
         listed = [f"{console.short_path(path)} (from noise to data; below each latent, what the denoiser predicts)"]
     else:
         x = _in_batches(run, config)
     grid = folder.pictures / "samples.png"
-    run.data.picture(x[:256], levels_of(run.model)).save(grid)
+    write_png(grid, run.data.picture(x[:256], levels_of(run.model)))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=x.numpy())
     write_atomically(folder.samples, buffer.getvalue())
@@ -50,6 +51,7 @@ def _prepare(config: DictConfig) -> LoadedRun:
     at_least(1, n=config.n, batch_size=config.batch_size)
     at_most(n=config.n, batch_size=config.batch_size)
     chosen = {name: OmegaConf.select(config, name) for name in ("model.sampling.sampler", "model.sampling.spacing")}
+    check_resources(config.data)
     run = load_run(config.ckpt, config.ema, command.data_changes(config) | chosen, config.trust)
     run.model.to(machine.device_of(config.accelerator))
     if config.compile:

@@ -18,7 +18,7 @@ from vdm.plots.figures import bound_curves
 from vdm.reports import console
 from vdm.runs.checkpoints import read_checkpoint
 from vdm.runs.examples import Examples, description, write_examples
-from vdm.runs.files import file_sha256
+from vdm.runs.files import file_sha256, write_png
 from vdm.runs.folder import as_metrics
 from vdm.runs.tables import read_curves
 from vdm.training.callbacks.final_images import FinalImages
@@ -34,7 +34,8 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
         effort: parameters, steps and seconds of training, for the provenance.
     """
     bounds, test = plan.terms.results, plan.task.test
-    tested = {"checkpoint": checkpoint.name, "step": read_checkpoint(checkpoint).step, "weights": "ema"}
+    tested: dict[str, Any] = {"checkpoint": checkpoint.name, "checkpoint_sha256": file_sha256(checkpoint)}
+    tested |= {"step": read_checkpoint(checkpoint).step, "weights": "ema"}
     made = {
         "model": kind_of(plan.task.evaluated),
         "device": str(plan.trainer.strategy.root_device),
@@ -49,6 +50,12 @@ def write_results(plan: Plan, checkpoint: Path, effort: Mapping[str, Any]) -> No
         metrics["samples"] = {**scores, "checkpoint_sha256": file_sha256(checkpoint)}
     about = {**facts, "split": "test", "samples": scores}
     sentences = warnings.warnings(plan.task.evaluated, bounds["test"], {}, plan.data, about)
+    sentences += [effort["ended"]] if "ended" in effort else []
+    sentences += [
+        f"{name.replace('_', ' ')} of the validation is {each.value}: the checkpoint was chosen without it"
+        for name, each in bounds.get("val", {}).items()
+        if not math.isfinite(each.value)
+    ]
     trial = plan.callbacks.get("no_result")
     sentences = [trial.sentence, *sentences] if isinstance(trial, NoResult) else sentences
     write_examples(plan.folder.examples, _examples(plan))
@@ -80,7 +87,7 @@ def _save_images(plan: Plan) -> None:
     save_image(trainer, folder.pictures / "samples.png", "samples", draw_samples(model, data, 64, plan.config.seed))
     save_image(trainer, folder.pictures / "test_examples.png", "test_examples", draw_examples(model, data, 64))
     if folder.curves.exists():
-        bound_curves(read_curves(folder.curves)).savefig(folder.pictures / "bound.png", dpi=120)
+        write_png(folder.pictures / "bound.png", bound_curves(read_curves(folder.curves)))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, FinalImages):
             callback.save(trainer, model, data)
@@ -89,12 +96,14 @@ def _save_images(plan: Plan) -> None:
 def _print(plan: Plan, checkpoint: Path, sentences: list[str]) -> None:
     """Print the closing table, the images, and commands to try next."""
     bound, scores = plan.terms.results["test"], {} if plan.scores is None else plan.scores.scores.entry
+    profiles = [console.short_path(path) for path in sorted(plan.folder.root.glob("*-profile*"))]
     known = warnings.above_entropy(bound["bits_per_dim"], plan.data, "test")
     console.show(
         console.bound_table(f"{plan.data.title}, whole test set, averaged weights of {checkpoint.name}", bound),
         *([known] if known else []),
         *console.warnings_listing(sentences),
         console.pictures_listing(plan.folder.pictures),
+        *([console.listing("profiles", profiles)] if profiles else []),
         console.listing("next", _next_commands(plan, checkpoint)),
         *([console.samples_listing(scores)] if scores else []),
     )

@@ -1,5 +1,6 @@
 """Checkpoints, read without running code."""
 
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vdm.errors import InvalidInput
+from vdm.runs.bounds import check_archive, check_tensors, check_tree
 from vdm.runs.migration import migrate_checkpoint_1
 
 FORMAT = 2
@@ -37,6 +39,7 @@ class Checkpoint(NamedTuple):
     provenance: dict[str, Any]
     state: dict[str, Tensor]
     step: int
+    run_id: str | None = None
 
     def weights(self, ema: bool) -> dict[str, Tensor]:
         """Return the averaged weights, or the raw ones, by their names in the model."""
@@ -50,16 +53,19 @@ def read_content(path: Path) -> Content:
     Raises:
         InvalidInput: a file that is missing, damaged, truncated, not a checkpoint of vdm, or of another format.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InvalidInput(f"{path} is a folder: name the file, such as {path}/checkpoints/last.ckpt")
-    if not path.is_file():
+    if not os.path.isfile(path):  # also for a name that is too long to exist, unlike Path.is_file
         raise InvalidInput(f"no checkpoint at {path}: name a file that training wrote, such as …/checkpoints/last.ckpt")
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not verify the checksums
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except InvalidInput:
+        raise
     except Exception as error:  # a damaged file may raise anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "more in it than tensors and plain values" if isinstance(error, pickle.UnpicklingError) else first
@@ -69,6 +75,8 @@ def read_content(path: Path) -> Content:
         ) from error
     if not isinstance(content, dict) or KEY not in content:
         raise InvalidInput(f"{path} is not a checkpoint of vdm: it has no {KEY!r} entry")
+    check_tree(content[KEY], f"{path}: its entry {KEY!r}")
+    check_tree(content.get("callbacks"), f"{path}: its entry 'callbacks'")
     return migrated(content, path, MIGRATIONS, FORMAT)
 
 
@@ -106,7 +114,12 @@ def read_checkpoint(path: str | Path, for_resuming: bool = False) -> Checkpoint:
     entry = content[KEY]
     try:
         checkpoint = Checkpoint(
-            Path(path), entry["config"], entry["provenance"], content["state_dict"], content["global_step"]
+            Path(path),
+            entry["config"],
+            entry["provenance"],
+            content["state_dict"],
+            content["global_step"],
+            entry.get("run_id"),
         )
     except KeyError as error:
         raise InvalidInput(f"{path} is not a whole checkpoint of vdm: it has no {error}; use another one") from error
@@ -116,4 +129,14 @@ def read_checkpoint(path: str | Path, for_resuming: bool = False) -> Checkpoint:
             raise InvalidInput(f"{path} is not a checkpoint of vdm: its {name} is no {expected.__name__}; use another one")
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in checkpoint.state.items()):
         raise InvalidInput(f"{path} is not a checkpoint of vdm: its state is more than tensors by name; use another one")
+    check_tensors(checkpoint.state, checkpoint.path)
     return checkpoint
+
+
+def check_own(path: Path, written: object, own: str | None) -> None:
+    """Raise InvalidInput if the checkpoint at ``path`` was written by another run than ``own``, as far as it says."""
+    if written is not None and own is not None and written != own:
+        raise InvalidInput(
+            f"{path} was written by another run ({str(written)[:20]}, not {own}): put this run's own back, or remove it and "
+            "start in another folder"
+        )

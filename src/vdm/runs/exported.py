@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.trust import TrustParts
 from vdm.errors import InvalidInput
+from vdm.runs.bounds import JSON_BYTES, built_within, check_file, check_tree, read_text
 from vdm.runs.files import write_atomically
 from vdm.runs.migration import migrate_config
 
@@ -70,7 +71,8 @@ def read_description(folder: Path) -> Description:
     if not path.is_file():
         raise InvalidInput(f"{folder} holds no exported model: it has no {DESCRIPTION}; vdm-export writes one")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path, JSON_BYTES))
+        check_tree(content, str(path))
         version = content["format"]
         if version not in (1, FORMAT):
             raise InvalidInput(f"{path} has format {version}, this version of vdm reads {FORMAT}: export it again")
@@ -99,7 +101,8 @@ def load(folder: str | Path, trust: str | Sequence[str] | None = None) -> nn.Mod
     tensors = read_weights(folder, description)
     try:
         require_resolved(description.model, "model")
-        model = instantiate(description.model, TrustParts(trust), "model")
+        with built_within(tensors, folder / WEIGHTS):
+            model = instantiate(description.model, TrustParts(trust), "model")
         adopt_dtypes(model, tensors)
         model.load_state_dict(tensors)
         return model.eval()
@@ -116,6 +119,8 @@ def read_weights(folder: Path, description: Description) -> dict[str, Tensor]:
         InvalidInput: weights that are missing, changed or damaged.
     """
     path = folder / WEIGHTS
+    if path.is_file():
+        check_file(path)
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise InvalidInput(f"{path} is missing, cut short or not the file that {DESCRIPTION} describes: export it again")

@@ -3,8 +3,12 @@
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 from vdm.errors import InvalidInput
 
@@ -17,13 +21,34 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the disk into one InvalidInput that names ``path``, whoever writes it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise  # the folder is gone, which whoever holds it explains
+    except OSError as error:
+        raise InvalidInput(write_error_message(path, error)) from error
+
+
+def write_png(path: Path, image: Any) -> None:
+    """Write a picture of Pillow's or a figure of matplotlib's atomically."""
+    content = BytesIO()
+    if hasattr(image, "savefig"):
+        image.savefig(content, format="png", dpi=120)
+    else:
+        image.save(content, format="PNG")
+    write_atomically(path, content.getvalue())
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary file in the same folder, then rename it: ``path`` never holds a part of ``content``.
 
     Raises:
         InvalidInput: a full disk, or a folder without permission to write; an existing file is unchanged.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
@@ -35,8 +60,6 @@ def write_atomically(path: Path, content: bytes) -> None:
             except BaseException:
                 os.unlink(file.name)
                 raise
-    except OSError as error:
-        raise InvalidInput(write_error_message(path, error)) from error
 
 
 def write_error_message(path: Path, error: OSError) -> str:

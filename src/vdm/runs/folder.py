@@ -1,10 +1,13 @@
 """The folder of one run: its files, the lock on it, and the checks before a run starts or resumes in it."""
 
+import errno
+import hashlib
 import json
 import math
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
-from vdm.runs.files import not_a_folder_message, remove_remnants, write_atomically
+from vdm.runs.bounds import read_text
+from vdm.runs.files import file_sha256, not_a_folder_message, remove_remnants, write_atomically
 from vdm.runs.migration import migrate_config
-from vdm.runs.reading import read_yaml, reading
-from vdm.runs.resuming import check_same_settings
+from vdm.runs.reading import read_json, read_yaml, reading, shown
+from vdm.runs.resuming import check_same_settings, is_longer
 
 LOCK_TIMEOUT_S = 10  # seconds to wait for another process to release the folder
 RESTORE = "restore it, or choose another hydra.run.dir="
@@ -83,7 +87,10 @@ class RunFolder:
                     recorded = migrate_config(dict(read_yaml(self.config).items()))
                 check_same_settings(self.root, recorded, config)
         elif self.metrics.exists():
-            raise InvalidInput(f"{self.root} holds an earlier run's result: choose another hydra.run.dir=, or remove it")
+            raise InvalidInput(
+                f"{self.root} holds an earlier run's result: add resume=true to see it, or to go on with more "
+                "trainer.max_steps=, or choose another hydra.run.dir="
+            )
         elif written:
             raise InvalidInput(
                 f"{self.root} holds an earlier run that did not finish: add resume=true, or choose another hydra.run.dir="
@@ -122,6 +129,11 @@ class RunFolder:
         finally:
             lock.release()
 
+    def check_there(self) -> None:
+        """Raise FileNotFoundError, which ``locked`` explains, if the folder of a started run was removed or made anew."""
+        if not self.id.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.id))
+
     def _acquire(self, lock: BaseFileLock) -> None:
         try:
             lock.acquire()
@@ -144,14 +156,29 @@ class RunFolder:
         self.failure.unlink(missing_ok=True)
         if not self.id.exists():
             write_atomically(self.id, uuid.uuid4().hex[:12].encode())
-        return self.id.read_text()
+        return read_text(self.id)
+
+    def extends(self, config: DictConfig) -> int | None:
+        """Return the number of steps of the run here if ``config`` asks for more, which extends it; otherwise None."""
+        if not self.config.exists():
+            return None
+        with reading(self.config, RESTORE):
+            before, now = read_yaml(self.config)["trainer"]["max_steps"], config.trainer.max_steps
+        return before if is_longer(before, now) else None
+
+    def keep_earlier_result(self, steps: int) -> None:
+        """Rename the result of a run that is going to be extended beyond ``steps``."""
+        if self.metrics.exists():
+            os.replace(self.metrics, self.metrics.with_stem(f"metrics_of_{steps}_steps"))
 
     def result(self) -> dict[str, Estimate] | None:
         """Return the bounds of a finished run in bits/dim on ``test`` and, after a validation, ``val``; otherwise None."""
         if not self.metrics.exists():
             return None
         with reading(self.metrics, RESTORE):
-            metrics = json.loads(self.metrics.read_text())
+            metrics = read_json(self.metrics)
+            if was_edited(metrics):
+                raise InvalidInput(f"{self.metrics} was changed after the run wrote it: {RESTORE}")
             stages = ("test", "val") if "val" in metrics else ("test",)
             return {name: read_estimate(metrics[name]["bits_per_dim"]) for name in stages}
 
@@ -160,17 +187,32 @@ class RunFolder:
         records = [path for path in (self.overrides, self.root / ".hydra" / "overrides.yaml") if path.exists()]
         return [str(line) for line in read_yaml(records[0])] if records else []
 
-    def note_failure(self, error: Exception) -> None:
-        """Write the error as one line to failure.txt, unless the folder was removed."""
-        if not self.root.is_dir():
-            return
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        with suppress(InvalidInput):  # a second failure must not hide the first
-            write_atomically(self.failure, f"{reason}\n".encode())
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json atomically, with the SHA-256 of its content and of metrics.csv in its provenance.
 
-    def write_metrics(self, metrics: Mapping[str, object]) -> None:
-        """Write metrics.json atomically; NaN and infinity, which JSON lacks, become null."""
-        write_atomically(self.metrics, (json.dumps(json_values(metrics), indent=2, allow_nan=False) + "\n").encode())
+        NaN and infinity, which JSON lacks, become null.
+        """
+        curve = {"curve_sha256": file_sha256(self.curves)} if self.curves.exists() else {}
+        whole = {**metrics, "provenance": {**metrics.get("provenance", {}), **curve}}
+        whole = json_values(whole)
+        whole["provenance"][DIGEST] = digest(whole)
+        write_atomically(self.metrics, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
+
+
+DIGEST = "metrics_sha256"  # entry of the provenance in metrics.json: the SHA-256 of everything else in the file
+
+
+def digest(metrics: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the content of metrics.json without its own digest."""
+    facts = {name: value for name, value in metrics["provenance"].items() if name != DIGEST}
+    plain = shown(json.loads(json.dumps({**metrics, "provenance": facts})))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def was_edited(metrics: Mapping[str, Any]) -> bool:
+    """Return whether the content of metrics.json differs from what was written; files of earlier versions do not tell."""
+    facts = metrics.get("provenance")
+    return isinstance(facts, Mapping) and DIGEST in facts and facts[DIGEST] != digest(metrics)
 
 
 def json_values(tree: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from vdm.bound import VariationalModel
 from vdm.config.composed import to_plain
@@ -16,6 +17,7 @@ from vdm.config.trust import TrustParts
 from vdm.data import DataModule
 from vdm.errors import InvalidInput
 from vdm.networks.embedding import check_condition
+from vdm.runs.bounds import built_within, check_data_config, read_text
 from vdm.runs.checkpoints import Checkpoint, read_checkpoint
 from vdm.runs.exported import DESCRIPTION, WEIGHTS, adopt_dtypes, read_description, read_weights
 from vdm.runs.reading import reading
@@ -41,7 +43,8 @@ class LoadedRun:
         self.checkpoint, self.weights = checkpoint, weights
         self._config, self._trust = config, trust
         self.seed, self.levels = int(config["seed"]), int(config["levels"])
-        self.model: VariationalModel = self.part("model")
+        with built_within(checkpoint.weights(weights == "ema"), checkpoint.path):
+            self.model: VariationalModel = self.part("model")
 
     def part(self, name: str) -> Any:
         """Build one of ``PARTS`` from the run's config."""
@@ -97,7 +100,8 @@ def load_run(
     checkpoint = read_model_folder(Path(path)) if is_folder else read_checkpoint(path)
     ema = bool(checkpoint.weights(True)) if is_folder else ema
     with reading(checkpoint.path, MALFORMED):
-        config = _changed(checkpoint.config, changes or {})
+        config = _changed(_without_resources(checkpoint), changes or {})
+        check_data_config(config["data"], checkpoint.path)
         check_data_choice(checkpoint, config)
         for name in ("levels", "seed"):
             check_value(config[name], int, name)
@@ -151,10 +155,12 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
     Raises:
         InvalidInput: weights of another model; with ``finite``, weights with NaN or infinity.
     """
+    wanted, given = model.state_dict(), checkpoint.weights(ema)
+    if checkpoint.path.name != WEIGHTS:  # an imported model has the dtypes of its file
+        _check_dtypes(wanted, given, checkpoint)
     try:
-        weights = checkpoint.weights(ema)
-        adopt_dtypes(model, weights)
-        model.load_state_dict(weights)
+        adopt_dtypes(model, given)
+        model.load_state_dict(given)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise InvalidInput(f"{checkpoint.path}: the weights do not fit the config beside them: {first}") from error
@@ -163,6 +169,43 @@ def load_weights(model: VariationalModel, checkpoint: Checkpoint, ema: bool, fin
             raise InvalidInput(
                 f"{checkpoint.path}: the weights are not finite ({name} holds NaN or infinity): use an earlier one"
             )
+
+
+def check_state(checkpoint: Checkpoint, task: nn.Module) -> None:
+    """Raise InvalidInput for a checkpoint whose weights are not those of ``task``, by name, shape and dtype."""
+    wanted = task.state_dict()
+    for name in wanted.keys() | checkpoint.state.keys():
+        shapes = [tuple(state[name].shape) if name in state else "nothing" for state in (checkpoint.state, wanted)]
+        if shapes[0] != shapes[1]:
+            raise InvalidInput(
+                f"{checkpoint.path} is of another model: it holds {shapes[0]} for {name}, where this run has {shapes[1]}"
+            )
+    _check_dtypes(wanted, checkpoint.state, checkpoint)
+
+
+def _check_dtypes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Refuse weights of another dtype than the model's: rounded after training, they would pass for the trained ones."""
+    trainer = checkpoint.config.get("trainer")
+    double = isinstance(trainer, Mapping) and trainer.get("precision") in ("64-true", "64", 64)
+    for name in wanted.keys() & given.keys():
+        expected = torch.float64 if double and wanted[name].is_floating_point() else wanted[name].dtype
+        if given[name].dtype not in (expected, wanted[name].dtype):
+            raise InvalidInput(
+                f"{checkpoint.path}: {name} is {str(given[name].dtype).removeprefix('torch.')}, and training wrote "
+                f"{str(expected).removeprefix('torch.')}: it was changed since; use the original"
+            )
+
+
+def foreign_checkpoint(checkpoint: Checkpoint) -> list[str]:
+    """Return a sentence if a checkpoint lies in the folder of another run than its own, as far as both tell."""
+    place = checkpoint.path.resolve().parents[1] / "run_id"
+    try:
+        own = read_text(place).strip()
+    except (OSError, ValueError, IndexError):
+        return []
+    if checkpoint.run_id in (None, own):
+        return []
+    return [f"the checkpoint was written by another run ({checkpoint.run_id}) than that of its folder ({own})"]
 
 
 def check_data(model: VariationalModel, data: DataModule) -> None:
@@ -174,6 +217,31 @@ def check_data(model: VariationalModel, data: DataModule) -> None:
     for split in data.splits().values():
         model.check(split.x)
         check_condition(model, split.condition)
+
+
+RESOURCES = {"workers": 0, "device": None}
+"""Settings of the data that concern the machine of whoever reads a checkpoint, and what they are unless the reader says."""
+
+MOST = {"data.eval_batch_size": 10_000, "test.repeats": 10_000, "model.sampling.steps": 100_000}
+"""Largest values of settings that decide how much memory or time an evaluation takes, unless the reader gives them."""
+
+
+def _without_resources(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the config of a checkpoint without claims on its reader's machine.
+
+    Raises:
+        InvalidInput: more work than any run asks for.
+    """
+    config = dict(checkpoint.config)
+    data = config["data"]
+    config["data"] = {**data, **{name: value for name, value in RESOURCES.items() if name in data}}
+    for name, most in MOST.items():
+        value: Any = config
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and value > most:
+            raise InvalidInput(f"{checkpoint.path} asks for {name}={value}, a file may ask for {most:,}: use another one")
+    return config
 
 
 def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from vdm.curves import EMPTY_CURVE, Curve
 from vdm.errors import InvalidInput, printable
 from vdm.estimate import Estimate
 from vdm.gamma_profile import Profile
-from vdm.runs.folder import RunFolder, read_estimate
+from vdm.runs.bounds import read_text
+from vdm.runs.files import file_sha256
+from vdm.runs.folder import RunFolder, read_estimate, was_edited
 from vdm.runs.provenance import fingerprints
-from vdm.runs.reading import check_contained, read_yaml, reading
+from vdm.runs.reading import check_contained, read_json, read_yaml, reading
 from vdm.runs.tables import read_curves, read_profiles, read_rows
 from vdm.terms import LABELS, TERMS
 
@@ -95,7 +97,7 @@ def _read_run(folder: RunFolder, settings: Settings) -> Run:
     run = Run(folder, settings, "unfinished", "")
     if folder.metrics.exists():
         with reading(folder.metrics):
-            run = _finished(run, json.loads(folder.metrics.read_text()))
+            run = _finished(run, read_json(folder.metrics))
     try:
         with reading(folder.curves):
             run = run._replace(curve=read_curves(folder.curves).get("val/bits_per_dim", EMPTY_CURVE))
@@ -106,10 +108,19 @@ def _read_run(folder: RunFolder, settings: Settings) -> Run:
             raise
         return run._replace(warnings=[*run.warnings, printable(str(error))])
     if run.state == "finished":
-        return run
+        return run._replace(warnings=[*run.warnings, *_changes(folder, run.metrics)])
     if folder.failure.exists():
-        return run._replace(state="failed", note=folder.failure.read_text().strip())
+        return run._replace(state="failed", note=read_text(folder.failure).strip())
     return run._replace(note=_progress(folder))
+
+
+def _changes(folder: RunFolder, metrics: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each file that is not what the run has written, as far as its result tells."""
+    curve = metrics.get("provenance", {}).get("curve_sha256")
+    changed = ["metrics.json was changed after the run wrote it"] if was_edited(metrics) else []
+    if curve is not None and not (folder.curves.exists() and file_sha256(folder.curves) == curve):
+        changed.append("metrics.csv is not the curve of this result")
+    return changed
 
 
 def _finished(run: Run, metrics: Mapping[str, Any]) -> Run:
@@ -157,6 +168,10 @@ def _announced(multirun: Path) -> list[Settings]:
         return []
     params = config["sweeper"].get("params") or {}
     lines = [f"{name}={value}" for name, value in params.items()] + list(config["overrides"]["task"])
+    if sum(map(len, map(str, lines))) > MAX_JOBS or any(
+        str(line).count(opening) > 50 for line in lines for opening in "([{"
+    ):
+        return []
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(lines):
         key = override.get_key_element()

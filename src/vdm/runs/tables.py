@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from vdm.curves import Curve
+from vdm.errors import InvalidInput, printable
 from vdm.gamma_profile import Bin, Profile
-from vdm.runs.files import write_atomically
+from vdm.runs.bounds import check_file
+from vdm.runs.files import write_atomically, writing
 
 PROFILE_COLUMNS = ("step", "gamma_low", "gamma_high", "draws", "mean", "variance")
 SCHEDULE_COLUMNS = ("step", "t", "gamma", "snr")
 STANDARD_ERRORS = ("_mc_se", "_data_se")  # ends of the names of an estimate's standard errors
+MOST_BYTES, MOST_COLUMNS, MOST_CELLS = 2**28, 4096, 2 * 10**7  # a million rows of 20 columns
 WANDB_STEP = "trainer/global_step"  # the metric on the x axis of W&B: optimiser steps taken
 
 
@@ -21,10 +24,15 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return (columns, rows) of a CSV file without an incomplete last line; both are empty if there is no file."""
     if not path.exists():
         return [], []
+    check_file(path, MOST_BYTES)
     with path.open(newline="") as file:
         complete = [line for line in file if line.endswith("\n")]
     reader = csv.DictReader(complete)
-    return list(reader.fieldnames or []), list(reader)
+    columns = [printable(name) for name in reader.fieldnames or []]
+    if len(columns) > MOST_COLUMNS or len(columns) * len(complete) > MOST_CELLS:  # short lines are filled up
+        raise InvalidInput(f"{path} has {len(complete):,} lines of {len(columns):,} columns: it is not what vdm writes")
+    reader.fieldnames = columns
+    return columns, list(reader)
 
 
 def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
@@ -50,7 +58,7 @@ def append_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[floa
     """Append rows to a CSV file; a new file gets ``columns`` as its header."""
     exists = path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
+    with writing(path), path.open("a", newline="") as file:
         writer = csv.writer(file)
         if not exists:
             writer.writerow(columns)

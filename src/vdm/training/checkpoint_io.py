@@ -1,5 +1,6 @@
 """What the Trainer adds to every checkpoint, and how it writes the file."""
 
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,25 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from vdm.runs.checkpoints import FORMAT, KEY, read_content
+from vdm.runs.checkpoints import FORMAT, KEY, check_own, read_content
 from vdm.runs.files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write to a temporary file and rename it, so that a crash during a save leaves the earlier checkpoint intact."""
+    """Write to a temporary file and rename it, so that a crash during a save leaves the earlier checkpoint intact.
+
+    Args:
+        own: what this run writes into its checkpoints; with a ``run_id``, those of other runs are not read.
+    """
+
+    def __init__(self, own: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.own = {} if own is None else own
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_content(Path(path))
+        content = read_content(Path(path))
+        check_own(Path(path), content[KEY].get("run_id"), self.own.get("run_id"))
+        return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         buffer = BytesIO()

@@ -1,16 +1,75 @@
-"""Signal handling for training: store a signal when it arrives, act on it at the end of a step."""
+"""Signals: they end a command at once, and training at the end of a step.
 
+This module imports nothing heavy, so that a command can listen before it imports the rest.
+"""
+
+import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that end a command with status 128 + signal: 143, 130."""
+
+_children: list[Callable[[int], Any]] = []
+"""Called with a signal's number before this process ends: they pass it on to the processes that it started."""
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Let ``ENDING`` end the process at once, with one line and the signal's status.
+
+    Raising an exception instead would not do: one that is raised inside a destructor or a callback of C code is swallowed,
+    and a caller may take it for the end of its work. Handlers that are installed already stay, such as submitit's.
+    """
+    replaced = {}
+    with suppress(ValueError):  # outside the main thread Python installs none
+        for number in ENDING:
+            earlier = signal.getsignal(number)
+            if earlier in (signal.SIG_DFL, signal.default_int_handler):
+                replaced[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, earlier in replaced.items():
+            signal.signal(number, earlier)
+        _children.clear()
+
+
+def end(number: int, frame: FrameType | None = None) -> None:
+    """End the process: pass the signal on to its children, print one line, exit with 128 + ``number``; a signal handler."""
+    for pass_on in _children:
+        with suppress(Exception):
+            pass_on(number)
+    line = f"\n{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}; nothing was written since the last save\n"
+    with suppress(Exception):
+        sys.stdout.flush()
+    with suppress(OSError):
+        os.write(2, line.encode())
+    os._exit(128 + number)
+
+
+def keep_lightning_out(trainer: Any) -> None:
+    """Keep ``trainer`` from installing handlers of its own, and pass signals on to the processes that it starts.
+
+    Lightning's handler of SIGTERM lets the process go on until the end of a training step, which may never come, waits for
+    processes that may be gone, and ends with status 0.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    launcher = trainer.strategy.launcher
+    if hasattr(launcher, "kill"):
+        _children[:] = [launcher.kill]
 
 
 class Signals:
     """Handlers that only store which signals arrived: they may run in the middle of a collective operation.
 
     Handles SIGTERM and SIGINT, and those of ``forwarded`` that already have a handler; ``forward`` calls that handler later.
-    A second SIGINT raises KeyboardInterrupt at once.
+    A second SIGINT ends the process at once.
     """
 
     forwarded = (signal.SIGUSR2,) if hasattr(signal, "SIGUSR2") else ()
@@ -55,7 +114,7 @@ class Signals:
     def ignore_during_exit(self) -> None:
         """Ignore SIGTERM and SIGCHLD from here on, so that neither raises while the processes synchronise to exit.
 
-        ``restore`` leaves SIGTERM ignored: the earlier handler is Lightning's, which waits for the other processes.
+        ``restore`` leaves SIGTERM ignored: the earlier handler would end the process before the others.
         """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -63,5 +122,5 @@ class Signals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and number in self.received:
-            raise KeyboardInterrupt
+            end(number)
         self.received.add(signal.Signals(number))

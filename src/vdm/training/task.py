@@ -7,7 +7,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from vdm.batch import Batch
 from vdm.bound import Elbo, VariationalModel
@@ -86,6 +86,15 @@ class VariationalTask(pl.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.averaged.update(self.model, step)
 
+    def on_train_start(self) -> None:
+        """Take up the learning rate of this run's length: the restored one is that of the length it had before."""
+        schedules = self.lr_schedulers() or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            if isinstance(schedule, LambdaLR):
+                rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+                for group, base, factor in rates:
+                    group["lr"] = base * factor(schedule.last_epoch)
+
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter_groups(self.model))
         schedule = self.learning_rate(optimizer, training_steps(self.trainer))
@@ -114,6 +123,8 @@ def check_trainer_settings(trainer: pl.Trainer) -> None:
     clip = trainer.gradient_clip_val
     if clip is not None and not clip >= 0:
         raise InvalidInput(f"trainer.gradient_clip_val must be at least 0, or null for no clipping, got {clip}")
+    if not trainer.limit_train_batches > 0:
+        raise InvalidInput(f"trainer.limit_train_batches={trainer.limit_train_batches} trains nothing: leave it out")
     if trainer.max_epochs == 0:
         raise InvalidInput("trainer.max_epochs=0 trains nothing: set at least 1, or -1 to train for trainer.max_steps")
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]

@@ -3,16 +3,18 @@
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
+from tqdm.auto import tqdm
 
 from vdm.errors import at_least
 from vdm.evaluation.ranks import LaggedAllReduce
-from vdm.training.signals import Signals
+from vdm.training.signals import Signals, end
 
 
 class LastCheckpoint(Checkpoint):
@@ -64,11 +66,8 @@ class LastCheckpoint(Checkpoint):
             self.on_test_start(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let SIGTERM end the process at once, in a SLURM job leave that to SLURM: nothing remains to be saved.
-
-        Lightning's SIGTERM handler would wait for the other processes.
-        """
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if SLURMEnvironment.detect() else signal.SIG_DFL)
+        """Let SIGTERM end the process at once, in a SLURM job leave that to SLURM: nothing remains to be saved."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if SLURMEnvironment.detect() else end)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.signals.restore()
@@ -96,7 +95,12 @@ class LastCheckpoint(Checkpoint):
     def _act_on(self, trainer: pl.Trainer, number: signal.Signals | None) -> None:
         """Exit after the save; keep training after SIGTERM in a SLURM job, which SLURM will end."""
         if number and trainer.is_global_zero:
-            print(f"{number.name} at step {trainer.global_step}: saved {self.path}", file=sys.stderr)
+            folder = Path(self.path).parents[1]
+            tqdm.write(  # on a line of its own, above the bar
+                f"{number.name} at step {trainer.global_step}: saved {self.path}; to go on, repeat the command with "
+                f"resume=true hydra.run.dir={folder}",
+                file=sys.stderr,
+            )
         if number == signal.SIGTERM and SLURMEnvironment.detect():
             self.signals.received.discard(number)
             self._votes.forget()  # votes under way are about the same signal

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from vdm.runs.files import write_png
 from vdm.runs.folder import RunIdentity
 
 
@@ -62,6 +63,5 @@ def log_image(trainer: pl.Trainer, name: str, draw: Callable[[], Image.Image]) -
 
 def save_image(trainer: pl.Trainer, path: Path, name: str, image: Image.Image) -> None:
     """Save an image to ``path``, and log it as ``pictures/{name}``; call it in rank 0 only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    write_png(path, image)
     log_image(trainer, f"pictures/{name}", lambda: image)

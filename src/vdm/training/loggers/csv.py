@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from vdm.runs.files import writing
 from vdm.runs.tables import read_rows, write_rows
 from vdm.training.loggers.base import LocalLogger
 
@@ -29,7 +30,7 @@ class CsvLogger(LocalLogger):
         if not self._columns:
             self._columns, _ = read_rows(self.path)
         if set(row) <= set(self._columns):
-            with self.path.open("r+", newline="") as file:  # "a" would create a file without a header
+            with writing(self.path), self.path.open("r+", newline="") as file:  # "a" would create a file without a header
                 file.seek(0, io.SEEK_END)
                 csv.DictWriter(file, self._columns).writerow(row)
             return
