@@ -17,10 +17,13 @@ ANNOUNCED = ("experiment", "rung", "data", "model", "schedule")
 """Groups whose options say what is trained."""
 
 
+TRAIN_SETTINGS = {"resume": bool, "ckpt": str | None, "logger": Mapping[str, Mapping]}
+"""Types of the settings of ``vdm-train`` that are not arguments of any part."""
+
+
 def train() -> None:
     """Run ``vdm-train``."""
-    settings = {"resume": bool, "ckpt": str | None, "logger": Mapping[str, Mapping]}
-    command.run("train", "vdm.cli.train:train", settings, announcement)
+    command.run("train", "vdm.cli.train:train", TRAIN_SETTINGS, announcement)
 
 
 def evaluate() -> None:
@@ -40,7 +43,7 @@ def sample() -> None:
 
 def export() -> None:
     """Run ``vdm-export``."""
-    command.run("export", "vdm.cli.export:export", {"ckpt": str, "folder": str, "ema": bool})
+    command.run("export", "vdm.cli.export:export", {"ckpt": str, "folder": str, "ema": bool, "push": str | None})
 
 
 def compress() -> None:

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from vdm.cli.job import job
 from vdm.data import DataModule
 from vdm.data.batches import check_batch_size
 from vdm.errors import InvalidInput, did_you_mean
@@ -168,7 +167,7 @@ def _check_processes(trainer: pl.Trainer) -> None:
     """Refuse a sweep whose jobs start processes: each of those would run the whole sweep again."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     started_here = trainer.world_size > 1 and not getattr(environment, "creates_processes_externally", False)
-    if started_here and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if started_here and job().sweep is not None:
         raise InvalidInput(
             f"a sweep cannot start {trainer.world_size} processes a job by itself: use hydra/launcher=slurm, "
             "trainer.devices=1, or one command a job"

@@ -10,17 +10,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from torch import distributed
 
 from vdm.cli import command, entry
+from vdm.cli.job import job, require_folder
 from vdm.cli.logged import keep_profile
 from vdm.cli.origin import origin, origin_lines
 from vdm.cli.preflight import Plan, check_callbacks, check_plan, check_resources, check_trainer_arguments
-from vdm.cli.train_results import choices, write_results
+from vdm.cli.train_results import write_results
 from vdm.config.composed import OWN_CONFIG, instantiate_own, to_plain
 from vdm.config.instantiate import check_calls
 from vdm.errors import InvalidInput
@@ -53,6 +52,7 @@ def train(config: DictConfig) -> float:
     """
     begun = time.time()
     forget_earlier_result()
+    require_folder(config)
     with laws_setting(config.get("laws")):
         return _train(config, begun)
 
@@ -127,18 +127,17 @@ def _start(plan: Plan) -> None:
             if isinstance(logger, RunLogger):
                 logger.start(identity)
     for logger in loggers:
-        logger.log_hyperparams(tree | {"choices": choices(), "provenance": plan.facts})
+        logger.log_hyperparams(tree | {"choices": job().choices, "provenance": plan.facts})
     if plan.trainer.is_global_zero:
         console.show(*_announcement(plan))
 
 
 def _identity(plan: Plan) -> RunIdentity:
     """Write config.yaml, overrides.yaml and run_id; the group is the name of the sweep's folder."""
-    hydra, folder, started_before = HydraConfig.get(), plan.folder, plan.folder.id.exists()
-    group = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    known, folder, started_before = job(), plan.folder, plan.folder.id.exists()
     resumed_at = read_checkpoint(plan.start).step if plan.start is not None else 0 if started_before else None
-    run_id = plan.metadata.content["run_id"] = folder.start(plan.config, list(hydra.overrides.task))
-    return RunIdentity(run_id, run_name(hydra.job.override_dirname, folder.root), group, resumed_at)
+    run_id = plan.metadata.content["run_id"] = folder.start(plan.config, known.overrides)
+    return RunIdentity(run_id, run_name(known.dirname, folder.root), known.sweep, resumed_at)
 
 
 def run_name(overrides: str, root: Path) -> str:

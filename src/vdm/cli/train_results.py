@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-
 from vdm.bound import VariationalModel
+from vdm.cli.job import job
 from vdm.cli.preflight import Plan
 from vdm.config.composed import to_plain
 from vdm.config.instantiate import TARGET, calls
@@ -112,7 +111,7 @@ def _print(plan: Plan, checkpoint: Path, sentences: list[str]) -> None:
 
 def _next_commands(plan: Plan, checkpoint: Path) -> list[str]:
     """Return commands that run as printed: quoted for the shell, with the packages that the model's parts come from."""
-    chosen, trust = choices(), _trust(to_plain(plan.config))
+    chosen, trust = job().choices, _trust(to_plain(plan.config))
     again = " ".join(f"{group}={chosen[group]}" for group in ("experiment", "rung", "data", "model") if chosen.get(group))
     other = ["schedule=cosine", "schedule=linear,cosine seed=1,2,3"] if "schedule" in chosen else ["seed=1", "seed=1,2,3"]
     ckpt = console.path_argument("ckpt", checkpoint)
@@ -130,9 +129,3 @@ def _trust(config: Mapping[str, Any]) -> str:
     names = [node[TARGET] for part in ("data", "model", "test") for _, node in calls(config.get(part))]
     packages = sorted({name.partition(".")[0] for name in names if not TrustParts().allows_name(name)})
     return " " + console.quoted(f"trust=[{','.join(packages)}]") if packages else ""
-
-
-def choices() -> dict[str, str]:
-    """Return the chosen option of each config group: schedule, model, data and so on."""
-    chosen = HydraConfig.get().runtime.choices.items()
-    return {group: option for group, option in chosen if not group.startswith("hydra/") and group not in ("local", "short")}
