@@ -140,13 +140,13 @@ def test_full_disk_names_the_file_of_samples(tmp_path, capsys):
 
 
 def test_log_holds_what_was_printed(tmp_path, capsys):
-    """The plan, the last state of the bar, the table and how the run ended, without colours; a refusal's reason."""
+    """The plan, the last step's line, the table and how the run ended, without colours; a refusal's reason."""
     assert (
         vdm_train(tmp_path / "run", "trainer.max_steps=2", "trainer.val_check_interval=2", "+trainer.profiler=simple") == 0
     )
     out, log = capsys.readouterr().out, (tmp_path / "run/train.log").read_text()
     assert [line for line in out.splitlines() if line not in log.splitlines()] == []
-    assert "training: 100%" in log
+    assert "step 2 of 2" in log
     assert "\r" not in log
     assert "FIT Profiler Report" in (tmp_path / "run/fit-profile.txt").read_text()
     assert "run/fit-profile.txt" in out

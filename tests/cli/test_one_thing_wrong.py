@@ -11,11 +11,14 @@ import zipfile
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from support.catalogue import composed
 from support.commands import invoke
 from support.exports import MODELS, exported
 from vdm.cli import evaluate, export, report, sample, train
-from vdm.config import hints
+from vdm.config.groups import groups
+from vdm.config.hints import below
 
 FAST, EXAMPLES = 3, int(os.environ.get("VDM_EXAMPLES", "17"))
 NUMBERED = [number if number < FAST else pytest.param(number, marks=pytest.mark.slow) for number in range(EXAMPLES)]
@@ -219,6 +222,6 @@ def test_one_wrong_file_of_a_run_folder_is_told(number, tmp_path, capsys):
 
 def test_paths_of_the_grammar_exist():
     """Otherwise a wrong value would be refused for its name."""
-    known = set(hints.names("train", depth=9))
+    known = {*below(OmegaConf.to_container(composed(), resolve=False)), *(group.name for group in groups("train"))}
     assert [path for path in PATHS if path not in known] == []
     assert sys.modules["vdm.cli.train"] is train

@@ -81,8 +81,8 @@ def _run(command: Command) -> None:
     except OSError as error:
         if error.errno not in (*DENIED, *DISK_FAILURES):
             raise
-        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "a file"  # Hydra writes there first
-        stop(write_error_message(Path(error.filename or folder), error))
+        named = (word.partition("=")[2] for word in sys.argv if word.startswith("hydra.run.dir="))
+        stop(write_error_message(Path(error.filename or next(named, "a file of the output folder")), error))
     except KeyboardInterrupt:
         stop("stopped by the keyboard", status=130)
 
