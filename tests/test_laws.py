@@ -206,8 +206,8 @@ class HalfTrace(HutchinsonDivergence):
 
 class HalfWeight(ContinuousTime):
     def gamma_and_weight(self, schedule, u):
-        gamma, weight = super().gamma_and_weight(schedule, u)
-        return gamma, weight / 2
+        found = super().gamma_and_weight(schedule, u)
+        return found._replace(weight=found.weight / 2)
 
 
 class Backwards(TimeSpacing):

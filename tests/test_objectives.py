@@ -42,6 +42,7 @@ class Targets(nn.Module):
         self.denoise, self.parameterisation = denoise, parameterisation
 
     def forward(self, x_t, gamma_t, condition):
+        x_t = x_t / self.parameterisation.network_input(torch.ones_like(x_t), gamma_t)  # which one of them scales
         return self.parameterisation.target(*self.denoise(x_t, gamma_t), gamma_t)
 
 

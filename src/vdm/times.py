@@ -127,8 +127,8 @@ class SignalTimes(TimeSampler):
 
     def density(self, gamma: Tensor) -> Tensor:
         """Return the density of γ."""
-        ends = gamma.new_tensor([self.schedule.gamma_min, self.schedule.gamma_max])
-        return self.squared_signal(gamma) / self.integral(ends).diff()
+        low, high = (self.integral(gamma.new_full((), end)) for end in (self.schedule.gamma_min, self.schedule.gamma_max))
+        return self.squared_signal(gamma) / (high - low)
 
     def draw(self, draws: AbstractDraws, like: Tensor) -> tuple[Tensor, Tensor]:
         gamma = self.gamma(draws.stratified("t", like))

@@ -13,7 +13,7 @@ from vdm.errors import InvalidInput
 LEVELS = "vdm.likelihoods.CategoricalLikelihood"
 FRACTION = {"_target_": "fractions.Fraction", "_args_": [1, 2]}
 REFUSED = {
-    "no number": ({"_target_": LEVELS, "levels": "x"}, "part.levels must be a whole number, got 'x'"),
+    "no number": ({"_target_": LEVELS, "levels": "x"}, "part.levels must be a whole number or a LevelScale, got 'x'"),
     "misspelt argument": ({"_target_": LEVELS, "level": 17}, "has no 'level'; did you mean 'levels'?"),
     "missing argument": ({"_target_": LEVELS}, "CategoricalLikelihood needs levels: add part.levels=…"),
     "misspelt target": ({"_target_": f"{LEVELS}s"}, "did you mean 'CategoricalLikelihood'?"),
@@ -55,13 +55,13 @@ def test_built_arguments_of_another_type_are_refused(value, shown):
     """A class, a list that a function returns, a module: all are known only once they are built."""
     tree = {"_target_": LEVELS, "levels": value}
     check_calls(tree, TrustEverything(), "part")
-    with pytest.raises(InvalidInput, match=re.escape(f"part.levels must be a whole number, got {shown}")):
+    with pytest.raises(InvalidInput, match=re.escape(f"part.levels must be a whole number or a LevelScale, got {shown}")):
         instantiate(tree, TrustEverything(), "part")
 
 
 def test_check_calls_refuses_a_partial_of_another_type():
     tree = {"_target_": LEVELS, "levels": FRACTION | {"_partial_": True}}
-    with pytest.raises(InvalidInput, match=re.escape("part.levels must be a whole number, got partial")):
+    with pytest.raises(InvalidInput, match=re.escape("part.levels must be a whole number or a LevelScale, got partial")):
         check_calls(tree, TrustEverything(), "part")
 
 

@@ -106,7 +106,8 @@ def test_old_export_has_the_same_bound(kind, old):
 @pytest.mark.parametrize("name", DATA)
 def test_old_data_set_is_today_s(name):
     today = composed("experiment=digits_labels" if name == "digits_labels" else f"data={name}").data
-    assert migrate_config(DATA[name]) == to_plain(today)
+    pooled = {"split_folders": "none"} if name == "folder" else {}  # folders of ready-made splits were not known
+    assert migrate_config(DATA[name]) == to_plain(today) | pooled
     assert migrate_config(to_plain(today)) == to_plain(today)
 
 

@@ -245,7 +245,7 @@ class TestOneGammaForEachDimension:
         """For independent N(0, s²) and the ideal denoiser each path drops out: ½ D log[(1 + s² SNR_0)/(1 + s² SNR_1)]."""
         schedule = scrambled("per_pixel", 1.0).double()
         u = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
-        gamma, weight = ContinuousTime().gamma_and_weight(schedule, u)
+        gamma, weight, _ = ContinuousTime().gamma_and_weight(schedule, u)
         assert gamma.shape == (2000, *SHAPE)
         error = 0.25 * sigma2(gamma) / (0.25 * sigma2(-gamma) + sigma2(gamma))
         low, high = (torch.tensor(end).double() for end in ENDS)
@@ -329,7 +329,7 @@ def test_continuous_bound_is_the_same_for_every_schedule(name):
     schedule = SCHEDULES[name] if name not in MOVING or "learned" in name else scrambled(name, 0.5)
     schedule = copy.deepcopy(schedule).double()
     u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    gamma, weight = ContinuousTime().gamma_and_weight(schedule, u)
+    gamma, weight, _ = ContinuousTime().gamma_and_weight(schedule, u)
     error = 0.25 * sigma2(gamma) / (0.25 * sigma2(-gamma) + sigma2(gamma))
     low, high = (torch.tensor(end).double() for end in ENDS)
     exact = 0.5 * (torch.log1p(0.25 * snr(low)) - torch.log1p(0.25 * snr(high)))

@@ -33,6 +33,7 @@ EXAMPLES = {
     "compress": (("ckpt=RUN/checkpoints/best.ckpt folder=packed", "the test set as one file"),),
     "decompress": (("packed/images.vdm folder=images", "the images, bit for bit"),),
     "variance_study": (("ckpt=RUN/checkpoints/best.ckpt", "at the run's schedule and two others"),),
+    "likelihood_page": (("ckpt=RUN/checkpoints/best.ckpt examples=64", "every estimate on the first 64 test examples"),),
     "lineage": (("", "the latest `vdm-train experiment=lineage`"),),
 }
 

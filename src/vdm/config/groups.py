@@ -15,6 +15,7 @@ COMMANDS = {
     "decompress": "vdm-decompress",
     "variance_study": "vdm-report estimators",
     "lineage": "vdm-report lineage",
+    "likelihood_page": "vdm-report likelihood",
 }
 """The command of each config."""
 

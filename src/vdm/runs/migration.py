@@ -21,6 +21,7 @@ SOURCES = ("CIFAR10", "Digits", "FashionMNIST", "ImageFolder", "ImageNetArrays",
 GAMMA_ENDS = {"vdm.data.Toy": (-10.0, 6.0), "vdm.data.Digits": (-8.0, 5.0)}
 """γ_min and γ_max that come with a data set today; (−13.3, 5) for all others. Format 1 may lack them."""
 
+POOLED = {"split_folders": "none", "levels": 256}  # how format 1 read a folder of images, whatever its folders are called
 DROPPED = ("leg",)  # settings of format 1 that are no longer part of a config
 CALLBACKS = {"KeepBest": "BestCheckpoint", "ProfileFile": "ProfileTable"}  # with a state in format 1: names then and today
 
@@ -36,7 +37,8 @@ def migrate_config(tree: Any) -> Any:
     if not isinstance(target, str):
         return _with_gamma_ends(tree, found)
     if target.removeprefix("vdm.data.") in SOURCES and "batch_size" in found:
-        return found | {"_target_": "vdm.data.DataModule.of", "source": _source(target)}
+        folder = POOLED if target == "vdm.data.ImageFolder" else {}
+        return found | {"_target_": "vdm.data.DataModule.of", "source": _source(target), **folder}
     return found | {"_target_": TARGETS.get(target, target)}
 
 
