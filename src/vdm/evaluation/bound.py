@@ -45,6 +45,7 @@ class BoundEvaluation:
     ) -> None:
         at_least(1, rows=rows)
         self.even_gamma = even_gamma
+        self.progress: Progress | None = None  # told the share of a batch that is done, where somebody watches
         self.repeats, self.seed, self.autocast, self.rows = need_two(repeats), seed, autocast, rows
 
     def drawn_from(self, model: VariationalModel) -> VariationalModel:
@@ -70,6 +71,8 @@ class BoundEvaluation:
             terms = model.elbo(repeat_batch(batch.x, len(repeats)), draws, condition).terms()
             values = torch.stack([terms[name].double() for name in model.term_names])
             blocks.append(values.view(len(values), len(repeats), len(batch.x)))
+            if self.progress is not None:
+                self.progress(repeats.stop / self.repeats)
         return torch.cat(blocks, 1).mT
 
 

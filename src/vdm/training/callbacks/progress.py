@@ -8,6 +8,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
+from vdm.evaluation import BoundEvaluation
+
+SHARE = "{l_bar}{bar}| {elapsed}<{remaining}"  # a bar whose count is no whole number
 LINE_EVERY_S = 30.0  # between lines in a log
 
 
@@ -21,9 +24,11 @@ class Progress(Callback):
         self._bar: tqdm | None = None
         self._step_words = self._validated = ""
         self._shown = 0.0  # when the numbers were read, which waits for the device
+        self._evaluation: BoundEvaluation | None = None
+        self._batches = 0  # that the evaluation has finished
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._open(trainer, "training", int(trainer.estimated_stepping_batches), trainer.global_step, "step")
+        self._open(trainer, "training", int(trainer.estimated_stepping_batches), trainer.global_step, unit="step")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         bar = self._bar
@@ -43,19 +48,25 @@ class Progress(Callback):
         self._validated = f"validation {value:.3f} bits/dim"
         self._show(trainer, self._bar)
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._open(trainer, "evaluating", int(sum(trainer.num_test_batches)), 0, "batch")
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._open(trainer, "evaluating", int(sum(trainer.num_test_batches)), 0, bar_format=SHARE)
+        self._evaluation, self._batches = pl_module.test, 0
+        self._evaluation.progress = self._evaluated
 
     def on_test_batch_end(self, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.update()
+        self._batches += 1
 
-    def _open(self, trainer: pl.Trainer, title: str, total: int, done: int, unit: str) -> None:
+    def _evaluated(self, share: float) -> None:
+        """Move the bar to ``share`` of the current batch, whose replicates take most of an evaluation."""
+        if self._bar is not None:
+            self._bar.update(self._batches + share - self._bar.n)
+
+    def _open(self, trainer: pl.Trainer, title: str, total: int, done: int, **form: str) -> None:
         self._close()
         if trainer.is_global_zero:
             silent = None if sys.stderr is not None and sys.stderr.isatty() else True
             self._bar = tqdm(
-                total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, mininterval=0.5, disable=silent
+                total=total, initial=done, desc=title, dynamic_ncols=True, mininterval=0.5, disable=silent, **form
             )
             self._bar.total = total
 
@@ -69,6 +80,9 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        if self._evaluation is not None:
+            self._evaluation.progress = None
+            self._evaluation = None
 
     on_train_end = on_test_end = on_exception = _close  # type: ignore[assignment]
 
