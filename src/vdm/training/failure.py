@@ -34,12 +34,10 @@ def note_failure(folder: RunFolder, error: BaseException, since: float, processe
         since: when this process began, in seconds since the epoch; an older file is an earlier start's.
         processes: of the run.
     """
-    consequence = processes > 1 and is_consequence(error)
-    deadline = time.monotonic() + (PATIENCE_S if consequence else 0)
-    while (found := _noted(folder, since)) is None and time.monotonic() < deadline:
-        time.sleep(0.1)
+    found = _noted(folder, since)
     if found is not None:
         return found
+    consequence = processes > 1 and is_consequence(error)
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     where = f" (rank {getattr(rank_zero_only, 'rank', 0)} of {processes})" if processes > 1 else ""
     removed = isinstance(error, FileNotFoundError) and Path(error.filename or "").is_relative_to(folder.root)
@@ -47,7 +45,10 @@ def note_failure(folder: RunFolder, error: BaseException, since: float, processe
         with suppress(InvalidInput):  # a second failure must not hide the first
             line = f"{CONSEQUENCE} ({reason})" if consequence else reason
             write_atomically(folder.failure, f"{printable(line)}{where}\n".encode())
-    return None
+    deadline = time.monotonic() + (PATIENCE_S if consequence else 0)  # Lightning may kill this process meanwhile
+    while (found := _noted(folder, since) if consequence else None) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def _noted(folder: RunFolder, since: float) -> str | None:
