@@ -27,7 +27,7 @@ from vdm.gamma import alpha_bar, snr
 from vdm.likelihoods import GaussianLikelihood
 from vdm.models import VDM
 from vdm.parameterisations import Prediction
-from vdm.process import ForwardProcess, isotropic, q_sample, reverse_kernel
+from vdm.process import FORWARD, ForwardProcess, isotropic, q_sample
 from vdm.schedules import CosineSchedule, LinearSchedule
 
 PAGE = Path(__file__).parents[1] / "docs/derivation.md"
@@ -317,7 +317,7 @@ class TestExpectations:
         x_t = q_sample(x_0, noise["now"], gamma_t)
         posterior = q.posterior(x_0, x_t, gamma_s, gamma_t)
         x_s = posterior.mean + posterior.stddev * noise["before"]
-        ratio = posterior.log_prob(x_s) - reverse_kernel(denoiser(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t).log_prob(x_s)
+        ratio = posterior.log_prob(x_s) - FORWARD.reverse(denoiser(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t).log_prob(x_s)
         closed = denoising_kl(x_0, denoiser(x_t, gamma_t).x_0, gamma_s, gamma_t)
         assert (share * ratio).sum().item() == pytest.approx((share * closed).sum().item(), abs=1e-9)
         assert whole.item() == pytest.approx((share * closed).sum().item(), abs=1e-7)
@@ -460,7 +460,7 @@ def test_equal_variances_leave_the_distance_of_the_means():
     gamma_s, gamma_t = gammas(2)
     x_0, x_t = (torch.tensor([row], dtype=torch.float64) for row in ([0.3, -0.8, 0.1], [1.1, 0.2, -0.5]))
     posterior = q.posterior(x_0, x_t, gamma_s, gamma_t)
-    reverse = reverse_kernel(bent(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t)
+    reverse = FORWARD.reverse(bent(x_t, gamma_t).x_0, x_t, gamma_s, gamma_t)
     assert torch.equal(posterior.variance, reverse.variance)
     sigma2 = posterior.variance[0, 0]
     covariance = sigma2 * torch.eye(3, dtype=torch.float64)

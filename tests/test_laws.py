@@ -26,7 +26,7 @@ from vdm.likelihoods.discretised import DiscretisedGaussianLikelihood, Posterior
 from vdm.models import VDM
 from vdm.objectives import MinSNRObjective, SigmoidObjective
 from vdm.parameterisations import NoiseParameterisation, Prediction, VelocityParameterisation
-from vdm.process import reparameterise, reverse_kernel
+from vdm.process import FORWARD, reparameterise
 from vdm.samplers import AncestralSampler, DDIMSampler, Sampling, TimeSpacing
 from vdm.schedules import CosineSchedule, LinearSchedule, RestrictedSchedule
 from vdm.times import StratifiedTimes, TimeSampler, UniformTimes
@@ -118,7 +118,7 @@ class Louder(AncestralSampler):
     factor = 1.2
 
     def step(self, denoise, step):
-        kernel = reverse_kernel(step.prediction.x_0, step.x_t, step.gamma_s, step.gamma_t)
+        kernel = FORWARD.reverse(step.prediction.x_0, step.x_t, step.gamma_s, step.gamma_t)
         return kernel.mean + self.factor * (reparameterise(kernel, step.noise()) - kernel.mean)
 
 

@@ -17,7 +17,7 @@ from vdm.likelihoods import DenoisedGaussianLikelihood, GaussianLikelihood, Post
 from vdm.models import VDM
 from vdm.objectives import HybridObjective, SimpleObjective
 from vdm.parameterisations import LearnedVarianceParameterisation, NoiseParameterisation, VariedPrediction
-from vdm.process import ForwardProcess, reverse_kernel, widened
+from vdm.process import FORWARD, ForwardProcess, widened
 from vdm.reverse_variance import (
     LargeReverseVariance,
     OptimalReverseVariance,
@@ -45,7 +45,7 @@ def test_denoising_kl_is_that_of_the_two_kernels(shape):
     x_0, x_hat, x_t = (torch.randn(4, 2, 3, dtype=torch.float64, generator=draw) for _ in range(3))
     ratio = torch.randn(shape, dtype=torch.float64, generator=draw)
     s, t = torch.tensor([-9.0, -2.0, 0.0, 3.0]).double(), torch.tensor([-8.9, 0.0, 1.0, 9.0]).double()
-    reverse = widened(reverse_kernel(x_hat, x_t, s, t), ratio)
+    reverse = widened(FORWARD.reverse(x_hat, x_t, s, t), ratio)
     exact = kl_divergence(ForwardProcess().posterior(x_0, x_t, s, t), reverse)
     assert torch.allclose(denoising_kl(x_0, x_hat, s, t, ratio), exact, rtol=1e-8)
     assert torch.allclose(denoising_kl(x_0, x_hat, s, t, 0 * ratio), denoising_kl(x_0, x_hat, s, t), rtol=1e-12)
@@ -53,7 +53,7 @@ def test_denoising_kl_is_that_of_the_two_kernels(shape):
 
 def test_large_variance_is_that_of_the_forward_step():
     s, t, x = torch.tensor([-3.0, 1.0]).double(), torch.tensor([-2.0, 5.0]).double(), torch.zeros(2, 1).double()
-    kernel = widened(reverse_kernel(x, x, s, t), LargeReverseVariance().log_ratio(s, t))
+    kernel = widened(FORWARD.reverse(x, x, s, t), LargeReverseVariance().log_ratio(s, t))
     assert torch.allclose(kernel.variance, ForwardProcess().transition(x, s, t).variance)
 
 

@@ -39,6 +39,17 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "�" for letter in text)
 
 
+def one_line(error: BaseException, most: int = 1000, named: bool = False) -> str:
+    """Return an error's message on one line of at most ``most`` characters, or its class where it has none.
+
+    Args:
+        named: whether the class stands before the message in any case.
+    """
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    return (f"{kind}: {text}" if named else text or kind)[:most]
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """Return the end of a message on an unknown ``name``: the closest of ``known``, or else ``otherwise``."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -107,13 +107,6 @@ def _towards(x_0: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor) -> Inde
     return isotropic(mean, sigma2(gamma_s) * c)
 
 
-def reverse_kernel(
-    x_hat: Tensor, x_t: Tensor, gamma_s: Tensor, gamma_t: Tensor, process: ForwardProcess = FORWARD
-) -> Independent:
-    """p_θ(x_s | x_t) = q(x_s | x_t, x_0 = x̂_0): ``ForwardProcess.reverse``."""
-    return process.reverse(x_hat, x_t, gamma_s, gamma_t)
-
-
 def widened(kernel: Independent, log_ratio: Tensor | None) -> Independent:
     """Return N(μ, e^ρ σ²) for a kernel N(μ, σ²) and ρ = ``log_ratio``, (B,) or (B, *event); None stands for 0."""
     if log_ratio is None:

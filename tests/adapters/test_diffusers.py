@@ -90,9 +90,7 @@ def test_every_term_agrees_with_a_sum_over_all_steps(case, tmp_path):
         clip = settings.get("clip_sample", True)
         decoder, prior, kls = ddpm.bound_terms(betas, predict, x, noise, variance, clip)
         bound = model.elbo_all_times(x.double(), Draws(5))
-    assert torch.allclose(bound.matching, kls, rtol=1e-10)
-    assert torch.allclose(bound.prior_matching, prior, rtol=1e-10)
-    assert torch.allclose(bound.reconstruction, decoder, rtol=1e-9)
+    ddpm.assert_agrees(bound, decoder, prior, kls)
     with pytest.raises(InvalidInput, match="discrete time"):
         model.at(ContinuousTime())
 

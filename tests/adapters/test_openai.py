@@ -1,6 +1,7 @@
 """``vdm-import openai``: improved-diffusion's and guided-diffusion's models against their bound, written out."""
 
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -77,9 +78,7 @@ def test_every_term_agrees_with_a_sum_over_all_steps(case, tmp_path):
     decoder, prior, kls = ddpm.bound_terms(betas, predict, x, noise, variance, clip)
     with torch.no_grad():
         bound = model.elbo_all_times(x.double(), Draws(5))
-    assert torch.allclose(bound.matching, kls, rtol=1e-10)
-    assert torch.allclose(bound.prior_matching, prior, rtol=1e-10)
-    assert torch.allclose(bound.reconstruction, decoder, rtol=1e-9)
+    ddpm.assert_agrees(bound, decoder, prior, kls)
     with pytest.raises(InvalidInput, match="discrete time"):
         model.at(ContinuousTime())
 
@@ -144,6 +143,25 @@ def test_import_refuses_bad_files(name, tmp_path, capsys):
 @pytest.mark.parametrize("name", STATES)
 def test_import_refuses_bad_states(name, tmp_path, capsys):
     refused(saved(tmp_path, STATES[name]), tmp_path, capsys)
+
+
+def test_import_refuses_a_compressed_archive(tmp_path, capsys):
+    """It could unpack to any size."""
+    path = saved(tmp_path, GOOD)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    assert "compressed" in refused(path, tmp_path, capsys)
+
+
+def test_import_refuses_an_expanded_tensor(tmp_path, capsys):
+    """One number seen a million times would size the network."""
+    state = dict(GOOD)
+    name = next(name for name, value in state.items() if value.ndim == 4)
+    state[name] = state[name].flatten()[:1].expand(10**6)
+    assert "not stored in full" in refused(saved(tmp_path, state), tmp_path, capsys)
 
 
 def test_import_refuses_a_file_cut_short(tmp_path, capsys):

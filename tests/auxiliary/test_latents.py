@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from support.catalogue import options, part
+from support.equal_models import assert_same_estimates, assert_same_forms
 from support.given_draws import GivenDraws
 from vdm.auxiliary import AuxiliaryLatent, GaussianLatent, KHotLatent, OneHotLatent
 from vdm.auxiliary.k_hot import subset_table
@@ -210,19 +211,10 @@ class TestConstantLatent:
 
     @pytest.mark.parametrize("time", [DiscreteTime(7), ContinuousTime()], ids=str)
     def test_estimates(self, time):
-        plain, latent = self.models(time)
-        for method in (lambda m: m.elbo(self.x, Draws(1)).total, lambda m: m.loss(Batch(self.x, None), Draws(1)).value):
-            assert torch.equal(method(plain), method(latent))
+        assert_same_estimates(*self.models(time), self.x)
 
     def test_forms_of_the_bound(self):
-        plain, latent = self.models(DiscreteTime(7))
-        for method in (
-            lambda m: m.elbo_all_times(self.x, Draws(1)).matching,
-            lambda m: m.elbo_all_times(self.x, Draws(1)).total,
-            lambda m: m.consistency_elbo(self.x, Draws(1)).total,
-            lambda m: m.log_weight(self.x, Draws(1)),
-        ):
-            assert torch.equal(method(plain), method(latent))
+        assert_same_forms(*self.models(DiscreteTime(7)), self.x)
 
     @pytest.mark.parametrize("spacing", options("spacing"))
     def test_samples(self, spacing):

@@ -56,3 +56,10 @@ def cosine(steps):
 def linear(steps):
     first, last = 0.1 / steps, 20 / steps
     return [first + (last - first) * t / (steps - 1) for t in range(steps)]
+
+
+def assert_agrees(bound, decoder, prior, kls):
+    """A bound's terms are the independent sums: KLs and prior to 1e-10, the decoder to 1e-9."""
+    assert torch.allclose(bound.matching, kls, rtol=1e-10)
+    assert torch.allclose(bound.prior_matching, prior, rtol=1e-10)
+    assert torch.allclose(bound.reconstruction, decoder, rtol=1e-9)

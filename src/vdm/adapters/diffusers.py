@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vdm.adapters.folder import Imported, compact
 from vdm.adapters.openai import read_state
 from vdm.adapters.tables import LEARNED, Table, finite_table, prefix_of, table_model
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 from vdm.schedules import cosine_betas, linear_betas
 
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDIMParallelScheduler")
@@ -52,7 +52,7 @@ class UNet2D(nn.Module):
         try:
             self.unet = import_module("diffusers").UNet2DModel(**config)
         except Exception as error:  # a foreign config may break it anywhere
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+            reason = one_line(error, 120, named=True)
             raise InvalidInput(
                 f"diffusers.UNet2DModel refuses this config ({reason}): use an unedited config.json"
             ) from error
@@ -208,7 +208,7 @@ def _state(path: Path) -> dict[str, Tensor]:
         try:
             state = load_file(path)
         except Exception as error:  # a damaged file may raise anything
-            reason = " ".join(str(error).split())[:120]
+            reason = one_line(error, 120)
             raise InvalidInput(f"{path} cannot be read as tensors by name ({reason}): use an unedited file") from error
     found = {}
     for name, value in state.items():

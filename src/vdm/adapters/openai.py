@@ -1,6 +1,7 @@
 """OpenAI's improved-diffusion and guided-diffusion: state dicts in ``.pt`` files, and the flags of their training."""
 
 import shlex
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from vdm.adapters.folder import Imported, compact
 from vdm.adapters.tables import LEARNED, Table, finite_table, prefix_of, table_model
 from vdm.errors import InvalidInput, did_you_mean
+from vdm.runs.bounds import check_archive, check_file, check_tensors
 from vdm.schedules import cosine_betas, linear_betas
 
 IMPROVED: dict[str, Any] = {
@@ -204,6 +206,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InvalidInput(f"no file at {path}: name a checkpoint such as ema_0.9999_500000.pt")
     try:
+        check_file(path)
+        if zipfile.is_zipfile(path):  # before torch 1.6 they were none
+            check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
@@ -214,4 +219,5 @@ def read_state(path: Path) -> dict[str, Tensor]:
         plain = isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
         if not plain or not value.is_floating_point():
             raise InvalidInput(f"{path}: {str(name)[:60]!r} is not a floating tensor by name: use an unedited file")
+    check_tensors(state, path)
     return state

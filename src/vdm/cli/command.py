@@ -29,7 +29,7 @@ from vdm.config.composed import to_plain
 from vdm.config.groups import config_directory
 from vdm.config.hints import suggestion
 from vdm.config.signatures import check_value
-from vdm.errors import InvalidInput, did_you_mean, printable
+from vdm.errors import InvalidInput, did_you_mean, one_line, printable
 from vdm.runs.files import DISK_FAILURES, write_error_message
 from vdm.runs.version import code_version
 from vdm.training.signals import ending
@@ -77,7 +77,7 @@ def _run(command: Command) -> None:
         check_early(command, sys.argv[1:])
         decorate(_checked(command))()
     except USER_ERRORS as error:
-        stop(_line(config_name, error))
+        stop(error_line(config_name, error))
     except OSError as error:
         if error.errno not in (*DENIED, *DISK_FAILURES):
             raise
@@ -125,7 +125,7 @@ def _checked(command: Command) -> Callable[[DictConfig], Any]:
         except USER_ERRORS as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            stop(_line(command.config_name, error))
+            stop(error_line(command.config_name, error))
 
     return checked
 
@@ -136,7 +136,7 @@ def _announce(command: Command, config: DictConfig) -> None:
         print(command.announce(config), file=sys.stderr, flush=True)
 
 
-def _line(config_name: str, error: BaseException) -> str:
+def error_line(config_name: str, error: BaseException) -> str:
     """Return an error as one line, with a hint where a name is unknown."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
@@ -172,6 +172,21 @@ def words(arguments: Sequence[str], names: Sequence[str], usage: str) -> dict[st
             raise InvalidInput(f"{name}= has no value; usage: {usage}")
         given[name] = value
     return given
+
+
+def run_plain(task: Callable[[list[str]], None], usage: str) -> None:
+    """Run the task of a command without a config on its arguments; ``--help``, ``--version`` and errors as in ``run``."""
+    if {"--help", "-h"} & {*sys.argv}:
+        print(usage)
+    elif "--version" in sys.argv:
+        show_version()
+    else:
+        try:
+            task(sys.argv[1:])
+        except InvalidInput as error:
+            stop(str(error))
+        except OSError as error:
+            stop(one_line(error))
 
 
 def stop(message: str, status: int = 2) -> NoReturn:

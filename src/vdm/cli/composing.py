@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from vdm.cli.command import SHARED_SETTINGS, USER_ERRORS, _line, quiet
+from vdm.cli.command import SHARED_SETTINGS, USER_ERRORS, error_line, quiet
 from vdm.cli.early import Command, check
 from vdm.config.arguments import checked_arguments
 from vdm.config.groups import config_directory
@@ -42,7 +42,7 @@ def composed(
     except USER_ERRORS as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(_line(config_name, error)) from error
+        raise InvalidInput(error_line(config_name, error)) from error
     finally:
         HydraConfig.instance().cfg, GlobalHydra.instance().hydra, sys.argv = before
 

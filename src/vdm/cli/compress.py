@@ -1,6 +1,5 @@
 """``vdm-compress ckpt=… folder=…``: images as one file by a trained model, without loss, beside the model's bound."""
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from vdm.evaluation.estimator import need_two
 from vdm.networks.embedding import check_condition
 from vdm.reports import console
 from vdm.reports.table import Table
-from vdm.runs.files import file_sha256, write_atomically
+from vdm.runs.files import file_sha256, write_atomically, write_json
 from vdm.runs.load import LoadedRun, load_run
 from vdm.runs.version import code_version
 
@@ -47,7 +46,7 @@ def compress(config: DictConfig) -> None:
     with tqdm(total=1000, desc="bounds", unit="‰", dynamic_ncols=True, disable=config.repeats is None) as bar:
         found = account(request.run.model, request.images, encoded, config.repeats, 2, lambda share: _advance(bar, share))
     content = _facts(request, encoded, seconds) | found
-    write_atomically(request.folder / ACCOUNT, (json.dumps(content, indent=2) + "\n").encode())
+    write_json(request.folder / ACCOUNT, content)
     console.show(_table(request, encoded, content), _listing(request, content))
 
 

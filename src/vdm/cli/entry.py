@@ -67,23 +67,20 @@ def as_overrides(arguments: list[str]) -> list[str]:
     return arguments if named else [f"file='{quoted[0]}'", *arguments[1:]]
 
 
+DASHBOARD = "vdm-dashboard sweep=FOLDER [entity=NAME]"
+
+
 def dashboard() -> None:
     """Run ``vdm-dashboard``."""
-    usage = "vdm-dashboard sweep=FOLDER [entity=NAME]"
-    if {"--help", "-h"} & {*sys.argv}:
-        print(f"{usage}: a W&B workspace for a sweep; entity= if the project is another's")
-        return
-    if "--version" in sys.argv:
-        command.show_version()
-        return
-    try:
-        given = command.words(sys.argv[1:], ("sweep", "entity"), usage)
-        if "sweep" not in given:
-            raise InvalidInput(f"sweep= is needed: {usage}, with entity= if the project is another's")
-        check_is_folder(Path(given["sweep"]))
-        resolve_name("vdm.cli.dashboard:dashboard")(Path(given["sweep"]), given.get("entity"))
-    except InvalidInput as error:
-        command.stop(str(error))
+    command.run_plain(_dashboard, f"{DASHBOARD}: a W&B workspace for a sweep; entity= if the project is another's")
+
+
+def _dashboard(arguments: list[str]) -> None:
+    given = command.words(arguments, ("sweep", "entity"), DASHBOARD)
+    if "sweep" not in given:
+        raise InvalidInput(f"sweep= is needed: {DASHBOARD}, with entity= if the project is another's")
+    check_is_folder(Path(given["sweep"]))
+    resolve_name("vdm.cli.dashboard:dashboard")(Path(given["sweep"]), given.get("entity"))
 
 
 def announcement(config: DictConfig) -> str:

@@ -1,6 +1,5 @@
 """``vdm-import vdm CKPT folder=OUT event_shape=[3,32,32]``: another project's trained model, as an exported one."""
 
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -72,15 +71,4 @@ def _value(name: str, text: str) -> Any:
 
 
 def main() -> None:
-    if {"--help", "-h"} & {*sys.argv}:
-        print(f"{USAGE}: see docs/importing.md")
-        return
-    if "--version" in sys.argv:
-        command.show_version()
-        return
-    try:
-        import_model(*parse(sys.argv[1:]))
-    except InvalidInput as error:
-        command.stop(str(error))
-    except OSError as error:
-        command.stop(" ".join(str(error).split()))
+    command.run_plain(lambda arguments: import_model(*parse(arguments)), f"{USAGE}: see docs/importing.md")

@@ -28,12 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm.codec.stack import Words, read_words
-from vdm.errors import InvalidInput
+from vdm.data.npy import array_of
+from vdm.errors import InvalidInput, at_most
 
 MAGIC, FORMAT, DIGEST = b"vdmc", 1, 16
 
 LARGEST = 2**28
 """Numbers in one batch: a header with more is refused before memory is asked for."""
+
+NAME, CONDITION = 2**15, 2**16
+"""Most bytes for the name and for the condition of one image."""
 
 FRONT, BLOCK = struct.Struct("<4sHI"), struct.Struct("<IIIIIBH")
 
@@ -115,6 +119,8 @@ class Writer:
     def block(self, block: Block) -> bytes:
         names = zlib.compress(json.dumps([*block.names]).encode(), 9) if block.names else b""
         conditions = b"" if block.conditions is None else zlib.compress(_saved(block.conditions), 9)
+        if block.conditions is not None:
+            at_most(CONDITION // 2, **{"bytes of an image's condition": block.conditions.nbytes // len(block.conditions)})
         lengths = len(block.checksums), block.initial, len(block.words), len(names), len(conditions)
         front = BLOCK.pack(*lengths, block.slack, block.ramp)
         return self._add(front + names + conditions + block.checksums + block.words.astype("<u4").tobytes())
@@ -190,7 +196,7 @@ def _blocks(header: Header, content: memoryview) -> Iterator[Block]:
 
 def _names(content: bytes, images: int) -> Sequence[str]:
     try:
-        names = json.loads(zlib.decompress(content)) if content else []
+        names = json.loads(_inflated(content, images * NAME)) if content else []
         if len(names) not in (0, images) or not all(isinstance(name, str) for name in names):
             raise ValueError("one name an image")
     except (ValueError, zlib.error, TypeError, RecursionError) as error:
@@ -198,11 +204,20 @@ def _names(content: bytes, images: int) -> Sequence[str]:
     return tuple(names)
 
 
+def _inflated(content: bytes, most: int) -> bytes:
+    """Return what zlib has compressed; raise ValueError if that is above ``most`` bytes, without holding more of it."""
+    inflating = zlib.decompressobj()
+    found = inflating.decompress(content, most)
+    if not inflating.eof or inflating.unused_data:
+        raise ValueError(f"more than {most} bytes, or not what zlib wrote")
+    return found
+
+
 def _conditions(content: bytes, images: int) -> NDArray[Any] | None:
     if not content:
         return None
     try:
-        found = np.load(io.BytesIO(zlib.decompress(content)), allow_pickle=False)
+        found = array_of(_inflated(content, images * CONDITION))
         if len(found) != images or found.dtype.kind not in "iuf":
             raise ValueError("one condition an image")
     except (ValueError, zlib.error, TypeError, EOFError, OSError) as error:

@@ -12,7 +12,9 @@ from PIL import Image
 from vdm.codec.codec import Decoded, Images
 from vdm.data.decoding import Decoding, Unusable
 from vdm.data.image_files import Folder, as_stored
+from vdm.data.npy import array_of
 from vdm.errors import InvalidInput
+from vdm.runs.bounds import check_file
 from vdm.runs.files import write_error_message
 
 ARRAY = "images.npy"
@@ -27,12 +29,12 @@ def read_images(path: Path, event_shape: Sequence[int]) -> Images:
     if path.is_dir():
         return _read_folder(path, tuple(event_shape))
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        check_file(path)
+        array = array_of(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} is neither a folder of images nor an array in a .npy file: name one") from error
-    if not isinstance(array, np.ndarray) or array.shape[1:] != tuple(event_shape) or not len(array):
-        shape = getattr(array, "shape", "several arrays")
-        raise InvalidInput(f"{path} holds {shape}, and the model's images are (N, {', '.join(map(str, event_shape))})")
+    if array.shape[1:] != tuple(event_shape) or not len(array):
+        raise InvalidInput(f"{path} holds {array.shape}, and the model's images are (N, {', '.join(map(str, event_shape))})")
     if array.dtype.kind not in "iu":
         raise InvalidInput(f"{path} holds {array.dtype}, and only integer levels can be compressed: convert them")
     plain = np.uint8 if array.dtype == np.uint8 else np.int64

@@ -12,7 +12,7 @@ from typing import Any
 
 from vdm.config.signatures import UNBUILT, check_arguments
 from vdm.config.trust import Trust
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 
 TARGET, PARTIAL, ARGS, RECURSIVE = "_target_", "_partial_", "_args_", "_recursive_"
 RESERVED = (TARGET, PARTIAL, ARGS, RECURSIVE, "_convert_")
@@ -107,7 +107,7 @@ def _call(prepared: partial, complete: bool, place: str) -> Any:
     try:
         return prepared()
     except Exception as error:
-        reason = str(error) if isinstance(error, InvalidInput) else " ".join(f"{type(error).__name__}: {error}".split())
+        reason = str(error) if isinstance(error, InvalidInput) else one_line(error, named=True)
         raise InvalidInput(f"{place}: {reason}") from error
 
 

@@ -19,7 +19,7 @@ from vdm.data.module import DataModule
 from vdm.data.shares import Splitting
 from vdm.data.split import Split
 from vdm.data.stored import RowWriter, taken
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 
 Settings = ParamSpec("Settings")
 
@@ -251,7 +251,7 @@ class HuggingFace(ItemSource):
             else:
                 found = datasets.load_from_disk(str(Path(self.path).expanduser()))
         except Exception as error:  # a missing or broken data set may raise anything
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error, 200)
             raise InvalidInput(f"{self.name} cannot be loaded ({reason}): set data.name= or data.path=") from error
         return dict(found) if isinstance(found, Mapping) else {"train": found}
 

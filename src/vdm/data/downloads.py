@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from vdm.data.source import ImageSource
 from vdm.data.split import Split
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 
 
 class File(NamedTuple):
@@ -129,7 +129,7 @@ class DownloadedImages(ImageSource):
                     return self._read()
                 self._fetch(part, folder)
         except (OSError, RuntimeError, HTTPException) as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error, 200)
             raise InvalidInput(f"{self.url} cannot be fetched ({reason}): put its files into {folder} yourself") from error
         return self._read()
 

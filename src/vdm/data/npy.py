@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vdm.data.stored import BoundedFile, StoredRows, served_type
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 
 HEADER = 2**14  # bytes of a header
 INFLATED = 2**32  # bytes of a compressed array, which is held in memory
@@ -58,6 +58,16 @@ def open_array(path: Path, key: str | None = None) -> StoredRows | np.ndarray:
             return _rows(path, header, start, info.file_size)
 
 
+def array_of(content: bytes) -> np.ndarray:
+    """Return the array that the bytes of a npy file hold; raise ValueError if they are anything else."""
+    header = _header(BytesIO(content).read)
+    if len(content) != header.length + header.nbytes:
+        raise ValueError(f"its header says {header.shape} of {header.dtype}, and it has {len(content):,} bytes")
+    return np.frombuffer(content, header.dtype, offset=header.length).reshape(
+        header.shape, order="F" if header.columns else "C"
+    )
+
+
 def keys_of(path: Path) -> list[str]:
     """Return the names of the arrays in a npz file."""
     with _refusing(path, None), BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
@@ -71,9 +81,9 @@ def _refusing(path: Path, key: str | None) -> Iterator[None]:
     except InvalidInput as error:
         raise error if str(path) in str(error) else InvalidInput(f"{path}: {error}") from error
     except Exception as error:  # a broken file may raise anything
-        reason = "it has no such array" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        reason = "it has no such array" if isinstance(error, KeyError) else one_line(error, 160)
         what = "numpy's file" if key is None else f"an npz file with {key!r}"
-        raise InvalidInput(f"{path} cannot be read as {what} ({reason or type(error).__name__}): fetch it again") from error
+        raise InvalidInput(f"{path} cannot be read as {what} ({reason}): fetch it again") from error
 
 
 def _header(read: Callable[[int], bytes]) -> Header:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 
 MEMO = 2**20  # largest number under which a pickle may remember an object
 
@@ -91,7 +91,7 @@ def read_pickled(content: bytes, name: str) -> dict[bytes, Any]:
             for key, value in found.items()
         }
     except Exception as error:  # a broken pickle may raise anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = one_line(error, 120)
         raise InvalidInput(
             f"{name} cannot be read as a pickle of byte arrays ({reason}): download it again, or write a dictionary of "
             "plain values and uint8 arrays"

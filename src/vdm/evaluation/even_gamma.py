@@ -8,7 +8,6 @@ from vdm.bound import VariationalModel
 from vdm.draws import scalar_dtype
 from vdm.elbo import ContinuousTime
 from vdm.models import DiffusionModel
-from vdm.process import FORWARD
 from vdm.schedules import LinearSchedule
 from vdm.times import StratifiedTimes
 
@@ -20,10 +19,8 @@ def with_even_gamma(model: VariationalModel) -> VariationalModel:
     In continuous time the bound depends on a scalar γ(t) through its ends only (Kingma et al. 2021, section 5.1), so its
     expectation is the same. Two models with the same ends then see the same γ and noise in equally keyed draws.
     """
-    if not (isinstance(model, DiffusionModel) and isinstance(model.time, ContinuousTime)):
+    if not (isinstance(model, DiffusionModel) and isinstance(model.time, ContinuousTime)) or model.depends_on_path:
         return model
-    if type(model).given is not DiffusionModel.given or model.process is not FORWARD:
-        return model  # γ given the image, or a mean that moves with γ: the path matters
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     ends = model.schedule(torch.tensor([0.0, 1.0], dtype=scalar_dtype(device), device=device))
     if ends.ndim > 1:  # per pixel: the whole path matters

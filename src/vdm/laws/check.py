@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vdm.bound import VariationalModel
 from vdm.divergence import Divergence
 from vdm.elbo import Time
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 from vdm.laws.law import BrokenLaw
 from vdm.laws.likelihoods import check_likelihood
 from vdm.laws.outputs import check_denoiser, check_divergence, check_objective, check_parameterisation, check_variance
@@ -145,7 +145,7 @@ def hold_foreign(part: object, law: Callable[[Any], None], place: str) -> None:
     except BrokenLaw as error:
         raise BrokenLaw(f"{place}: {name} breaks its law: {error} ({OFF})") from error
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(error, named=True)
         raise InvalidInput(f"{place}: {name} cannot be held to its law ({reason}): mend it; {OFF}") from error
     _remember(part)
 

@@ -12,7 +12,7 @@ from vdm.elbo import DiscreteTime
 from vdm.likelihoods import Likelihood
 from vdm.models.latent import Decoder
 from vdm.models.mhvae import MarkovKernels
-from vdm.process import ForwardProcess, reverse_kernel, widened
+from vdm.process import FORWARD, widened
 from vdm.schedules import NoiseSchedule
 
 
@@ -30,8 +30,8 @@ class DiffusionEncoder(MarkovKernels):
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         gamma_t = self.time.gamma(self.schedule, t, z)
         if t == 1:
-            return ForwardProcess().marginal(z, gamma_t)
-        return ForwardProcess().transition(z, self.time.gamma(self.schedule, t - 1, z), gamma_t)
+            return FORWARD.marginal(z, gamma_t)
+        return FORWARD.transition(z, self.time.gamma(self.schedule, t - 1, z), gamma_t)
 
 
 class DenoisingReverse(MarkovKernels):
@@ -44,7 +44,7 @@ class DenoisingReverse(MarkovKernels):
     def forward(self, t: int, z: Tensor, condition: Tensor | None = None) -> Independent:
         gamma_s, gamma_t = (self.time.gamma(self.schedule, i, z) for i in (t - 1, t))
         prediction = with_condition(self.denoiser, condition)(z, gamma_t)
-        kernel = reverse_kernel(prediction.x_0, z, gamma_s, gamma_t)
+        kernel = FORWARD.reverse(prediction.x_0, z, gamma_s, gamma_t)
         return widened(kernel, prediction.log_variance_ratio(gamma_s, gamma_t))
 
 

@@ -21,7 +21,7 @@ from vdm.models.compatibility import check_time
 from vdm.models.diffusion_chain import DenoisingReverse, DiffusionDecoder, DiffusionEncoder
 from vdm.models.latent import StandardNormal
 from vdm.models.mhvae import MHVAE
-from vdm.process import ForwardProcess
+from vdm.process import FORWARD, ForwardProcess
 from vdm.samplers import Latent, Sampler, Sampling, Spacing, trajectory
 from vdm.schedules import NoiseSchedule
 from vdm.times import TimeSampler
@@ -83,6 +83,11 @@ class DiffusionModel(VariationalModel, ABC):
     @property
     def independent_draws(self) -> bool:
         return self.times.independent
+
+    @property
+    def depends_on_path(self) -> bool:
+        """Whether the bound in continuous time depends on a scalar γ(t) between its ends: if the mean of q moves with γ."""
+        return self.process is not FORWARD
 
     @property
     def default_steps(self) -> int:

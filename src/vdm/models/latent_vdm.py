@@ -122,6 +122,10 @@ class LatentVDM(RelaxedVDM):
         return cls(vdm(*args, **settings), latent, process)
 
     @property
+    def depends_on_path(self) -> bool:
+        return True  # γ depends on the latent
+
+    @property
     def term_names(self) -> tuple[str, ...]:
         return (*super().term_names, AUXILIARY)
 

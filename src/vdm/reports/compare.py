@@ -1,6 +1,5 @@
 """``vdm-report compare runs=[A,B,…]``: is A better than B, by how much, and at which noise levels."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ from vdm.reports.differences import BEST, bands_picture, differences_section, di
 from vdm.reports.groups import differing, settings_label
 from vdm.reports.page import Page, Section, write_page
 from vdm.reports.table import text_tables
-from vdm.runs.files import write_atomically
-from vdm.runs.folder import json_values
+from vdm.runs.files import write_json
 from vdm.runs.results import StoredResult, read_result
 
 
@@ -33,7 +31,7 @@ def report(runs: str, output: Path, reference: str | None = None) -> None:
     family = _family(groups, reference)
     if not family.comparisons:
         raise InvalidInput(next(iter(family.refused.values())))
-    write_atomically(output / "compare.json", (json.dumps(json_values(family.entry()), indent=2) + "\n").encode())
+    write_json(output / "compare.json", family.entry())
     page, *_ = write_page(output, page_of(family))
     tables = [terms_table(comparison) for comparison in family.comparisons]
     head = [differences_table(family)] if len(tables) > 1 else [tables.pop(), *notes(family)]

@@ -15,7 +15,7 @@ from vdm.config.instantiate import instantiate, require_resolved
 from vdm.config.trust import TrustParts
 from vdm.errors import InvalidInput
 from vdm.runs.bounds import JSON_BYTES, built_within, check_file, check_tree, read_text
-from vdm.runs.files import write_atomically
+from vdm.runs.files import json_values, write_atomically, write_json
 from vdm.runs.migration import migrate_config
 
 FORMAT = 2
@@ -54,10 +54,11 @@ def write_exported(folder: Path, model: nn.Module, description: Description) -> 
     A folder with a description is complete.
     """
     weights = save({name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()})
-    complete = description._replace(sha256=hashlib.sha256(weights).hexdigest())
+    facts = json_values(description.provenance)  # as the file will have them
+    complete = description._replace(sha256=hashlib.sha256(weights).hexdigest(), provenance=facts)
     complete = complete._replace(own_sha256=complete.digest())
     write_atomically(folder / WEIGHTS, weights)
-    write_atomically(folder / DESCRIPTION, (json.dumps(complete._asdict(), indent=2) + "\n").encode())
+    write_json(folder / DESCRIPTION, complete._asdict())
     return len(weights)
 
 

@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +42,20 @@ def write_png(path: Path, image: Any) -> None:
     else:
         image.save(content, format="PNG")
     write_atomically(path, content.getvalue())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a tree of plain values as JSON, atomically; NaN and infinity, which JSON lacks, become null."""
+    write_atomically(path, (json.dumps(json_values(content), indent=2, allow_nan=False) + "\n").encode())
+
+
+def json_values(tree: Any) -> Any:
+    """Return a tree of plain values with null for every number that is not finite."""
+    if isinstance(tree, Mapping):
+        return {name: json_values(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [json_values(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def write_atomically(path: Path, content: bytes) -> None:

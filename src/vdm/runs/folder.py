@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from vdm.errors import InvalidInput
 from vdm.estimate import Estimate
 from vdm.runs.bounds import read_text
-from vdm.runs.files import file_sha256, not_a_folder_message, remove_remnants, write_atomically
+from vdm.runs.files import file_sha256, json_values, not_a_folder_message, remove_remnants, write_atomically, write_json
 from vdm.runs.migration import migrate_config
 from vdm.runs.reading import read_json, read_yaml, reading, shown
 from vdm.runs.resuming import check_same_settings, is_longer
@@ -196,7 +196,7 @@ class RunFolder:
         whole = {**metrics, "provenance": {**metrics.get("provenance", {}), **curve}}
         whole = json_values(whole)
         whole["provenance"][DIGEST] = digest(whole)
-        write_atomically(self.metrics, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
+        write_json(self.metrics, whole)
 
 
 DIGEST = "metrics_sha256"  # entry of the provenance in metrics.json: the SHA-256 of everything else in the file
@@ -213,15 +213,6 @@ def was_edited(metrics: Mapping[str, Any]) -> bool:
     """Return whether the content of metrics.json differs from what was written; files of earlier versions do not tell."""
     facts = metrics.get("provenance")
     return isinstance(facts, Mapping) and DIGEST in facts and facts[DIGEST] != digest(metrics)
-
-
-def json_values(tree: Any) -> Any:
-    """Return a tree of plain values with null for every number that is not finite."""
-    if isinstance(tree, Mapping):
-        return {name: json_values(value) for name, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [json_values(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def as_metrics(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 from vdm.runs.exported import DESCRIPTION, WEIGHTS
 
 CARD = "README.md"
@@ -67,4 +67,4 @@ def _library(what: str = "the Hugging Face Hub") -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    return one_line(error, 120, named=True)

@@ -14,11 +14,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vdm.errors import InvalidInput, printable
+from vdm.errors import InvalidInput, one_line, printable
 from vdm.runs.bounds import DEPTH, JSON_BYTES, YAML_BYTES, check_tree, read_text
 
 READ_ERRORS = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError),
     *(csv.Error, yaml.YAMLError, OmegaConfBaseException, HydraException),
 )
 """Exceptions raised while reading a file that is damaged or that vdm did not write."""
@@ -74,8 +74,7 @@ def reading(path: Path, remedy: str = "restore it, or name another folder") -> I
     except InvalidInput:
         raise
     except READ_ERRORS as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInput(f"{path} cannot be read ({reason[:120]}): {remedy}") from error
+        raise InvalidInput(f"{path} cannot be read ({one_line(error, 120, named=True)}): {remedy}") from error
 
 
 def check_contained(folder: Path) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from vdm.config.composed import instantiate_own, to_plain
 from vdm.config.signatures import check_value
 from vdm.data import DataModule
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 from vdm.evaluation import BoundEvaluation
 from vdm.runs.load import check_data
 from vdm.training.task import VariationalTask, parameter_groups
@@ -66,5 +66,5 @@ def _check_optimizer(task: VariationalTask) -> None:
     try:
         task.learning_rate(task.optimizer(parameter_groups(task.model)), 1000)
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InvalidInput(f"optimizer or learning_rate: {reason}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from vdm.errors import InvalidInput, printable
+from vdm.errors import InvalidInput, one_line, printable
 from vdm.runs.files import write_atomically
 from vdm.runs.folder import RunFolder
 
@@ -38,7 +38,7 @@ def note_failure(folder: RunFolder, error: BaseException, since: float, processe
     if found is not None:
         return found
     consequence = processes > 1 and is_consequence(error)
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = one_line(error, named=True)
     where = f" (rank {getattr(rank_zero_only, 'rank', 0)} of {processes})" if processes > 1 else ""
     removed = isinstance(error, FileNotFoundError) and Path(error.filename or "").is_relative_to(folder.root)
     if folder.root.is_dir() and not removed:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vdm.errors import InvalidInput
+from vdm.errors import InvalidInput, one_line
 from vdm.plots.images import to_bytes
 from vdm.runs.files import file_sha256
 
@@ -39,7 +39,7 @@ def optional_module(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise InvalidInput(
             f"{module} cannot be imported ({reason}): a FID needs torch-fidelity, and a torchvision built for torch "
             f"{torch.__version__}"

@@ -14,7 +14,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from vdm.errors import InvalidInput, did_you_mean
+from vdm.errors import InvalidInput, did_you_mean, one_line
 from vdm.runs.tables import WANDB_STEP
 from vdm.training.loggers.base import ImageLogger, RunLogger
 
@@ -101,7 +101,7 @@ class WandbLogger(ImageLogger, RunLogger):
             try:
                 return self._init(None)
             except wandb.errors.Error as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(error)
                 wandb.teardown()
         print(f"W&B is offline ({reason}); to upload later: wandb sync {self.folder}/wandb/offline-run-*", file=sys.stderr)
         return self._init("offline")
@@ -146,7 +146,7 @@ def why_offline(patience: float) -> str | None:
         if not _has_key():
             return "no key: run `wandb login`, or set WANDB_API_KEY"
     except wandb.errors.Error as error:
-        return " ".join(str(error).split())
+        return one_line(error)
     return None if _answers(settings.base_url, patience) else f"{settings.base_url} does not answer"
 
 
