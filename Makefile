@@ -34,7 +34,7 @@ $(VENV)/.ready: pyproject.toml requirements.txt
 
 setup: $(VENV)/.ready ## make the environment in .venv/; TORCH_BACKEND=cpu: a small torch for machines without a GPU
 
-pins: setup ## write requirements.txt anew from pyproject.toml: ARGS="--upgrade" for the newest, "--upgrade-package NAME" for one
+pins: setup ## compile requirements.txt from pyproject.toml: ARGS="--upgrade" for the newest, "--upgrade-package NAME" for one
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header \
 		--quiet --output-file requirements.txt $(ARGS)
 

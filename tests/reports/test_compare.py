@@ -69,9 +69,9 @@ def test_report_on_three_corrects_for_their_number(tmp_path, capsys):
     [
         (["folder=out"], "runs= is needed"),
         (["runs=[a]"], "folder= is needed"),
-        (["runs=nothing", "folder=out"], "is no list of folders"),
-        (["runs=[{a: 1}]", "folder=out"], "is no list of folders"),
-        (["runs=[a", "folder=out"], "is no list of folders"),
+        (["runs=nothing", "folder=out"], "is not a list of folders"),
+        (["runs=[{a: 1}]", "folder=out"], "is not a list of folders"),
+        (["runs=[a", "folder=out"], "is not a list of folders"),
         (["runs=[missing,missing]", "folder=out"], "missing holds no result"),
         (["runs=[A]", "folder=out"], "at least two"),
         (["runs=[A,A]", "folder=out", "reference=zzz"], "there is no 'zzz' to compare with"),

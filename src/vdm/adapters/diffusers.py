@@ -102,7 +102,7 @@ def import_diffusers(
 
 
 def _check_pixels(path: Path) -> None:
-    """Raise InvalidInput for a folder that is no pipeline, or the pipeline of an autoencoder's latents."""
+    """Raise InvalidInput unless the folder is a pipeline that works on pixels, not on an autoencoder's latents."""
     if not path.is_dir():
         raise InvalidInput(f"no folder at {path}: name a pipeline with unet/ and scheduler/, saved by save_pretrained")
     for part in ("vae", "vqvae", "vqgan", "text_encoder"):

@@ -39,7 +39,7 @@ def sample(
         condition: (n, …); for a run by default those of its first training examples.
 
     Raises:
-        InvalidInput: no shape; steps or a sampler for a model that is no diffusion.
+        InvalidInput: no shape; steps or a sampler for any model but a diffusion model.
     """
     at_least(1, n=n)
     at_most(n=n)

@@ -18,7 +18,7 @@ EXAMPLES = {
         ("experiment=mnist seed=1", "settings that belong together"),
         ("-m schedule=linear,cosine seed=1,2,3", "a sweep: six runs"),
         ("trainer=debug", "a few steps, to see that it runs"),
-        ("hydra.run.dir=runs/a resume=true", "go on with the run in runs/a"),
+        ("hydra.run.dir=runs/a resume=true", "resume the run in runs/a"),
     ),
     "evaluate": (
         ("ckpt=RUN/checkpoints/best.ckpt", "the number of the end of training again"),

@@ -38,7 +38,7 @@ CORE = 4.25
 """Standard deviations up to which the coder's 24 bits give a bin its mass; a value beyond is coded in a second step."""
 
 STAGE = 9.0
-"""Nats by which the density falls in one stage of a tail; a value beyond it goes on to the next stage."""
+"""Nats by which the density falls in one stage of a tail; a value beyond it is coded in the next stage."""
 
 STAGES = 16
 """Stages of a tail, to about 17 standard deviations."""

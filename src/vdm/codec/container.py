@@ -137,7 +137,7 @@ def read(content: bytes) -> tuple[Header, Iterator[Block]]:
     """Return the header, and an iterator over the blocks, of a file's bytes.
 
     Raises:
-        InvalidInput: bytes that are no such file, that were changed or cut short, or of another format; the iterator raises
+        InvalidInput: bytes of another format, or that were changed or cut short; the iterator raises
             it as well, for a block that does not fit the header.
     """
     if content[:4] != MAGIC or len(content) < FRONT.size + DIGEST:

@@ -43,7 +43,7 @@ def read_images(path: Path, event_shape: Sequence[int]) -> Images:
 
 def _read_folder(path: Path, event_shape: tuple[int, ...]) -> Images:
     if len(event_shape) != 3 or event_shape[0] not in (1, 3):
-        raise InvalidInput(f"the model's examples have shape {event_shape}, and are no images: give an array in a .npy file")
+        raise InvalidInput(f"the model's examples have shape {event_shape}, not an image's: give an array in a .npy file")
     folder, arrays, names = Folder(path), [], []
     for found in folder.decoded(folder.names, Decoding(event_shape, as_stored, 256, set()).content):
         for name, image in found:
@@ -74,7 +74,7 @@ def write_images(folder: Path, blocks: Iterable[Decoded], images: int) -> Path:
     They are written beside the folder and moved to it at the end, so that nothing is there if a block is refused.
 
     Raises:
-        InvalidInput: a folder that is not empty, or that cannot be written; names that are no paths below it; whatever
+        InvalidInput: a folder that is not empty, or that cannot be written; names that are not paths below it; whatever
             ``blocks`` raises.
     """
     check_new(folder)

@@ -96,7 +96,7 @@ def spaced_time(schedule: NoiseSchedule, timesteps: int, density: Density) -> Di
     """Return T latents with the given density over γ.
 
     Raises:
-        InvalidInput: a T that is no number of latents.
+        InvalidInput: a T that is not a whole number of at least two latents.
     """
     by_time = DiscreteTime(timesteps)
     if not density:

@@ -95,7 +95,7 @@ def read_words(content: bytes) -> Words:
     """Return the words of a stack that was written as little-endian bytes.
 
     Raises:
-        InvalidInput: bytes that are no stack.
+        InvalidInput: bytes that were not written by ``Stack``.
     """
     words = np.frombuffer(content, "<u4").astype(np.uint32)
     if len(words) and not words[-1]:

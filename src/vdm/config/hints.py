@@ -60,7 +60,7 @@ OTHER_SPELLINGS = {
 }
 """Names from other projects, such as the Lightning-Hydra template, and what they are called here."""
 
-IN_TRAINING = {"ckpt_path": "hydra.run.dir=FOLDER resume=true, which goes on from the folder's last checkpoint"}
+IN_TRAINING = {"ckpt_path": "hydra.run.dir=FOLDER resume=true, which resumes from the folder's last checkpoint"}
 """The same in vdm-train, where it differs."""
 
 

@@ -23,7 +23,7 @@ from vdm.errors import InvalidInput, one_line
 
 Settings = ParamSpec("Settings")
 
-LOOKED_AT = 16  # items that are read twice, and by which the scale of real numbers is told
+LOOKED_AT = 16  # items read in advance, which decide the scale of real numbers
 USUAL = {"image": ("image", "images", "img", "x", "pixel_values"), "label": ("label", "labels", "y", "target", "fine_label")}
 CLOSE = 0.02  # of a level: a number further from one is none, and float32 is closer for 65,536 of them
 
@@ -71,7 +71,7 @@ class ItemSource(AnyShape):
     """Examples of one or several data sets, by the names of their splits, each item read once.
 
     An item is a picture of Pillow, an array or a tensor, alone, before a label, or in a mapping. Levels may be integers,
-    whole floats, or as ``ToTensor`` makes them, k/(K − 1), or shifted to −1 … 1; which, is told by the first items, and
+    whole floats, or as ``ToTensor`` makes them, k/(K − 1), or shifted to −1 … 1; the first items decide which, and
     anything else is refused. Items that differ between two readings are refused.
     """
 

@@ -23,7 +23,7 @@ from vdm.data.stored import BoundedFile
 from vdm.errors import InvalidInput
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-LARGEST = 2**29  # bytes of a file; a larger one is no picture of ``PIXELS`` pixels
+LARGEST = 2**29  # bytes of a file; a picture of ``PIXELS`` pixels has fewer
 TOO_LARGE = "of more than 512 MiB"
 AT_ONCE = 1024  # images decoded per block
 

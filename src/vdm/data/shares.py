@@ -1,4 +1,4 @@
-"""Which examples train, validate and test, where their files do not say it or say it by the names of folders."""
+"""Splits of data without predefined ones: by the names of folders, or by shares of the examples."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,7 +124,7 @@ def _checked(found: dict[str, list[str]], outside: list[str], known: dict[str, s
 def _unclear(what: str) -> InvalidInput:
     return InvalidInput(
         f"{what}, which does not say how to split them: set data.split_folders='{{train: NAME, val: NAME, test: NAME}}' to "
-        "the folders' names, or data.split_folders=none to split all images anew"
+        "the folders' names, or data.split_folders=none to draw a new split of all images"
     )
 
 

@@ -54,7 +54,7 @@ class Source(ABC):
         return labelled(tile([[self.picture(x, levels) for x in row] for row in rows.values()]), captions, list(rows))
 
     def file_names(self, split: str) -> list[str]:
-        """Return the names of a split's image files in their order; empty for data that are no files of their own."""
+        """Return the names of a split's image files in their order; empty where images are not single files."""
         return []
 
     def log_prob(self, x: Tensor) -> Tensor | None:

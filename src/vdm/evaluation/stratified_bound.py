@@ -38,8 +38,8 @@ from vdm.models import DiffusionModel
 from vdm.models.diffusion_model import gamma_at
 
 RECONSTRUCTION = 256
-"""Least number of draws of the reconstruction term in each half: where levels are told apart nearly always, one draw in
-hundreds carries the term, and its error bar too."""
+"""Least number of draws of the reconstruction term in each half: if x_1 nearly always determines the level, one draw in
+hundreds carries the term and its error bar."""
 
 
 class WeightedRounds(NamedTuple):

@@ -181,7 +181,7 @@ def _is_own(part: object) -> bool:
 
 
 PLAIN = {"torch", "numpy", "omegaconf", "lightning", *sys.stdlib_module_names} - {"__main__", "functools"}
-"""Packages whose objects are no parts and have none, but for modules and partial calls."""
+"""Packages whose objects are not searched for parts, except for modules and partial calls."""
 
 
 def _may_hold_parts(part: object) -> bool:

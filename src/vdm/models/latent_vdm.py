@@ -96,7 +96,7 @@ class LatentVDM(RelaxedVDM):
     """A VDM given a latent z ~ q(z | x): log p(x) ≥ E_q [bound given z] − KL(q(z | x) ‖ p(z)) (Sahoo et al. 2024).
 
     The schedule's ``with_condition`` and the denoiser's get z. In sampling z ~ p(z). The KL is exact for every family of
-    ``vdm.auxiliary``; MuLAN's published code has another number in its place, which is none (``docs/derivation.md``).
+    ``vdm.auxiliary``; MuLAN's published code has another number in its place, which gives no bound (``docs/derivation.md``).
 
     Args:
         vdm: the model whose parts are taken over; its denoiser takes a condition (B, L).

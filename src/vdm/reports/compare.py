@@ -65,7 +65,7 @@ def parse(runs: str) -> list[str | list[str]]:
     except yaml.YAMLError:
         parsed = None
     if not isinstance(parsed, list) or not all(_is_entry(entry) for entry in parsed):
-        raise InvalidInput(f"runs={runs} is no list of folders: write runs=[A,B], with quotes around it in a shell")
+        raise InvalidInput(f"runs={runs} is not a list of folders: write runs=[A,B], with quotes around it in a shell")
     return parsed
 
 

@@ -95,7 +95,7 @@ def read_examples(path: Path) -> Examples:
             with zipfile.ZipFile(path) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
             if size > LARGEST:
-                raise InvalidInput(f"{path} would take {size / 2**30:.0f} GiB of memory: it is no file of vdm's")
+                raise InvalidInput(f"{path} would take {size / 2**30:.0f} GiB of memory: it was not written by vdm")
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -117,5 +117,5 @@ def _checked(path: Path, arrays: dict[str, np.ndarray]) -> Examples:
         raise ValueError("the index is not increasing")
     estimates = {name.removeprefix(ESTIMATE): y for name, y in arrays.items() if name.startswith(ESTIMATE)}
     if any(y.ndim != 2 or y.dtype.kind != "f" for y in estimates.values()):
-        raise ValueError("an estimate is no table of numbers")
+        raise ValueError("an estimate is not a table of floating-point numbers")
     return Examples(about, index, terms, gamma, estimates)

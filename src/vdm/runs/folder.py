@@ -88,7 +88,7 @@ class RunFolder:
                 check_same_settings(self.root, recorded, config)
         elif self.metrics.exists():
             raise InvalidInput(
-                f"{self.root} holds an earlier run's result: add resume=true to see it, or to go on with more "
+                f"{self.root} holds an earlier run's result: add resume=true to show it, or to extend it with more "
                 "trainer.max_steps=, or choose another hydra.run.dir="
             )
         elif written:
@@ -130,7 +130,7 @@ class RunFolder:
             lock.release()
 
     def check_there(self) -> None:
-        """Raise FileNotFoundError, which ``locked`` explains, if the folder of a started run was removed or made anew."""
+        """Raise FileNotFoundError, which ``locked`` explains, if the folder of a started run was removed or replaced."""
         if not self.id.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.id))
 

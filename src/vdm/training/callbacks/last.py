@@ -97,7 +97,7 @@ class LastCheckpoint(Checkpoint):
         if number and trainer.is_global_zero:
             folder = Path(self.path).parents[1]
             tqdm.write(  # on a line of its own, above the bar
-                f"{number.name} at step {trainer.global_step}: saved {self.path}; to go on, repeat the command with "
+                f"{number.name} at step {trainer.global_step}: saved {self.path}; to resume, repeat the command with "
                 f"resume=true hydra.run.dir={folder}",
                 file=sys.stderr,
             )

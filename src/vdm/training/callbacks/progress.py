@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from vdm.evaluation import BoundEvaluation
 
-SHARE = "{l_bar}{bar}| {elapsed}<{remaining}"  # a bar whose count is no whole number
+SHARE = "{l_bar}{bar}| {elapsed}<{remaining}"  # of a bar whose count is a fraction
 LINE_EVERY_S = 30.0  # between lines in a log
 
 
