@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vdm.adapters.folder import Imported, compact
 from vdm.adapters.tables import LEARNED, Table, finite_table, prefix_of, table_model
-from vdm.errors import InvalidInput, did_you_mean
-from vdm.runs.bounds import check_archive, check_file, check_tensors
+from vdm.errors import InvalidInput, did_you_mean, one_line
+from vdm.runs.bounds import check_archive, check_file, check_tensors, load_without_code
 from vdm.schedules import cosine_betas, linear_betas
 
 IMPROVED: dict[str, Any] = {
@@ -209,10 +209,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         check_file(path)
         if zipfile.is_zipfile(path):  # before torch 1.6 they were none
             check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_without_code(path)
     except Exception as error:  # a damaged file may raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InvalidInput(f"{path} cannot be read as tensors by name ({reason}): use an unedited file") from error
+        raise InvalidInput(
+            f"{path} cannot be read as tensors by name ({one_line(error, 120)}): use an unedited file"
+        ) from error
     if not isinstance(state, dict) or not state:
         raise InvalidInput(f"{path} holds no tensors by name: name the file of a model, not of an optimiser")
     for name, value in state.items():

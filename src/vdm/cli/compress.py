@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
-from tqdm.auto import tqdm
 
+from vdm.bars import share_bar
 from vdm.cli import entry
 from vdm.codec import Encoded, Images, Settings, encode
 from vdm.codec.account import LABELS, account
@@ -39,12 +39,12 @@ def compress(config: DictConfig) -> None:
     """Write images.vdm and compress.json into a new folder, and print the account."""
     request = _prepare(config)
     before = time.process_time()
-    with _bar("compressing", len(request.images.x)) as bar:
-        encoded = encode(request.run.model, request.images, request.settings, lambda share: _advance(bar, share))
+    with share_bar("compressing") as progress:
+        encoded = encode(request.run.model, request.images, request.settings, progress)
     seconds = time.process_time() - before
     write_atomically(request.folder / FILE, encoded.content)
-    with tqdm(total=1000, desc="bounds", unit="‰", dynamic_ncols=True, disable=config.repeats is None) as bar:
-        found = account(request.run.model, request.images, encoded, config.repeats, 2, lambda share: _advance(bar, share))
+    with share_bar("bounds", quiet=config.repeats is None) as progress:
+        found = account(request.run.model, request.images, encoded, config.repeats, 2, progress)
     content = _facts(request, encoded, seconds) | found
     write_json(request.folder / ACCOUNT, content)
     console.show(_table(request, encoded, content), _listing(request, content))
@@ -112,14 +112,6 @@ def _listing(request: Request, content: Mapping[str, Any]) -> str:
     line = f"vdm-decompress {console.short_path(request.folder / FILE)} folder=…"
     cost = f"{content['cpu_seconds_per_image']:.3f} CPU-seconds an image"
     return console.listing(f"{console.short_path(request.folder / FILE)}, {cost}", [line])
-
-
-def _bar(title: str, images: int) -> tqdm:
-    return tqdm(total=images, desc=title, unit="image", dynamic_ncols=True, mininterval=0.5)
-
-
-def _advance(bar: tqdm, share: float) -> None:
-    bar.update(int(share * bar.total) - bar.n)
 
 
 main = entry.compress

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
-from tqdm.auto import tqdm
 
+from vdm.bars import share_bar
 from vdm.cli import entry
 from vdm.cli.compress import ACCOUNT
 from vdm.codec import decode
@@ -15,6 +15,7 @@ from vdm.codec.files import check_new, write_images
 from vdm.codec.identity import differences
 from vdm.errors import InvalidInput, printable
 from vdm.reports import console
+from vdm.runs.bounds import check_file
 from vdm.runs.load import load_run
 
 
@@ -23,6 +24,7 @@ def decompress(config: DictConfig) -> None:
     path = Path(config.file)
     check_new(Path(config.folder))
     try:
+        check_file(path)
         content = path.read_bytes()
         header, _ = read(content)
     except OSError as error:
@@ -35,8 +37,8 @@ def decompress(config: DictConfig) -> None:
             printable(f"{path} was compressed with {', '.join(differences(header))}: every image is checked"),
             file=sys.stderr,
         )
-    with tqdm(total=header.images, desc="decompressing", unit="image", dynamic_ncols=True, mininterval=0.5) as bar:
-        blocks = decode(model, content, lambda share: bar.update(int(share * bar.total) - bar.n))
+    with share_bar("decompressing") as progress:
+        blocks = decode(model, content, progress)
         try:
             written = write_images(Path(config.folder), blocks, header.images)
         except InvalidInput as error:

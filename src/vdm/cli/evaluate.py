@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from tqdm.auto import tqdm
 
+from vdm.bars import share_bar
 from vdm.batch import Batch, first_examples
 from vdm.cli import command, entry, machine
 from vdm.cli.preflight import check_resources
@@ -204,9 +204,8 @@ def run_estimator(name: str, estimator: Estimator, request: Request) -> list[Res
     asked = first_examples(whole, estimator.examples)  # a file's others are not read, nor moved
     data = Batch(asked.x.to(device), asked.index, None if asked.condition is None else asked.condition.to(device))
     model = request.run.model.to(device).eval().requires_grad_(False)
-    form = "{l_bar}{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1000, desc=name, bar_format=form, dynamic_ncols=True, disable=None, mininterval=0.5) as bar:
-        return estimator(model, data, lambda done: bar.update(int(1000 * done) - bar.n))
+    with share_bar(name) as progress:
+        return estimator(model, data, progress)
 
 
 def _conclude(request: Request, measured: Measured) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from vdm.bars import counting_bar
 from vdm.cli import command, entry, machine
 from vdm.cli.preflight import check_resources
 from vdm.draws import ExampleDraws
@@ -63,7 +63,7 @@ def _step_by_step(model: DiffusionModel, run: LoadedRun, config: DictConfig, ste
     """Draw samples (n, *event) of a diffusion model, with a progress bar over the steps."""
     chunks, conditions = torch.arange(config.n).split(config.batch_size), run.data.sampling_condition(config.n)
     finished = []
-    with tqdm(total=len(chunks) * (steps + 1), desc="sampling", unit="step", dynamic_ncols=True, disable=None) as bar:
+    with counting_bar("sampling", len(chunks) * (steps + 1), "step") as bar:
         for index in chunks:
             draws = ExampleDraws(index, config.seed)
             condition = None if conditions is None else conditions[index].to(run.device)
@@ -80,9 +80,8 @@ def _in_batches(run: LoadedRun, config: DictConfig) -> Tensor:
     if config.steps is not None:
         raise InvalidInput(f"steps= is for diffusion models, and this is a {type(run.model).__name__}: leave it out")
     conditions, finished = run.data.sampling_condition(config.n), []
-    for index in tqdm(
-        torch.arange(config.n).split(config.batch_size), desc="sampling", unit="batch", dynamic_ncols=True, disable=None
-    ):
+    chunks = torch.arange(config.n).split(config.batch_size)
+    for index in counting_bar("sampling", len(chunks), "batch", iterable=chunks):
         condition, draws = None if conditions is None else conditions[index].to(run.device), ExampleDraws(index, config.seed)
         finished.append(run.model.sample(len(index), run.data.event_shape, draws=draws, condition=condition))
     return torch.cat(finished).cpu()

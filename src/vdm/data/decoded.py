@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from vdm.bars import counting_bar
 from vdm.data.source import ImageSource
 from vdm.data.split import Split
 from vdm.data.stored import StoredRows
@@ -150,7 +150,7 @@ class DecodedImages(ImageSource):
             shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
             part.mkdir()
         counts = dict.fromkeys(("train", "val", "test"), 0)
-        with tqdm(desc=f"decoding {self.name}, once", unit="image", dynamic_ncols=True) as bar:
+        with counting_bar(f"decoding {self.name}, once", None, "image") as bar:
             for block in self.blocks():
                 with self._writing():
                     _append(part / f"{block.split}.x", block.x)

@@ -5,6 +5,7 @@ size on disk: no file decides by itself how much memory, time or how many proces
 """
 
 import os
+import pickle
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +74,18 @@ def check_archive(path: Path) -> None:
             raise zipfile.BadZipFile(f"{entry.filename[:60]} in it is compressed, which torch never does")
         if entry.header_offset + entry.file_size >= limit:
             raise zipfile.BadZipFile(f"{entry.filename[:60]} in it overlaps the next entry")
+
+
+def load_without_code(path: Path) -> Any:
+    """Return the content of a file of ``torch.save``: tensors and plain values on the CPU.
+
+    Raises:
+        ValueError: anything else in it. A damaged file may raise any other error as well.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError("more in it than tensors and plain values") from error
 
 
 def check_tree(tree: Any, place: str) -> None:

@@ -1,17 +1,15 @@
 """Checkpoints, read without running code."""
 
 import os
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from vdm.errors import InvalidInput
-from vdm.runs.bounds import check_archive, check_tensors, check_tree
+from vdm.errors import InvalidInput, one_line
+from vdm.runs.bounds import check_archive, check_tensors, check_tree, load_without_code
 from vdm.runs.migration import migrate_checkpoint_1
 
 FORMAT = 2
@@ -63,14 +61,13 @@ def read_content(path: Path) -> Content:
             damaged = archive.testzip()  # torch does not verify the checksums
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_without_code(path)
     except InvalidInput:
         raise
     except Exception as error:  # a damaged file may raise anything
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = "more in it than tensors and plain values" if isinstance(error, pickle.UnpicklingError) else first
+        reason = one_line(error, 120)
         raise InvalidInput(
-            f"{path} cannot be read as a checkpoint ({reason[:120]}): it is damaged, truncated or not a checkpoint; use "
+            f"{path} cannot be read as a checkpoint ({reason}): it is damaged, truncated or not a checkpoint; use "
             "another one"
         ) from error
     if not isinstance(content, dict) or KEY not in content:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from tqdm.auto import tqdm
 
+from vdm.bars import share_bar
 from vdm.batch import Batch, first_examples
 from vdm.config.composed import to_plain
 from vdm.estimate import Estimate
@@ -47,8 +47,8 @@ def likelihood(config: DictConfig) -> None:
     settings = Settings(**{name: to_plain(config)[name] for name in Settings._fields})
     model = diffusion(run.model, "the likelihood page").eval().requires_grad_(False)
     study = LikelihoodStudy(model, _examples(config, run), settings)
-    with tqdm(total=1000, desc="likelihood", unit="‰", dynamic_ncols=True, mininterval=0.5) as bar:
-        found = study.run(lambda done: bar.update(int(1000 * done) - bar.n), _entropy(run, config, len(study.data.x)))
+    with share_bar("likelihood") as progress:
+        found = study.run(progress, _entropy(run, config, len(study.data.x)))
     estimates = {
         label: summarise(torch.from_numpy(values), independent=not label.startswith("bound") or model.independent_draws)
         for label, values in found.values.items()

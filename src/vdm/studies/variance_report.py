@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
-from tqdm.auto import tqdm
 
+from vdm.bars import counting_bar, share_bar
 from vdm.batch import Batch, first_examples
 from vdm.config.composed import instantiate_own
 from vdm.errors import at_least, at_most
@@ -68,11 +68,12 @@ def _measure(config: DictConfig, run: LoadedRun, examples: Batch) -> Measurement
     model = diffusion(run.model, "the variance study").requires_grad_(True)
     study = VarianceStudy(model, examples, config.timesteps, config.repeats, config.seed)
     steps = {}
-    with tqdm(total=1000, desc="whole sums", unit="‰", dynamic_ncols=True) as bar:
+    with share_bar("whole sums") as progress:
         for i, form in enumerate(FORMS):
-            steps[form] = study.per_step(form, lambda done, i=i: bar.update(int(500 * (i + done)) - bar.n))  # type: ignore[misc]
+            steps[form] = study.per_step(form, lambda done, i=i: progress((i + done) / len(FORMS)))  # type: ignore[misc]
     one_t = _one_t(config, VarianceStudy(model, examples, config.timesteps, config.batches, config.seed))
-    terms = {T: study.terms_at(T) for T in tqdm(config.growth or [], desc="growth with T", unit="T", dynamic_ncols=True)}
+    growth = list(config.growth or [])
+    terms = {T: study.terms_at(T) for T in counting_bar("growth with T", len(growth), "T", iterable=growth)}
     own = {(form, name): value for (schedule, form, name), value in one_t.items() if schedule == OWN_SCHEDULE}
     return Measurements(steps, one_t, terms, sentences(steps, own, list(config.times)))
 
@@ -84,7 +85,7 @@ def _one_t(config: DictConfig, study: VarianceStudy) -> dict[tuple[str, str, str
     studies = {OWN_SCHEDULE: study}
     studies |= {name: study.with_schedule(instantiate_own(node, name)(*ends)) for name, node in config.schedules.items()}
     cases, estimates = list(product(studies, FORMS, config.times)), {}
-    with tqdm(total=len(cases) * config.batches, desc="one t", unit="batch", dynamic_ncols=True) as bar:
+    with counting_bar("one t", len(cases) * config.batches, "batch") as bar:
         for label, form, name in cases:
             times = instantiate_own(config.times[name], f"times.{name}")
             studies[label].fit(times, form)

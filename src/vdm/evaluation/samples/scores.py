@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
+from vdm.bars import share_bar
 from vdm.bound import VariationalModel
 from vdm.data import DataModule
 from vdm.errors import InvalidInput
@@ -51,8 +51,7 @@ class SampleScores:
         if self.fid is None:
             return {}
         self.prepare(data, device)
-        quiet = rank_and_world_size()[0] > 0
-        with tqdm(total=1000, desc=self.fid.name, unit="‰", leave=False, dynamic_ncols=True, disable=quiet) as bar:
-            values = self.fid(model, data, lambda done: bar.update(int(1000 * done) - bar.n), self.metrics)
+        with share_bar(self.fid.name, quiet=rank_and_world_size()[0] > 0) as progress:
+            values = self.fid(model, data, progress, self.metrics)
         self.entry = {**values, **self.fid.facts(model)}
         return values

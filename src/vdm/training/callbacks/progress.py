@@ -8,9 +8,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
+from vdm.bars import SHARE, counting_bar
 from vdm.evaluation import BoundEvaluation
 
-SHARE = "{l_bar}{bar}| {elapsed}<{remaining}"  # of a bar whose count is a fraction
 LINE_EVERY_S = 30.0  # between lines in a log
 
 
@@ -49,7 +49,7 @@ class Progress(Callback):
         self._show(trainer, self._bar)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._open(trainer, "evaluating", int(sum(trainer.num_test_batches)), 0, bar_format=SHARE)
+        self._open(trainer, "evaluating", int(sum(trainer.num_test_batches)), 0, unit="batch", bar_format=SHARE)
         self._evaluation, self._batches = pl_module.test, 0
         self._evaluation.progress = self._evaluated
 
@@ -64,10 +64,7 @@ class Progress(Callback):
     def _open(self, trainer: pl.Trainer, title: str, total: int, done: int, **form: str) -> None:
         self._close()
         if trainer.is_global_zero:
-            silent = None if sys.stderr is not None and sys.stderr.isatty() else True
-            self._bar = tqdm(
-                total=total, initial=done, desc=title, dynamic_ncols=True, mininterval=0.5, disable=silent, **form
-            )
+            self._bar = counting_bar(title, total, initial=done, **form)
             self._bar.total = total
 
     def _show(self, trainer: pl.Trainer, bar: tqdm) -> None:
