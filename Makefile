@@ -56,10 +56,10 @@ sample: setup ## samples of a trained model: CKPT=… ARGS="n=64"
 check: lint ## lint, and the laws of the theory: under a minute
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow" $(LAWS)
 
-test: setup ## the fast tests: 8 minutes on two cores
+test: setup ## the fast tests: 13 minutes on two cores
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: setup ## the slow tests, but for those on SLURM: 10 minutes
+test-slow: setup ## the slow tests, but for those on SLURM: 15 minutes
 	@$(PYTEST) -m slow --ignore tests/cluster $(ARGS)
 
 test-cluster: setup ## jobs on a real SLURM, started on this machine from Debian's packages: 36 minutes
